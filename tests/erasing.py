@@ -65,10 +65,24 @@ def work(galleries: LocalGalleries, name: str) -> None:
             galleries.delete_negative(gallery, subject, negative.id).result()
             say(f"gone {subject}")
             alive[gallery].remove(subject)
-        elif act < 0.63 and hasattr(galleries, "rotate_keys"):
+        elif len(alive[gallery]) > 1 and act < 0.61 and hasattr(galleries, "merge_subjects"):
+            # All that one has goes to the other, which is deleted under another id: what it was called is of no help.
+            subject, other = rng.sample(alive[gallery], 2)
+            if act < 0.605:
+                galleries.merge_subjects(gallery, subject, other).result()
+            else:
+                for encoding in galleries.get_subject(gallery, subject).encodings:
+                    galleries.move_encodings(gallery, subject, other, encoding_id=encoding.id).result()
+            galleries.update_labels(gallery, other, {"secret": "no more"}).result()
+            galleries.rename_subject(gallery, other, f"{other}~").result()
+            galleries.delete_subject(gallery, f"{other}~").result()
+            alive[gallery] = [one for one in alive[gallery] if one not in (subject, other)]
+            say(f"gone {subject}")
+            say(f"gone {other}")
+        elif act < 0.65 and hasattr(galleries, "rotate_keys"):
             with contextlib.suppress(GalleryError):  # two at once
                 galleries.rotate_keys(rng.choice([*GALLERIES, None]))
-        elif act < 0.66 and hasattr(galleries, "rotate_keys"):
+        elif act < 0.67 and hasattr(galleries, "rotate_keys"):
             from oneglance_index import back_up
 
             back_up(galleries.data_dir / "store.sqlite3", galleries.data_dir.with_name(f"copy-{own}"))

@@ -84,7 +84,7 @@ Way = Callable[[Path, Thief], Iterator[tuple[str, Secrets]]]
 
 
 def in_every_way(data_dir: Path, thief: Thief) -> Iterator[tuple[str, Secrets]]:
-    with opened(data_dir, "whole", "renewed", "relabelled", "part", "kept") as galleries:
+    with opened(data_dir, "whole", "renewed", "relabelled", "part", "kept", "merged", "into", "moved") as galleries:
         galleries.create_gallery("other", encoder_digest="e", dimension=DIMENSION, fusion="mean").result()
         enroll(galleries, "other", "elsewhere")
         galleries.snapshot()
@@ -104,6 +104,19 @@ def in_every_way(data_dir: Path, thief: Thief) -> Iterator[tuple[str, Secrets]]:
         yield "encodings", {"part": tuple(vector.tobytes() for vector in vectors_of("part")[1:])}
         galleries.enroll("g", "relabelled", vectors_of("more"), labels=labels_of("more")).result()
         yield "labels", {"relabelled": (labels_of("relabelled")["secret"].encode(),)}
+        thief.look()
+        galleries.update_labels("g", "moved", {"secret": "another"}).result()
+        yield "labels alone", {"moved": (labels_of("moved")["secret"].encode(),)}
+        (one, *_) = galleries.get_subject("g", "moved").encodings
+        galleries.move_encodings("g", "moved", "into", encoding_id=one.id).result()
+        galleries.merge_subjects("g", "merged", "into").result()
+        galleries.rename_subject("g", "into", "called otherwise").result()
+        thief.look()
+        galleries.snapshot()
+        thief.look()
+        galleries.delete_subject("g", "called otherwise").result()
+        yield "those who were merged", secrets_of("merged", "into") | answers_of("merged") | answers_of("into")
+        yield "an encoding that was moved", {"moved": (vectors_of("moved")[0].tobytes(),)}
         galleries.set_fusion("g", "mean").result()
         galleries.compact()
         yield "another rule, compacted", secrets_of("whole", "renewed", "elsewhere")

@@ -15,6 +15,7 @@ from oneglance_index.errors import (
     DoubtfulEnrollment,
     EncoderMismatch,
     EncodingInvalid,
+    EncodingKeyExists,
     EncodingNotFound,
     FusionChanged,
     GalleryError,
@@ -28,11 +29,13 @@ from oneglance_index.errors import (
     MasterKeyWrong,
     NegativeEnrolled,
     NegativeNotFound,
+    NegativeOfTheOther,
     NeighbourGone,
     OutOfMemory,
     ReceiptInvalid,
     RequestConflict,
     RulesConflict,
+    SameSubject,
     StoreBusy,
     StoreClosed,
     StoreDamaged,
@@ -52,6 +55,7 @@ from oneglance_index.errors import (
 from oneglance_index.local import MAX_DIMENSION, LocalGalleries
 from oneglance_index.protocol import GalleryStore
 from oneglance_index.records import (
+    EVERYBODY,
     AddedNegative,
     Backup,
     Candidate,
@@ -69,16 +73,20 @@ from oneglance_index.records import (
     Gallery,
     GalleryPage,
     Generation,
+    LabelCounts,
     Likeness,
     LikenessPage,
+    Moved,
     NearerNegative,
     Negative,
     Neighbour,
+    Note,
     OnExisting,
     OpenProgress,
     Retention,
     Search,
     Subject,
+    SubjectFilter,
     SubjectPage,
     ThresholdPage,
     ThresholdVersion,
@@ -87,7 +95,7 @@ from oneglance_index.search.device import parse_device
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.settings import IndexSettings
 from oneglance_index.store.backup import back_up, restore
-from oneglance_index.store.checking import check_directory, check_file
+from oneglance_index.store.checking import check_directory, check_file, same_names_in
 from oneglance_index.store.directory import DATABASE_NAME
 from oneglance_index.store.following import Followable, TauRule
 from oneglance_index.store.receipts import verify_receipt
@@ -97,6 +105,7 @@ from oneglance_index.store.trail_files import export_trail, read_trail, verify_e
 
 __all__ = [
     "DATABASE_NAME",
+    "EVERYBODY",
     "ITSELF",
     "MAX_DIMENSION",
     "SCHEMA_VERSION",
@@ -120,6 +129,7 @@ __all__ = [
     "EncoderMismatch",
     "Encoding",
     "EncodingInvalid",
+    "EncodingKeyExists",
     "EncodingNotFound",
     "Enrolled",
     "Event",
@@ -139,6 +149,7 @@ __all__ = [
     "IndexInfo",
     "IndexOutOfStep",
     "IndexSettings",
+    "LabelCounts",
     "LikeAnother",
     "Likeness",
     "LikenessPage",
@@ -146,12 +157,15 @@ __all__ = [
     "LocalGalleries",
     "MasterKeyMissing",
     "MasterKeyWrong",
+    "Moved",
     "NearerNegative",
     "Negative",
     "NegativeEnrolled",
     "NegativeNotFound",
+    "NegativeOfTheOther",
     "Neighbour",
     "NeighbourGone",
+    "Note",
     "OnExisting",
     "OpenProgress",
     "OutOfMemory",
@@ -160,6 +174,7 @@ __all__ = [
     "RequestConflict",
     "Retention",
     "RulesConflict",
+    "SameSubject",
     "Search",
     "StoreBusy",
     "StoreClosed",
@@ -173,6 +188,7 @@ __all__ = [
     "StoreTooNew",
     "Subject",
     "SubjectExists",
+    "SubjectFilter",
     "SubjectNotFound",
     "SubjectPage",
     "TauRule",
@@ -191,6 +207,7 @@ __all__ = [
     "read_trail",
     "repair",
     "restore",
+    "same_names_in",
     "verify_export",
     "verify_receipt",
     "verify_trail",

@@ -6,6 +6,9 @@
     ├── SubjectNotFound        the gallery holds no subject of this id
     ├── SubjectExists          enroll with on_existing="fail" met an enrolled subject
     ├── EncodingNotFound       the subject holds no encoding of this id
+    ├── EncodingKeyExists      the subject holds an encoding that its owner calls so
+    ├── SameSubject            a subject is to be merged into itself, or an encoding moved to the one that has it
+    ├── NegativeOfTheOther     what is to go to a subject is one of its negatives, or the other way round
     ├── NegativeNotFound       the subject holds no negative of this id
     ├── NegativeEnrolled       the negative is enrolled as an encoding of the subject
     ├── DoubtfulEnrollment     an enrollment that is to be refused when it is doubtful
@@ -89,6 +92,35 @@ class EncodingNotFound(GalleryError):
         self.gallery_id = gallery_id
         self.subject_id = subject_id
         self.encoding_id = encoding_id
+
+
+class EncodingKeyExists(GalleryError):
+    def __init__(self, gallery_id: str, subject_id: str, encoding_key: str) -> None:
+        super().__init__(
+            f"subject {subject_id!r} in gallery {gallery_id!r} has an encoding with the key {encoding_key!r} already"
+        )
+        self.gallery_id = gallery_id
+        self.subject_id = subject_id
+        self.encoding_key = encoding_key
+
+
+class SameSubject(GalleryError):
+    def __init__(self, gallery_id: str, subject_id: str) -> None:
+        super().__init__(f"both are subject {subject_id!r} in gallery {gallery_id!r}")
+        self.gallery_id = gallery_id
+        self.subject_id = subject_id
+
+
+class NegativeOfTheOther(GalleryError):
+    def __init__(self, gallery_id: str, subject_id: str, negative_id: str, other_subject_id: str) -> None:
+        super().__init__(
+            f"negative {negative_id!r} of subject {subject_id!r} in gallery {gallery_id!r} is an encoding of subject"
+            f" {other_subject_id!r}: delete the negative first if both are one"
+        )
+        self.gallery_id = gallery_id
+        self.subject_id = subject_id
+        self.negative_id = negative_id
+        self.other_subject_id = other_subject_id
 
 
 class NegativeNotFound(GalleryError):

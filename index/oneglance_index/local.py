@@ -7,11 +7,13 @@ index (opened.py). Searches ask the index only (search/). A second thread looks 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from oneglance_core.fusion import MARGIN_OTHERS, DecidedBy
+from oneglance_core.names import composed
 from oneglance_core.pair_head import PairHead
 from oneglance_index import negatives, verifying
 from oneglance_index.audit import Event
@@ -36,6 +39,7 @@ from oneglance_index.errors import (
 )
 from oneglance_index.opened import Opened, OpenedGalleries
 from oneglance_index.records import (
+    EVERYBODY,
     AddedNegative,
     Backup,
     Deleted,
@@ -46,12 +50,16 @@ from oneglance_index.records import (
     Found,
     Gallery,
     GalleryPage,
+    LabelCounts,
     LikenessPage,
+    Moved,
+    Note,
     OnExisting,
     OpenProgress,
     Retention,
     Search,
     Subject,
+    SubjectFilter,
     SubjectPage,
     ThresholdPage,
     Vectors,
@@ -64,7 +72,7 @@ from oneglance_index.search.questions import check_searches
 from oneglance_index.search.registry import Machine, check_supported
 from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.settings import IndexSettings
-from oneglance_index.store import mutations, pages, queries
+from oneglance_index.store import managing, mutations, pages, queries
 from oneglance_index.store.auditing import Prune, Record
 from oneglance_index.store.database import Store
 from oneglance_index.store.enrolling import Enroll
@@ -191,7 +199,7 @@ class LocalGalleries:
             sizes = {"subjects": gone.subjects, "encodings": gone.encodings, "negatives": gone.negatives}
             return DeletedGallery(gone, self._store.receipts.sign("gallery", gallery_id, gone.revision + 1, **sizes))
 
-        return then(self._store.write(mutations.DeleteGallery(gallery_id)), signed)
+        return then(self._submit(mutations.DeleteGallery(gallery_id)), signed)
 
     def set_threshold(
         self, gallery_id: str, threshold: float | None, calibration: str | None = None, of: Gallery | None = None
@@ -216,15 +224,15 @@ class LocalGalleries:
         return self._write(mutations.SetDecidedBy(gallery_id, decided_by))
 
     def set_quality(self, gallery_id: str, quality: str | None) -> Future[Gallery]:
-        return self._store.write(mutations.SetQuality(gallery_id, quality))
+        return self._submit(mutations.SetQuality(gallery_id, quality))
 
     def set_least_gap(self, gallery_id: str, least_gap: float) -> Future[Gallery]:
         if not _is_gap(least_gap):
             return _failed(ValueError(f"a gap is finite and >= 0, got {least_gap}"))
-        return self._store.write(mutations.SetLeastGap(gallery_id, least_gap + 0.0))  # no -0.0: SQLite doesn't keep it
+        return self._submit(mutations.SetLeastGap(gallery_id, least_gap + 0.0))  # no -0.0: SQLite doesn't keep it
 
     def set_doubt(self, gallery_id: str, doubt: str | None) -> Future[Gallery]:
-        return self._store.write(mutations.SetDoubt(gallery_id, doubt))
+        return self._submit(mutations.SetDoubt(gallery_id, doubt))
 
     def enroll(
         self,
@@ -241,6 +249,7 @@ class LocalGalleries:
         patient: bool = False,
         doubting: Doubting | None = None,
         retention: Retention | None = None,
+        notes: Sequence[Note] | None = None,
     ) -> Future[Enrolled]:
         if not subject_id or on_existing not in ("add", "replace", "fail"):
             return _failed(ValueError("enroll needs a subject id, and add, replace or fail"))
@@ -250,6 +259,8 @@ class LocalGalleries:
             return _failed(error)
         if array.shape[0] == 0:
             return _failed(ValueError("enroll needs at least one encoding"))
+        if notes is not None and len(notes) != len(array):
+            return _failed(ValueError(f"{len(notes)} notes for {len(array)} encodings"))
         if retention is not None and not _is_time(retention.expires):
             return _failed(ValueError(f"a time of expiry is finite and >= 0, got {retention.expires}"))
         return self._write(
@@ -264,29 +275,67 @@ class LocalGalleries:
                 self._opened.recent,
                 doubting=doubting,
                 retention=retention,
+                notes=tuple(notes or ()),
             ),
             caller=caller,
             size=array.nbytes + MUTATION_BYTES * len(array) + sum(map(len, (labels or {}).values())),
             patient=patient,
         )
 
-    def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Future[Deleted]:
+    def delete_encoding(
+        self, gallery_id: str, subject_id: str, encoding_id: str | None = None, *, key: str | None = None
+    ) -> Future[Deleted]:
+        if (encoding_id is None) == (key is None):
+            return _failed(ValueError("either an id of an encoding or a key"))
+
         def signed(gone: Deleted) -> Deleted:
             whole = "subject" if gone.subject_deleted else "encoding"
-            return self._with_receipt(gone, whole, gallery_id, subject=subject_id, encoding=encoding_id)
+            named = {"encoding": encoding_id} if key is None else {"encoding_key": key}
+            return self._with_receipt(gone, whole, gallery_id, subject=subject_id, **named)
 
-        return then(self._write(mutations.DeleteEncodings(gallery_id, subject_id, encoding_id)), signed)
+        mutation = mutations.DeleteEncodings(gallery_id, subject_id, encoding_id, encoding_key=key)
+        return then(self._write(mutation), signed)
 
-    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
+    def delete_subject(self, gallery_id: str, subject_id: str, *, among: SubjectFilter = EVERYBODY) -> Future[Deleted]:
         def signed(gone: Deleted) -> Deleted:
             return self._with_receipt(gone, "subject", gallery_id, subject=subject_id, encodings=gone.encodings)
 
-        return then(self._write(mutations.DeleteEncodings(gallery_id, subject_id, None)), signed)
+        return then(self._write(mutations.DeleteEncodings(gallery_id, subject_id, None, among=among)), signed)
+
+    def rename_subject(self, gallery_id: str, subject_id: str, new_id: str) -> Future[Gallery]:
+        if not new_id:
+            return _failed(ValueError("a subject needs an id"))
+        return self._submit(managing.RenameSubject(gallery_id, subject_id, new_id))
+
+    def update_labels(
+        self,
+        gallery_id: str,
+        subject_id: str,
+        labels: Mapping[str, str],
+        *,
+        removed: Collection[str] = (),
+        clear: bool = False,
+    ) -> Future[Gallery]:
+        mutation = managing.UpdateLabels(gallery_id, subject_id, dict(labels), frozenset(removed), clear)
+        size = MUTATION_BYTES + sum(map(len, labels.values()))
+        return self._submit(mutation, size=size)
+
+    def merge_subjects(self, gallery_id: str, subject_id: str, into_id: str) -> Future[Moved]:
+        limits = self.settings.max_encodings_per_subject, self.settings.max_negatives_per_subject
+        return self._write(managing.MergeSubjects(gallery_id, subject_id, into_id, *limits))
+
+    def move_encodings(
+        self, gallery_id: str, subject_id: str, to_id: str, *, encoding_id: str | None = None, key: str | None = None
+    ) -> Future[Moved]:
+        if (encoding_id is None) == (key is None):
+            return _failed(ValueError("either an id of an encoding or a key"))
+        most = self.settings.max_encodings_per_subject
+        return self._write(managing.MoveEncodings(gallery_id, subject_id, encoding_id, key, to_id, most))
 
     def set_retention(self, gallery_id: str, subject_id: str, retention: Retention) -> Future[Gallery]:
         if not _is_time(retention.expires):
             return _failed(ValueError(f"a time of expiry is finite and >= 0, got {retention.expires}"))
-        return self._store.write(mutations.SetRetention(gallery_id, subject_id, retention))
+        return self._submit(mutations.SetRetention(gallery_id, subject_id, retention))
 
     def expired(self, now: float, most: int = 1000) -> list[Expired]:
         return self._store.read(lambda db: queries.expired(db, now, most))
@@ -351,9 +400,22 @@ class LocalGalleries:
         patient: bool = False,
     ) -> Future[T]:
         """With what it makes of the τ that follows: see Following."""
+        mutation = self._spelled(mutation)
         if self._tau_rule is not None:
             mutation = Following(mutation, self._tau_rule, anew)
         return self._store.write(mutation, caller, size, patient)
+
+    def _submit(self, mutation: Mutation[T], size: int = MUTATION_BYTES) -> Future[T]:
+        """Of one that the τ that follows doesn't depend on."""
+        return self._store.write(self._spelled(mutation), size=size)
+
+    def _spelled(self, mutation: Any) -> Any:
+        """With the gallery's id as it is spelled here."""
+        given = mutation.gallery_id
+        if given.isascii() or self._opened.get(given) is None:
+            spelled = composed(given)
+            return mutation if spelled == given else replace(mutation, gallery_id=spelled)
+        return mutation
 
     def _move_taus(self) -> None:
         """Of galleries that changed, or never had one, while their encoder wasn't there."""
@@ -376,10 +438,10 @@ class LocalGalleries:
         except (TypeError, ValueError, OutOfMemory) as error:
             return _failed(error)
         most = self.settings.max_negatives_per_subject
-        return self._store.write(mutations.AddNegative(gallery_id, subject_id, array, encoder_digest, most))
+        return self._submit(mutations.AddNegative(gallery_id, subject_id, array, encoder_digest, most))
 
     def delete_negative(self, gallery_id: str, subject_id: str, negative_id: str) -> Future[Gallery]:
-        return self._store.write(mutations.DeleteNegative(gallery_id, subject_id, negative_id))
+        return self._submit(mutations.DeleteNegative(gallery_id, subject_id, negative_id))
 
     def queued_writes(self) -> int:
         return self._store.queued()
@@ -410,11 +472,24 @@ class LocalGalleries:
     def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
         return self._store.read(lambda db: pages.subject(db, gallery_id, subject_id))
 
-    def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
+    def list_subjects(
+        self, gallery_id: str, *, page_size: int = 100, after: str | None = None, among: SubjectFilter = EVERYBODY
+    ) -> SubjectPage:
         _check_page_size(page_size)
         return self._store.read(
-            lambda db: pages.list_subjects(db, gallery_id, page_size, self.settings.max_page_bytes, after)
+            lambda db: pages.list_subjects(db, gallery_id, page_size, self.settings.max_page_bytes, after, among)
         )
+
+    def subject_ids(self, gallery_id: str, among: SubjectFilter = EVERYBODY) -> list[str]:
+        with _memory("to list who is meant"):
+            return sorted(subject_id for subject_id, _ in self._find(gallery_id).in_step().those(among)[1])
+
+    def count_label(self, gallery_id: str, label: str, among: SubjectFilter = EVERYBODY) -> LabelCounts:
+        with _memory("to count labels"):
+            revision, those = self._find(gallery_id).in_step().those(among)
+            values = Counter(json.loads(labels).get(label) for _, labels in those)
+            without = values.pop(None, 0)
+            return LabelCounts(len(those), values, without, revision)
 
     def list_likenesses(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LikenessPage:
         _check_page_size(page_size)
@@ -432,7 +507,12 @@ class LocalGalleries:
     # Searching.
 
     def search_many(self, gallery_id: str, searches: Sequence[Search]) -> list[Found | GalleryError]:
-        opened = self._find(gallery_id)
+        while True:
+            with contextlib.suppress(negatives.SubjectGone):
+                return self._search(self._find(gallery_id), searches)
+
+    def _search(self, opened: Opened, searches: Sequence[Search]) -> list[Found | GalleryError]:
+        """Raises SubjectGone."""
         index = opened.in_step()
         with _memory("for these searches"):
             checked = check_searches(opened.gallery, self.settings.max_candidates, searches)
@@ -448,9 +528,18 @@ class LocalGalleries:
     def _answers(
         self, opened: Opened, index: GalleryIndex, searches: Sequence[Search]
     ) -> Sequence[Found | GalleryError]:
-        if not opened.having_negatives:
-            return index.search(searches)
-        return negatives.search(index.search, searches, opened.gallery.id, opened.having_negatives, self._store.read)
+        """Raises SubjectGone."""
+        having, gallery_id = opened.having_negatives, opened.gallery.id
+        found = (
+            negatives.search(index.search, searches, gallery_id, having, self._store.read)
+            if having
+            else index.search(searches)
+        )
+        # The index tells a revision whose negatives are known by now, but weren't when the search began.
+        now = self._opened.get(gallery_id)
+        if now is not None and now.having_negatives is not having and not now.having_negatives <= having:
+            raise negatives.SubjectGone
+        return found
 
     def verify(
         self,
@@ -486,7 +575,7 @@ class LocalGalleries:
             return self._find(gallery_id).in_step().info()
 
     def _find(self, gallery_id: str) -> Opened:
-        opened = self._opened.get(gallery_id)
+        opened = self._opened.get(gallery_id) or self._opened.get(composed(gallery_id))
         if opened is None:
             if self._store.closed:
                 raise StoreClosed(self.data_dir)

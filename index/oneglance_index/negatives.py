@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import replace
 
 from oneglance_core.distance import squared_l2
-from oneglance_index.errors import GalleryError, GalleryNotFound
+from oneglance_index.errors import GalleryError
 from oneglance_index.records import Candidate, Found, Integers, NearerNegative, Search, Vectors
 from oneglance_index.store import queries
 
@@ -25,6 +25,10 @@ Ask = Callable[[Sequence[Search]], Sequence[Found | GalleryError]]
 _Marking = Callable[[sqlite3.Connection], list[Found | GalleryError]]
 Read = Callable[[_Marking], list[Found | GalleryError]]
 _Subject = tuple[Vectors, Integers, Vectors]  # encodings; numbers of negatives, and these
+
+
+class SubjectGone(Exception):
+    """A candidate was deleted, merged into another, or got its first negative, since it was found: search again."""
 
 
 def nearer_negative(own: Vectors, numbers: Integers, negatives: Vectors, probe: Vectors) -> NearerNegative | None:
@@ -39,9 +43,10 @@ def nearer_negative(own: Vectors, numbers: Integers, negatives: Vectors, probe: 
 
 
 def search(
-    ask: Ask, searches: Sequence[Search], gallery_id: str, having: Set[str], read: Read
+    ask: Ask, searches: Sequence[Search], gallery_id: str, having: Set[int], read: Read
 ) -> list[Found | GalleryError]:
-    """Answers the searches by `ask`, which knows no negatives; `having` are the ids of the subjects that have some."""
+    """Answers the searches by `ask`, which knows no negatives; `having` are the numbers of the subjects that have some.
+    Raises SubjectGone."""
     more = min(_FIRST_MORE, len(having))
     while True:
         found = ask([_asking_for(one, more) for one in searches])
@@ -56,7 +61,7 @@ def _marked(
     searches: Sequence[Search],
     found: Sequence[Found | GalleryError],
     gallery_id: str,
-    having: Set[str],
+    having: Set[int],
     db: sqlite3.Connection,
 ) -> list[Found | GalleryError]:
     marks = _Marks(db, gallery_id, having)
@@ -69,14 +74,11 @@ def _marked(
 class _Marks:
     """Marks the candidates of several searches."""
 
-    def __init__(self, db: sqlite3.Connection, gallery_id: str, having: Set[str]) -> None:
+    def __init__(self, db: sqlite3.Connection, gallery_id: str, having: Set[int]) -> None:
         self._db = db
         self._having = having
-        self._known: dict[str, _Subject | None] = {}
-        try:
-            self._at: queries.Place | None = queries.place(db, gallery_id)
-        except GalleryNotFound:  # deleted just now
-            self._at = None
+        self._known: dict[int, _Subject] = {}
+        self._at = queries.place(db, gallery_id)
 
     def mark(self, search: Search, found: Found) -> Found:
         probes = list(search.probes)
@@ -89,23 +91,20 @@ class _Marks:
     def _marked(self, candidates: Iterable[Candidate], probe: Vectors) -> tuple[Candidate, ...]:
         marked = []
         for one in candidates:
-            if one.subject_id in self._having:
-                subject = self._subject(one.subject_id)
-                if subject is None:  # deleted just now
-                    continue
-                one = replace(one, negative=nearer_negative(*subject, probe))
+            if one.number in self._having:
+                one = replace(one, negative=nearer_negative(*self._subject(one.number), probe))
             marked.append(one)
         return tuple(marked)
 
-    def _subject(self, subject_id: str) -> _Subject | None:
-        if subject_id not in self._known:
-            self._known[subject_id] = self._read(subject_id)
-        return self._known[subject_id]
+    def _subject(self, number: int) -> _Subject:
+        if number not in self._known:
+            self._known[number] = self._read(number)
+        return self._known[number]
 
-    def _read(self, subject_id: str) -> _Subject | None:
-        subject = None if self._at is None else queries.find_subject(self._db, self._at.number, subject_id)
-        if self._at is None or subject is None:
-            return None
+    def _read(self, number: int) -> _Subject:
+        subject = queries.subject_numbered(self._db, number)
+        if subject is None:
+            raise SubjectGone
         own = queries.subject_vectors(self._db, self._at, subject)[1]
         return own, *queries.negative_vectors(self._db, self._at, subject)
 

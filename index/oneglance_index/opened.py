@@ -33,6 +33,7 @@ from oneglance_index.store.directory import check_none_is_later
 from oneglance_index.store.mutations import Effect, ForgetSnapshot
 from oneglance_index.store.queries import Stored, Subjects
 from oneglance_index.store.recent import Recent
+from oneglance_index.store.store_row import check_galleries
 
 # What following a transaction takes besides its rows, about: prepare() sees that there is as much.
 _FOLLOWING_BYTES = 4 << 20
@@ -43,12 +44,12 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A gallery, the number of its active generation, and that generation's index; None while it is out of step.
-    `having_negatives`: the ids of the subjects that have some."""
+    `having_negatives`: the numbers of the subjects that have some."""
 
     generation: int
     gallery: Gallery
     index: GalleryIndex | None
-    having_negatives: frozenset[str] = frozenset()
+    having_negatives: frozenset[int] = frozenset()
 
     def in_step(self) -> GalleryIndex:
         """Raises IndexOutOfStep."""
@@ -73,7 +74,7 @@ class OpenedGalleries:
         self._added: dict[int, tuple[int, int]] = {}
         # Guards what an index that is being rebuilt missed, by generation, and the changes of _opened.
         self._rebuilding = threading.Lock()
-        self._missed: dict[int, list[Change]] = {}
+        self._missed: dict[int, list[tuple[Change, ...]]] = {}
         # Who waits for an index that is being rebuilt, by generation.
         self._awaited: dict[int, list[Callable[[Exception | None], None]]] = {}
 
@@ -88,7 +89,7 @@ class OpenedGalleries:
         slots: dict[int, Integers] = {}
         useless: list[int] = []
         with store.reading() as db:
-            deleted = queries.check_galleries(db)
+            deleted = check_galleries(db)
             galleries = queries.all_galleries(db)
             revisions = {stored.place.generation: stored.gallery.revision for stored in galleries}
             check_none_is_later(self._data_dir, queries.last_generation(db), revisions)
@@ -187,18 +188,20 @@ class OpenedGalleries:
         try:
             if effect.created is not None:
                 self._made[effect.generation] = self._make_index(effect.created)
-            elif effect.change is not None and len(effect.change.added):
-                self._reserve(effect, effect.change)
+            elif any(len(change.added) for change in effect.changes):
+                self._reserve(effect)
         except MemoryError:
             raise OutOfMemory(f"for more in gallery {effect.gallery_id!r}") from None
-        if effect.dropped or effect.change is not None:
-            self.recent.changed(effect.generation, None if effect.dropped else effect.change)
+        if effect.dropped:
+            self.recent.changed(effect.generation, None)
+        for change in effect.changes:
+            self.recent.changed(effect.generation, change)
 
-    def _reserve(self, effect: Effect, change: Change) -> None:
+    def _reserve(self, effect: Effect) -> None:
         if not self._added:
             np.empty(_FOLLOWING_BYTES, np.uint8)
         encodings, subjects = self._added.get(effect.generation, (0, 0))
-        added = encodings + _rows_of(change), subjects + adds_template(change)
+        added = encodings + sum(map(_rows_of, effect.changes)), subjects + sum(map(adds_template, effect.changes))
         index = self._made.get(effect.generation) or self._opened[effect.gallery_id].in_step()
         index.reserve(*added)
         self._added[effect.generation] = added
@@ -230,7 +233,7 @@ class OpenedGalleries:
                 self._opened[effect.gallery_id] = replace(opened, gallery=effect.updated, index=None)
             self._upkeep.drop(effect.generation)
             self._give_up(effect)
-        elif effect.change is not None:
+        elif effect.changes:
             with self._rebuilding:
                 opened = self._opened[effect.gallery_id]
                 having = _having_negatives(opened.having_negatives, effect)
@@ -238,10 +241,11 @@ class OpenedGalleries:
                     updated = effect.updated or opened.gallery
                     self._opened[effect.gallery_id] = replace(opened, gallery=updated, having_negatives=having)
                 if opened.index is None:
-                    self._missed[effect.generation].append(effect.change)
+                    self._missed[effect.generation].append(effect.changes)
                     return
-            opened.index.apply(effect.change)
-            self._upkeep.changed(effect.generation, len(effect.change.added) + len(effect.change.removed))
+            opened.index.apply(*effect.changes)
+            changed = sum(len(change.added) + len(change.removed) for change in effect.changes)
+            self._upkeep.changed(effect.generation, changed)
 
     def _make_index(self, gallery: Gallery) -> GalleryIndex:
         return make_index(gallery, self._machine)
@@ -252,7 +256,7 @@ class OpenedGalleries:
         gallery: Gallery,
         index: GalleryIndex,
         snapshot_revision: int,
-        having_negatives: frozenset[str] = frozenset(),
+        having_negatives: frozenset[int] = frozenset(),
     ) -> None:
         self._opened[gallery.id] = Opened(generation, gallery, index, having_negatives)
         self._upkeep.add(generation, index, snapshot_revision)
@@ -276,7 +280,7 @@ class OpenedGalleries:
 
         Raises GalleryNotFound for one that was deleted, which the upkeep is told of by drop().
         """
-        missed: list[Change] = []
+        missed: list[tuple[Change, ...]] = []
         with self._rebuilding:
             if generation not in self._missed:
                 raise GalleryNotFound(gallery_id)
@@ -292,9 +296,9 @@ class OpenedGalleries:
                 raise IndexOutOfStep(gallery_id)
             if self._opened[gallery_id].gallery.active.fusion != stored.place.fusion:  # changed again: to be followed
                 raise IndexOutOfStep(gallery_id)
-            for change in missed:
-                if change.revision > stored.gallery.revision:
-                    loaded.index.apply(change)
+            for changes in missed:
+                if changes[0].revision > stored.gallery.revision:
+                    loaded.index.apply(*changes)
             self._upkeep.add(generation, loaded.index, loaded.snapshot_revision)
             self._opened[gallery_id] = replace(self._opened[gallery_id], index=loaded.index)
             del self._missed[generation]
@@ -312,19 +316,19 @@ def _rows_in(stored: Stored) -> int:
 
 def _rows_of(change: Change) -> int:
     """Rows that following a change adds to the index, at most."""
-    if change.removed_subject is not None:
-        return 0
     return len(change.added) + (change.kept is not None and len(change.added) > 0)
 
 
-def _having_negatives(former: frozenset[str], effect: Effect) -> frozenset[str]:
+def _having_negatives(former: frozenset[int], effect: Effect) -> frozenset[int]:
     """The subjects that have negatives after a change; the same object where they are the same."""
+    having = former
+    for change in effect.changes:
+        if change.removed_subject in having:
+            having = having - {change.removed_subject}
     if effect.negatives is not None:
-        subject_id, some = effect.negatives
-        return former | {subject_id} if some else former - {subject_id}
-    if effect.change is not None and effect.change.removed_subject is not None and effect.change.subject_id in former:
-        return former - {effect.change.subject_id}
-    return former
+        subject, some = effect.negatives
+        having = having | {subject} if some else having - {subject}
+    return having
 
 
 def _settle(result: Future[Gallery], error: BaseException | None, gallery: Gallery | None) -> None:

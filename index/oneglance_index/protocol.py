@@ -23,13 +23,12 @@ that concern all methods:
   from the subject's present encodings alone, oldest first, in whatever order they came and went. One subject has one
   place in an answer, however many encodings it has.
 
-What is to come has its place: a filter of a search is a field of Search; renaming a gallery, and moving one to another
-encoder, are writing methods beside these.
+What is to come has its place: renaming a gallery, and moving one to another encoder, are writing methods beside these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Protocol
@@ -39,6 +38,7 @@ from oneglance_core.pair_head import PairHead
 from oneglance_index.audit import Event
 from oneglance_index.errors import GalleryError
 from oneglance_index.records import (
+    EVERYBODY,
     AddedNegative,
     Backup,
     Deleted,
@@ -49,11 +49,15 @@ from oneglance_index.records import (
     Found,
     Gallery,
     GalleryPage,
+    LabelCounts,
     LikenessPage,
+    Moved,
+    Note,
     OnExisting,
     Retention,
     Search,
     Subject,
+    SubjectFilter,
     SubjectPage,
     ThresholdPage,
     Vectors,
@@ -185,6 +189,7 @@ class GalleryStore(Protocol):
         patient: bool = False,
         doubting: Doubting | None = None,
         retention: Retention | None = None,
+        notes: Sequence[Note] | None = None,
     ) -> Future[Enrolled]:
         """Enrolls a subject by encodings float32 [n, D], n >= 1, made by encoder `encoder_digest` (None: not
         checked): all of them, or none.
@@ -197,6 +202,9 @@ class GalleryStore(Protocol):
         marked `replayed`, and nothing is written; RequestConflict if its digest (whatever identifies the request's
         content) is another; SubjectNotFound if its subject was deleted since: the retry doesn't bring it back. A
         request that failed isn't remembered.
+
+        `notes`, one for each encoding, are kept with the encodings. EncodingKeyExists for a key that an encoding of the
+        subject has, or another of these.
 
         `retention` is kept with the subject, in place of what was; None leaves that as it is.
 
@@ -212,12 +220,52 @@ class GalleryStore(Protocol):
         DeviceLost.
         """
 
-    def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Future[Deleted]:
-        """Deletes one encoding; the last one takes the subject with it. GalleryNotFound, SubjectNotFound,
-        EncodingNotFound."""
+    def delete_encoding(
+        self, gallery_id: str, subject_id: str, encoding_id: str | None = None, *, key: str | None = None
+    ) -> Future[Deleted]:
+        """Deletes the encoding of this id, or those of this key; the last one takes the subject with it.
+        GalleryNotFound, SubjectNotFound, EncodingNotFound."""
 
-    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
-        """Deletes a subject with all its encodings and negatives. GalleryNotFound, SubjectNotFound."""
+    def delete_subject(self, gallery_id: str, subject_id: str, *, among: SubjectFilter = EVERYBODY) -> Future[Deleted]:
+        """Deletes a subject with all its encodings and negatives. GalleryNotFound, SubjectNotFound, also where the
+        filter `among` doesn't let it through at that moment."""
+
+    def rename_subject(self, gallery_id: str, subject_id: str, new_id: str) -> Future[Gallery]:
+        """Gives a subject another id; the former one is free. Nothing happens where it has this one already. The result
+        is the gallery as it is then. GalleryNotFound, SubjectNotFound, SubjectExists."""
+
+    def update_labels(
+        self,
+        gallery_id: str,
+        subject_id: str,
+        labels: Mapping[str, str],
+        *,
+        removed: Collection[str] = (),
+        clear: bool = False,
+    ) -> Future[Gallery]:
+        """Sets these labels, and takes those away that are `removed`, or (`clear`) all that aren't set. Nothing happens
+        where they are so already. The result is the gallery as it is then. GalleryNotFound, SubjectNotFound,
+        LimitExceeded("max_labels_per_subject")."""
+
+    def merge_subjects(self, gallery_id: str, subject_id: str, into_id: str) -> Future[Moved]:
+        """Makes two subjects one: all encodings and negatives of the first go to the second, and the first is gone. The
+        second keeps its id, its time of creation and its retention. Of labels of the same key its own stay; others come
+        to it. Negatives that both have become one.
+
+        Encodings get new ids, which rise with each; their notes and times stay. The remembered answer to a request that
+        enrolled any of these tells the subject and the encodings as they are called now, here and below.
+
+        GalleryNotFound, SubjectNotFound, SameSubject, LimitExceeded("max_encodings_per_subject",
+        "max_negatives_per_subject", "max_labels_per_subject"), NegativeOfTheOther (an encoding of one is a negative of
+        the other).
+        """
+
+    def move_encodings(
+        self, gallery_id: str, subject_id: str, to_id: str, *, encoding_id: str | None = None, key: str | None = None
+    ) -> Future[Moved]:
+        """The encoding of this id, or those of this key, go to another subject that is there; the last one takes its
+        subject with it, whose labels and negatives are deleted then. GalleryNotFound, SubjectNotFound,
+        EncodingNotFound, SameSubject, LimitExceeded("max_encodings_per_subject"), NegativeOfTheOther."""
 
     def set_retention(self, gallery_id: str, subject_id: str, retention: Retention) -> Future[Gallery]:
         """How long a subject may be kept, and why; the result is the gallery as it is then. GalleryNotFound,
@@ -265,8 +313,19 @@ class GalleryStore(Protocol):
     def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
         """Raises GalleryNotFound, SubjectNotFound."""
 
-    def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
-        """The first `page_size` subjects whose ids come after `after`; pages as list_galleries. GalleryNotFound."""
+    def list_subjects(
+        self, gallery_id: str, *, page_size: int = 100, after: str | None = None, among: SubjectFilter = EVERYBODY
+    ) -> SubjectPage:
+        """The first `page_size` subjects whose ids come after `after`, and whom the filter lets through; pages as
+        list_galleries, but one of few, or none, may be followed by others. GalleryNotFound."""
+
+    def subject_ids(self, gallery_id: str, among: SubjectFilter = EVERYBODY) -> list[str]:
+        """The ids of all subjects that the filter lets through, at one revision, in order. GalleryNotFound,
+        IndexOutOfStep."""
+
+    def count_label(self, gallery_id: str, label: str, among: SubjectFilter = EVERYBODY) -> LabelCounts:
+        """How many of the subjects that the filter lets through have which value of a label. GalleryNotFound,
+        IndexOutOfStep."""
 
     def list_likenesses(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LikenessPage:
         """The vectors of the first `page_size` subjects whose ids come after `after`; pages as list_galleries.

@@ -6,15 +6,19 @@ never used twice.
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oneglance_core.pair_head import PairHead
+
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 Vectors = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -188,9 +192,22 @@ class Enrolled:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What its owner calls an encoding, and where it is from, as in the name of a file: the caller's own words, "" for
+    none."""
+
+    key: str = ""
+    source: str = ""
+
+
+NO_NOTE = Note()
+
+
+@dataclass(frozen=True, slots=True)
 class Encoding:
     id: str
     created: float
+    note: Note = NO_NOTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,11 +315,50 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """What became of encodings that went to another subject: `encoding_ids` has their new ids by their former ones.
+    `subject_deleted`: whether the subject that had them is gone."""
+
+    encoding_ids: Mapping[str, str]
+    subject_deleted: bool
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeletedGallery:
     """A gallery as it was when it was deleted. `receipt`: as of Deleted."""
 
     gallery: Gallery
     receipt: str = ""
+
+
+@dataclass(frozen=True)
+class SubjectFilter:
+    """Which subjects are meant: those that have all of these labels, (key, value) each, and an id that begins so."""
+
+    labels: tuple[tuple[str, str], ...] = ()
+    id_prefix: str = ""
+
+    def labels_pass(self, labels: Mapping[str, str]) -> bool:
+        return all(labels.get(key) == value for key, value in self.labels)
+
+    @functools.cached_property
+    def texts(self) -> tuple[bytes, ...]:
+        """Each label as it stands in the JSON of all of a subject's."""
+        return tuple(f"{_as_json(key)}: {_as_json(value)}".encode() for key, value in self.labels)
+
+
+EVERYBODY = SubjectFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCounts:
+    """How many subjects have which value of a label, at a revision; `without` have it not."""
+
+    subjects: int
+    values: Mapping[str, int]
+    without: int
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +376,8 @@ class Candidate:
     `encoding_id` is its nearest encoding; "" where the rule compares with the mean of them. `score` is the distance,
     but by "margin", and in a search by probability 1 - `probability`. `probability` is that of the search's pair head,
     for the very pair whose distance is told; None where it has none. A probe that has a nearer `negative` is not to be
-    given the subject.
+    given the subject. `labels` are the subject's, where the search asks for them. `number` is the subject's, for
+    whoever has to find it again though its id may change.
     """
 
     subject_id: str
@@ -329,6 +386,8 @@ class Candidate:
     score: float
     negative: NearerNegative | None = None
     probability: float | None = None
+    labels: Mapping[str, str] | None = None
+    number: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -341,8 +400,10 @@ class Search:
     that scores must be by, that of the threshold which they are compared with; None: any.
 
     With `head` candidates and matches are told its probability. With `by_probability` that decides, too: nearest is the
-    subject with the highest one, and scores are 1 - probability; by the rule of fusion "margin" as by "mean". Raises
-    ValueError for a question that asks for nothing.
+    subject with the highest one, and scores are 1 - probability; by the rule of fusion "margin" as by "mean".
+
+    With `among` the answer is as if no other subjects were enrolled. With `labels` candidates and matches have their
+    subjects'. Raises ValueError for a question that asks for nothing.
     """
 
     probes: Vectors
@@ -354,8 +415,12 @@ class Search:
     fusion: str | None = None
     head: PairHead | None = None
     by_probability: bool = False
+    among: SubjectFilter = EVERYBODY
+    labels: bool = False
 
     def __post_init__(self) -> None:
+        if self.singly and (self.among != EVERYBODY or self.labels):
+            raise ValueError("single encodings are searched among everybody, and without labels")
         if (self.by_probability and self.head is None) or (self.singly and self.head is not None):
             raise ValueError("what decides by probability needs a head; single encodings are searched without")
         if self.within is None:
@@ -379,7 +444,8 @@ class Found:
     encoding, oldest first, or where a rule compares with the mean, by when the subject was enrolled. `matches[i]` is ()
     where no `within` was asked for. `truncated[i]` says that more subjects lay within it than the limit let through.
     `exact` is whether these are certainly the nearest. `revision`, `subjects` and `encodings` describe the gallery as
-    it was searched: candidates and matches are of one revision. `kind` and `device` are what did the search.
+    it was searched: candidates and matches are of one revision. `kind` and `device` are what did the search. `among`:
+    how many subjects the filter of the search let through, None where it had none.
     """
 
     candidates: tuple[tuple[Candidate, ...], ...]
@@ -391,6 +457,7 @@ class Found:
     exact: bool
     kind: str
     device: str
+    among: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,12 +476,14 @@ class OpenProgress:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One committed revision of a gallery, as its index must apply it.
+    """What one committed revision of a gallery does to one subject, as its index must apply it.
 
     `added` and `removed` are encoding numbers, both ascending, int64 [n] and [m], all of one subject; vectors
     float32 [n, D] are those of the added ones. `removed_subject` is the number of a subject that is gone, or None.
     `kept`, float32 [k, D], oldest first, are the encodings that the subject had and still has; None where the
-    generation's rule of fusion has no templates. `kept_numbers`, int64 [k], are theirs.
+    generation's rule of fusion has no templates. `kept_numbers`, int64 [k], are theirs. `subject_id` is the subject's
+    name from here on; "" for a revision that concerns none. `labels` are those that it has then, as JSON; None: they
+    stay.
     """
 
     revision: int
@@ -426,6 +495,7 @@ class Change:
     removed_subject: int | None = None
     kept: Vectors | None = None
     kept_numbers: Integers | None = None
+    labels: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,10 +46,10 @@ def verify(
     checked = check_encodings(probes, gallery.active.dimension)
     if gallery.active.fusion == "nearest":
         ids = numbers.astype(str).tolist()
-        own = [_nearest_of(subject_id, ids, vectors, probe, head, by_probability) for probe in checked]
+        own = [_nearest_of(subject, ids, vectors, probe, head, by_probability) for probe in checked]
     else:
         made = template(vectors)[None]
-        own = [_nearest_of(subject_id, [""], made, probe, head, by_probability) for probe in checked]
+        own = [_nearest_of(subject, [""], made, probe, head, by_probability) for probe in checked]
     if gallery.active.fusion == "margin" and not by_probability:
         others = nearest(gallery_id, checked, gallery.active.fusion).candidates
         own = [_by_margin(one, near) for one, near in zip(own, others, strict=True)]
@@ -72,24 +72,29 @@ def verify(
 
 
 def _nearest_of(
-    subject_id: str, ids: Sequence[str], vectors: Vectors, probe: Vectors, head: PairHead | None, by_probability: bool
+    subject: queries.StoredSubject,
+    ids: Sequence[str],
+    vectors: Vectors,
+    probe: Vectors,
+    head: PairHead | None,
+    by_probability: bool,
 ) -> Candidate:
     """Of vectors [n, D] with these ids, the one that decides."""
     distances = squared_l2(vectors, probe)
     if head is None:
         best = int(distances.argmin())  # the first, that is the oldest, of equals
         distance = float(distances[best])
-        return Candidate(subject_id, ids[best], distance, distance)
+        return Candidate(subject.id, ids[best], distance, distance, number=subject.number)
     logits = head.logits(vectors, probe)
     best = int(logits.argmax() if by_probability else distances.argmin())
     distance, probability = float(distances[best]), float(probabilities_of(logits[best]))
     score = float(scores_of(logits[best])) if by_probability else distance
-    return Candidate(subject_id, ids[best], distance, score, probability=probability)
+    return Candidate(subject.id, ids[best], distance, score, probability=probability, number=subject.number)
 
 
 def _by_margin(own: Candidate, nearest: tuple[Candidate, ...]) -> Candidate:
     """With the score among these subjects, the nearest of its gallery."""
-    ranked = [one.distance for one in nearest if one.subject_id != own.subject_id]
+    ranked = [one.distance for one in nearest if one.number != own.number]
     place = int(np.searchsorted(ranked, own.distance))
     ranked.insert(place, own.distance)
     score = margin_scores(np.array(ranked, np.float32))[place]

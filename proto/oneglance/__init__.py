@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from oneglance.client.requests import encoding as encoding
     from oneglance.client.requests import enroll_request as enroll_request
     from oneglance.client.requests import identify_request as identify_request
+    from oneglance.client.requests import keyed as keyed
     from oneglance.client.requests import mate as mate
     from oneglance.client.requests import photo as photo
     from oneglance.client.requests import retention as retention
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from oneglance.client.requests import stranger as stranger
     from oneglance.client.requests import stream_settings as stream_settings
     from oneglance.client.requests import stylize_settings as stylize_settings
+    from oneglance.client.requests import subject_filter as subject_filter
     from oneglance.client.requests import tensor as tensor
     from oneglance.client.sync_client import Client as Client
     from oneglance.client.tls import tls_credentials as tls_credentials
@@ -41,12 +43,14 @@ _HOMES = {
     "enroll_request": "oneglance.client.requests",
     "retention": "oneglance.client.requests",
     "identify_request": "oneglance.client.requests",
+    "keyed": "oneglance.client.requests",
     "mate": "oneglance.client.requests",
     "photo": "oneglance.client.requests",
     "sound": "oneglance.client.requests",
     "stranger": "oneglance.client.requests",
     "stream_settings": "oneglance.client.requests",
     "stylize_settings": "oneglance.client.requests",
+    "subject_filter": "oneglance.client.requests",
     "tensor": "oneglance.client.requests",
     "tls_credentials": "oneglance.client.tls",
 }
@@ -57,6 +61,7 @@ __all__ = [
     "encoding",
     "enroll_request",
     "identify_request",
+    "keyed",
     "mate",
     "photo",
     "retention",
@@ -64,6 +69,7 @@ __all__ = [
     "stranger",
     "stream_settings",
     "stylize_settings",
+    "subject_filter",
     "tensor",
     "tls_credentials",
 ]

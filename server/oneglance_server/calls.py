@@ -3,6 +3,7 @@
 import functools
 from dataclasses import dataclass, field, replace
 
+from oneglance_core.names import composed
 from oneglance_server.access.access import Access
 from oneglance_server.access.identity import NOBODY, Identity
 from oneglance_server.access.policy import QuotaKind
@@ -44,7 +45,7 @@ class Call:
         """Raises PermissionDenied and Unauthenticated unless the caller has the right: in the gallery; without one, of
         the server, or in all galleries."""
         if self.caller.access is not None:
-            self.caller.access.check(self.caller.identity, right, gallery_id)
+            self.caller.access.check(self.caller.identity, right, _spelled(gallery_id))
 
     def spend(self, kind: QuotaKind, amount: int) -> None:
         """Raises QuotaExceeded when the policy gives the caller less."""
@@ -53,21 +54,26 @@ class Call:
 
     def may(self, right: Right, gallery_id: str | None = None) -> bool:
         access = self.caller.access
-        return access is None or access.may(self.caller.identity, right, gallery_id)
+        return access is None or access.may(self.caller.identity, right, _spelled(gallery_id))
 
     def need_sight(self, gallery_id: str) -> None:
         """Raises as ``need`` unless the caller has any right in the gallery."""
         if self.caller.access is not None:
-            self.caller.access.check_sight(self.caller.identity, gallery_id)
+            self.caller.access.check_sight(self.caller.identity, composed(gallery_id))
 
     def sees(self, gallery_id: str) -> bool:
         access = self.caller.access
-        return access is None or access.sees(self.caller.identity, gallery_id)
+        return access is None or access.sees(self.caller.identity, composed(gallery_id))
 
     def need_any(self) -> None:
         """Raises as ``need`` unless something is granted to the caller."""
         if self.caller.access is not None:
             self.caller.access.check_any(self.caller.identity)
+
+
+def _spelled(gallery_id: str | None) -> str | None:
+    """As rights are granted: two galleries of one name have them in common."""
+    return None if gallery_id is None else composed(gallery_id)
 
 
 @functools.lru_cache(maxsize=4096)

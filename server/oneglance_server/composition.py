@@ -32,6 +32,7 @@ from oneglance_server.service.models import ModelService
 from oneglance_server.service.services import Services
 from oneglance_server.service.styles import Stylizers
 from oneglance_server.service.stylizing import StylizationService, StylizeLimits
+from oneglance_server.service.subjects import SubjectService
 from oneglance_server.service.thresholds import Thresholds
 from oneglance_server.service.work import ContentLimits
 from oneglance_server.settings import Settings
@@ -131,6 +132,7 @@ def make_services(
         enrollment=EnrollmentService(
             store, reads, encoding, thresholds, identification, settings.unfit_inputs == "refuse", audit
         ),
+        subjects=SubjectService(store, reads, audit),
         identification=identification,
         detection=DetectionService(cropper, encoding, encoders),
         look_alikes=LookAlikeService(store, reads, identification, thresholds, audit),

@@ -15,6 +15,7 @@ from oneglance_index import (
     read_trail,
     repair,
     restore,
+    same_names_in,
     verify_export,
     verify_receipt,
     verify_trail,
@@ -33,6 +34,15 @@ def check(data: Path, master_key: str = "") -> Iterator[str]:
     try:
         database = _database(data)
         yield from check_directory(data, master_key) if data.is_dir() else check_file(database, master_key)
+    except GalleryError as error:
+        raise StartupError(str(error)) from error
+
+
+def same_names(data: Path) -> list[str]:
+    """Ids in a data directory, or a backup, that differ only in how they are spelled, a line for each name. Raises
+    StartupError."""
+    try:
+        return same_names_in(_database(data))
     except GalleryError as error:
         raise StartupError(str(error)) from error
 

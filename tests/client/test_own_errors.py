@@ -13,6 +13,7 @@ import pytest
 from oneglance import AsyncClient, Client, OneglanceError
 from oneglance.client.errors import ClientStateError
 from oneglance.client.link import checked_seconds
+from oneglance.v1.common_pb2 import SubjectFilter
 from oneglance.v1.subject_pb2 import Retention
 from tests.models import pixels_model
 from tests.pictures import picture, png
@@ -23,6 +24,10 @@ PICTURE = png(picture(1))
 ARGUMENTS: dict[str, Any] = {
     "gallery_id": "g",
     "subject_id": "s",
+    "new_subject_id": "t",
+    "into_subject_id": "t",
+    "to_subject_id": "t",
+    "filter": SubjectFilter(id_prefix="s"),
     "encoding_id": "1",
     "negative_id": "1",
     "name": "n",

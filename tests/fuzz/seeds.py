@@ -115,6 +115,10 @@ def make_world(digests: dict[str, str]) -> World:
             "gallery_id": (*GALLERIES, *SPARE),
             "subject_id": SUBJECTS,
             "subject": SUBJECTS,
+            "new_subject_id": SUBJECTS,
+            "into_subject_id": SUBJECTS,
+            "to_subject_id": SUBJECTS,
+            "encoding_key": ("k", "front"),
             "encoder": (*GALLERIES.values(), *digests.values(), ""),
             "encoder_digest": (digests["g"], digests["g"], *digests.values()),
             "model": ("pixels", "tints", digests["g"]),
@@ -180,6 +184,15 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     )
     retention = subjects.Retention(expire_time=Timestamp(seconds=4_000_000_000), purpose="entrance", consent="c-17")
     yield "/SetRetention", [subjects.SetRetentionRequest(gallery_id="g", subject_id="s5", retention=retention)]
+    some = common_pb2.SubjectFilter(labels={"site": "a"}, id_prefix="s")
+    yield "/CountSubjects", [subjects.CountSubjectsRequest(gallery_id="g", label="site", filter=some)]
+    yield "/RenameSubject", [subjects.RenameSubjectRequest(gallery_id="g", subject_id="s4", new_subject_id="s6")]
+    labels = subjects.UpdateLabelsRequest(gallery_id="g", subject_id="s5", labels={"site": "a"}, remove=["b"])
+    yield "/UpdateLabels", [labels]
+    yield "/MergeSubjects", [subjects.MergeSubjectsRequest(gallery_id="g", subject_id="s6", into_subject_id="s7")]
+    moved = subjects.MoveEncodingRequest(gallery_id="g", subject_id="s5", to_subject_id="s7", encoding_id="1")
+    yield "/MoveEncoding", [moved]
+    yield "/DeleteSubjects", [subjects.DeleteSubjectsRequest(gallery_id="g", filter=some, max_subjects=1)]
     yield "/ListExpired", [subjects.ListExpiredRequest(at=Timestamp(seconds=4_000_000_001))]
     negative = subjects.AddNegativeRequest(gallery_id="g", subject_id="s5", example=example(small))
     yield "/AddNegative", [negative]

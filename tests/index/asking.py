@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from oneglance_index import Found, GalleryError, LocalGalleries, Search
+from oneglance_index import EVERYBODY, Found, GalleryError, LocalGalleries, Search, SubjectFilter
 
 Vectors = NDArray[np.float32]
 
@@ -17,8 +17,16 @@ def ask(galleries: LocalGalleries, gallery_id: str, search: Search) -> Found:
     return found
 
 
-def nearest(galleries: LocalGalleries, gallery_id: str, probes: Vectors, k: int, encoder_digest: str = "e") -> Found:
-    return ask(galleries, gallery_id, Search(probes, encoder_digest, k))
+def nearest(
+    galleries: LocalGalleries,
+    gallery_id: str,
+    probes: Vectors,
+    k: int,
+    encoder_digest: str = "e",
+    among: SubjectFilter = EVERYBODY,
+    labels: bool = False,
+) -> Found:
+    return ask(galleries, gallery_id, Search(probes, encoder_digest, k, among=among, labels=labels))
 
 
 def matches(
@@ -28,5 +36,6 @@ def matches(
     threshold: float,
     limit: int,
     encoder_digest: str = "e",
+    among: SubjectFilter = EVERYBODY,
 ) -> Found:
-    return ask(galleries, gallery_id, Search(probes, encoder_digest, 0, threshold, limit))
+    return ask(galleries, gallery_id, Search(probes, encoder_digest, 0, threshold, limit, among=among))

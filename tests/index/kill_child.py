@@ -1,9 +1,11 @@
 """Writes to a data directory from several threads until it is killed. Run by test_kill.py.
 
-Prints a line after each acknowledgement, and before each try: `try|ok enroll SUBJECT`,
-`ok negate SUBJECT` or `try|ok delete SUBJECT`. Now and then it rotates keys, makes a backup beside the directory, or a
+Prints a line after each acknowledgement, and before each try: `try|ok enroll NAME`, `ok negate NAME`,
+`try|ok delete NAME`, and where the subject that was enrolled as NAME is renamed or merged into another `try place NAME`
+and `ok place NAME@ID`. Now and then it rotates keys, makes a backup beside the directory, or a
 gallery that it deletes again. `failed`, and why, where anything fails.
-Each subject has its vectors made from its name, so that the parent knows what must be found.
+Each subject has its vectors made from the name that it was enrolled as, which is in the keys of its encodings, so that
+the parent knows what must be found.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from oneglance_index import Actor, IndexSettings, LocalGalleries, acting, back_up
+from oneglance_index import Actor, IndexSettings, LocalGalleries, Note, acting, back_up
 
 DIMENSION = 8
 
@@ -53,22 +55,46 @@ def upkeep(galleries: LocalGalleries, name: str, act: float) -> None:
 
 def _work(galleries: LocalGalleries, name: str) -> None:
     acting.set(Actor(f"key:{name}", "ipv4:127.0.0.1:1"))
-    alive: list[str] = []
+    alive: dict[str, list[str]] = {}  # by id, the names that its parts were enrolled as
     for i in range(1_000_000):
         upkeep(galleries, name, random.random())
-        if alive and random.random() < 0.4:
-            subject = alive.pop(random.randrange(len(alive)))
-            say(f"try delete {subject}")
+        act = random.random()
+        if alive and act < 0.3:
+            subject = random.choice(list(alive))
+            parts = alive.pop(subject)
+            for part in parts:
+                say(f"try delete {part}")
             galleries.delete_subject("g", subject).result()
-            say(f"ok delete {subject}")
+            for part in parts:
+                say(f"ok delete {part}")
+        elif alive and act < 0.4:
+            subject, other = random.choice(list(alive)), f"{name}~{i}"
+            for part in alive[subject]:
+                say(f"try place {part}")
+            galleries.rename_subject("g", subject, other).result()
+            galleries.update_labels("g", other, {"called": str(i)}).result()
+            alive[other] = alive.pop(subject)
+            for part in alive[other]:
+                say(f"ok place {part}@{other}")
+        elif len(alive) > 1 and act < 0.55:
+            subject, other = random.sample(list(alive), 2)
+            if len(alive[subject]) + len(alive[other]) > 4:
+                continue
+            for part in alive[subject]:
+                say(f"try place {part}")
+            galleries.merge_subjects("g", subject, other).result()
+            for part in alive[subject]:
+                say(f"ok place {part}@{other}")
+            alive[other] += alive.pop(subject)
         else:
             subject = f"{name}-{i}"
             say(f"try enroll {subject}")
-            galleries.enroll("g", subject, vectors_of(subject), request_id=subject).result()
+            notes = [Note(f"{subject}/{place}") for place in range(len(vectors_of(subject)))]
+            galleries.enroll("g", subject, vectors_of(subject), request_id=subject, notes=notes).result()
             say(f"ok enroll {subject}")
             galleries.add_negative("g", subject, -vectors_of(subject)[0]).result()
             say(f"ok negate {subject}")
-            alive.append(subject)
+            alive[subject] = [subject]
 
 
 def main(data_dir: str, round_name: str) -> None:

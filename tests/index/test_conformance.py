@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from oneglance_core.pair_head import PairHead
 from oneglance_index import (
+    EVERYBODY,
     Candidate,
     Deleted,
     DeletedGallery,
@@ -32,13 +33,16 @@ from oneglance_index import (
     GalleryStore,
     Generation,
     IndexSettings,
+    LabelCounts,
     Likeness,
     LocalGalleries,
     Negative,
     Neighbour,
+    Note,
     OnExisting,
     Search,
     Subject,
+    SubjectFilter,
     SubjectPage,
     ThresholdVersion,
 )
@@ -303,10 +307,10 @@ class SearchesDeletedUntilRestart(ToyStore):
         super().__init__(disk)
         self.dead: dict[str, Member] = {}
 
-    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
+    def delete_subject(self, gallery_id: str, subject_id: str, *, among: SubjectFilter = EVERYBODY) -> Future[Deleted]:
         if gallery_id in self.state.galleries and subject_id == "gone":
             self.dead[subject_id] = self.state.member(gallery_id, subject_id)
-        return super().delete_subject(gallery_id, subject_id)
+        return super().delete_subject(gallery_id, subject_id, among=among)
 
     def searched(self, gallery_id: str) -> Kept:
         kept = super().searched(gallery_id)
@@ -319,10 +323,10 @@ class VerifiesTheDeleted(ToyStore):
         super().__init__(disk)
         self.before = self.state
 
-    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
+    def delete_subject(self, gallery_id: str, subject_id: str, *, among: SubjectFilter = EVERYBODY) -> Future[Deleted]:
         if subject_id == "gone":
             self.before = self.state
-        return super().delete_subject(gallery_id, subject_id)
+        return super().delete_subject(gallery_id, subject_id, among=among)
 
     def verify(self, gallery_id: str, subject_id: str, probes: Vectors, **how: Any) -> Found:
         state = self.state
@@ -340,10 +344,10 @@ class DeletesInMemoryOnly(ToyStore):
 
     deleting = False
 
-    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
+    def delete_subject(self, gallery_id: str, subject_id: str, *, among: SubjectFilter = EVERYBODY) -> Future[Deleted]:
         self.deleting = True
         try:
-            return super().delete_subject(gallery_id, subject_id)
+            return super().delete_subject(gallery_id, subject_id, among=among)
         finally:
             self.deleting = False
 
@@ -446,10 +450,12 @@ class CountsOffsets(ToyStore):
         super().__init__(disk)
         self.offsets: dict[str, int] = {}
 
-    def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
-        subjects = self.now().kept(gallery_id).subjects
+    def list_subjects(
+        self, gallery_id: str, *, page_size: int = 100, after: str | None = None, among: SubjectFilter = EVERYBODY
+    ) -> SubjectPage:
+        subjects = self.those(self.now().kept(gallery_id), among)
         if after is not None and after not in self.offsets:
-            return super().list_subjects(gallery_id, page_size=page_size, after=after)
+            return super().list_subjects(gallery_id, page_size=page_size, after=after, among=among)
         self.check_page_size(page_size)
         begin = 0 if after is None else self.offsets[after]
         ids = self.ordered(subjects)[begin : begin + page_size]
@@ -595,11 +601,11 @@ class OneListOfRequests(ToyStore):
 
 @breaks("galleries_do_not_touch_each_other")
 class DeletesEverywhere(ToyStore):
-    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
-        future = super().delete_subject(gallery_id, subject_id)
+    def delete_subject(self, gallery_id: str, subject_id: str, *, among: SubjectFilter = EVERYBODY) -> Future[Deleted]:
+        future = super().delete_subject(gallery_id, subject_id, among=among)
         for name, kept in self.state.galleries.items():
             if name != gallery_id and subject_id in kept.subjects:
-                super().delete_subject(name, subject_id)
+                super().delete_subject(name, subject_id, among=among)
         return future
 
 
@@ -617,8 +623,8 @@ class EnrollsLast(ToyStore):
         self.waiting = functools.partial(super().enroll, gallery_id, subject_id, encodings, **how)
         return Future()
 
-    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
-        future = super().delete_subject(gallery_id, subject_id)
+    def delete_subject(self, gallery_id: str, subject_id: str, *, among: SubjectFilter = EVERYBODY) -> Future[Deleted]:
+        future = super().delete_subject(gallery_id, subject_id, among=among)
         if self.waiting is not None and subject_id == "quick":
             self.waiting()
         return future
@@ -897,6 +903,90 @@ class KeepsTheThresholdForWhatDecided(ToyStore):
 @breaks("what_decides_can_be_changed")
 class TakesAnyRules(ToyStore):
     def check_rules(self, gallery_id: str, fusion: str, decided_by: str) -> None:
+        pass
+
+
+@breaks("a_renamed_subject_is_the_same_under_another_id")
+class RenamedLosesLabels(ToyStore):
+    def renamed(self, member: Member) -> Member:
+        return replace(member, labels={})
+
+
+@breaks("an_id_that_another_has_is_not_given")
+class TakesTheIdOfAnother(ToyStore):
+    def check_free(self, kept: Kept, new_id: str) -> None:
+        pass
+
+
+@breaks("labels_are_set_and_taken_away")
+class KeepsLabels(ToyStore):
+    def relabelled(
+        self, old: Mapping[str, str], new: Mapping[str, str], removed: Collection[str], clear: bool
+    ) -> Mapping[str, str]:
+        return {**old, **new}
+
+
+@breaks("a_merged_subject_has_what_both_had")
+class MergedLosesLabels(ToyStore):
+    def merged(self, source: Mapping[str, str], target: Mapping[str, str]) -> Mapping[str, str]:
+        return {**target, **source}
+
+
+@breaks("a_merge_keeps_within_the_limits")
+class MergesBeyondTheLimit(ToyStore):
+    def check_room(self, encodings: int) -> None:
+        pass
+
+
+@breaks("a_subject_is_not_merged_into_itself")
+class MergesIntoItself(ToyStore):
+    def check_two(self, gallery_id: str, subject_id: str, other_id: str) -> None:
+        pass
+
+
+@breaks("a_retry_brings_back_nobody_who_was_merged")
+class AnswersWithTheFormer(ToyStore):
+    def answers_after(self, kept: Kept, subject_id: str, owner: str, ids: Mapping[str, str]) -> Kept:
+        return self.called(kept, subject_id, owner, {})
+
+
+@breaks("an_encoding_moves_with_its_note")
+class MovesTheOthers(ToyStore):
+    def chosen(self, member: Member, encoding_id: str | None, key: str | None) -> list[int]:
+        found = ToyStore.chosen(self, member, encoding_id, key)
+        return [n for n in member.encodings if n not in found] if key else found
+
+
+@breaks("what_a_subject_is_not_does_not_come_to_it")
+class MergesWithANegative(ToyStore):
+    def check_apart(
+        self, gallery_id: str, subject_id: str, source: Member, into_id: str, target: Member, numbers: list[int]
+    ) -> None:
+        pass
+
+
+@breaks("no_two_encodings_of_a_subject_are_enrolled_with_one_key")
+class OneKeyForTwo(ToyStore):
+    def check_keys(self, gallery_id: str, subject_id: str, old: Member, notes: Sequence[Note]) -> None:
+        pass
+
+
+@breaks("an_answer_among_some_is_as_if_nobody_else_was_there")
+class ComparesWithEverybody(ToyStore):
+    def only(self, kept: Kept, among: SubjectFilter) -> Kept:
+        return kept
+
+
+@breaks("lists_and_counts_are_of_those_who_pass")
+class CountsTheUnlabelled(ToyStore):
+    def count_label(self, gallery_id: str, label: str, among: SubjectFilter = EVERYBODY) -> LabelCounts:
+        counts = ToyStore.count_label(self, gallery_id, label, among)
+        return replace(counts, without=0)
+
+
+@breaks("who_does_not_pass_is_not_deleted")
+class DeletesWhoeverIsNamed(ToyStore):
+    def check_passes(self, gallery_id: str, subject_id: str, member: Member, among: SubjectFilter) -> None:
         pass
 
 

@@ -95,7 +95,7 @@ def test_each_is_compared_with_all_that_came_since_its_search(tmp_path: Path, mo
     prepare = OpenedGalleries.prepare
 
     def failing(self: OpenedGalleries, effect: Effect) -> None:
-        if effect.change is not None and effect.change.subject_id == "no room":
+        if any(change.subject_id == "no room" for change in effect.changes):
             raise OutOfMemory("for this")
         prepare(self, effect)
 

@@ -2,9 +2,9 @@
 
 Made once by
 
-    PYTHONPATH=.:core:index python -m tests.index.test_golden_store tests/index/golden/v7
+    PYTHONPATH=.:core:index python -m tests.index.test_golden_store tests/index/golden/v8
 
-and committed. Don't make them anew: add v8 beside them when the schema changes.
+and committed. Don't make them anew: add v9 beside them when the schema changes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from oneglance_index import (
     Actor,
     IndexSettings,
     LocalGalleries,
+    Note,
     OpenProgress,
     RequestConflict,
     acting,
@@ -61,7 +62,8 @@ def make(data_dir: Path) -> None:
             ).result()
         galleries.delete_subject("people", "s1").result()
         galleries.snapshot()
-        galleries.enroll("people", "late", vectors(9)).result()  # after the snapshot: to catch up with
+        notes = [Note("front", "late/1.png"), Note()]
+        galleries.enroll("people", "late", vectors(9), notes=notes).result()  # after the snapshot: to catch up with
         galleries.delete_encoding("people", "s2", "5").result()
         galleries.add_negative("people", "s0", np.array([7, 7, 7], np.float32)).result()
         galleries._upkeep.close(until=0)
@@ -70,7 +72,7 @@ def make(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("with_snapshot", [True, False])
-@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6, 7, 8])
 def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) -> None:
     thresholds = 1 if version == 1 else 2  # version 1 was made with one
     data_dir = tmp_path / "data"
@@ -117,6 +119,8 @@ def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) 
         assert [s.id for s in page.subjects] == ["late", "s0", "s2", "s3", "s4"]
         assert galleries.get_subject("people", "s2").labels == {"name": "Zoë 2"}
         assert [e.id for e in galleries.get_subject("people", "s2").encodings] == ["6"]
+        notes = [e.note for e in galleries.get_subject("people", "late").encodings]
+        assert notes == [Note("front", "late/1.png") if version >= 8 else Note(), Note()]
         for i, name in ((0, "s0"), (3, "s3"), (9, "late")):
             for vector in vectors(i):
                 (candidate,) = asking.nearest(galleries, "people", vector[None], 1, "sha256:abc").candidates[0]
@@ -184,6 +188,7 @@ STATEMENTS_OF_7 = ["CREATE TABLE audit (", "INSERT INTO audit_head", "PRAGMA use
         *((version, one) for version in (4, 5) for one in ("ALTER TABLE generations", "COMMIT")),
         *((version, one) for version in (1, 3, 4, 5) for one in STATEMENTS_OF_6),
         *((version, one) for version in (5, 6) for one in STATEMENTS_OF_7),
+        *((7, one) for one in ("UPDATE store SET seal", "PRAGMA user_version =", "COMMIT")),
     ],
 )
 def test_killed_while_it_is_brought_up_to_date_it_is_still_the_old_one(
@@ -202,7 +207,7 @@ def test_killed_while_it_is_brought_up_to_date_it_is_still_the_old_one(
         assert galleries.get_gallery("people").revision == 8 + min(version, 2) + (version >= 4)  # a negative
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6, 7, 8])
 def test_an_old_store_gets_the_tables_of_a_new_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, version: int
 ) -> None:
@@ -214,7 +219,7 @@ def test_an_old_store_gets_the_tables_of_a_new_one(
     assert schema_of(tmp_path / "old" / "store.sqlite3") == schema_of(tmp_path / "new" / "store.sqlite3")
 
 
-@pytest.mark.parametrize("version", [5, 6, 7])
+@pytest.mark.parametrize("version", [5, 6, 7, 8])
 def test_its_audit_trail_begins_or_goes_on(tmp_path: Path, version: int) -> None:
     shutil.copytree(GOLDEN / f"v{version}", tmp_path / "data")
     with LocalGalleries.open(tmp_path / "data"):

@@ -55,6 +55,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     rng = random.Random(int(os.environ.get("ONEGLANCE_KILL_SEED", "1")))
     must: set[str] = set()  # acknowledged, or seen after a restart
     negated: set[str] = set()  # with a negative that was acknowledged
+    places: dict[str, str] = {}  # the id that a subject was given, acknowledged, by the name that it was enrolled as
     acknowledged = 0
     data_dir = tmp_path / "data"
     with LocalGalleries.open(data_dir) as galleries:
@@ -63,7 +64,13 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
         maybe: set[str] = set()
         for state, act, subject in run_and_kill(data_dir, str(round_number), rng):
             assert state in ("try", "ok"), (act, subject)
-            if state == "try":
+            if act == "place":
+                name, _, place = subject.partition("@")
+                places.pop(name, None)
+                if state == "ok":
+                    acknowledged += 1
+                    places[name] = place
+            elif state == "try":
                 maybe.add(subject)
                 must.discard(subject)
             else:
@@ -78,10 +85,10 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
                 assert list(check_file(tmp_path / "backup", f"file:{data_dir}/master.key")) == []
         harm(data_dir, rng)
         with LocalGalleries.open(data_dir) as galleries:
-            present = check(galleries, negated)
+            ids, present = check(galleries, negated, places)
         assert must <= present, "an acknowledged enrollment was lost"
         assert present <= must | maybe, "an acknowledged deletion came back"
-        assert told_enrolled(data_dir) == present, "a change and its entry in the audit trail came apart"
+        assert told_enrolled(data_dir) == ids, "a change and its entry in the audit trail came apart"
         must = present
     assert acknowledged > ROUNDS
 
@@ -92,33 +99,48 @@ def told_enrolled(data_dir: Path) -> set[str]:
     present: set[str] = set()
     for line in read_trail(data_dir):
         told = json.loads(line)
-        if told.get("gallery") == "g" and told["did"] == "enroll":
+        if told.get("gallery") != "g":
+            continue
+        if told["did"] == "enroll":
             present.add(told["subject"])
-        elif told.get("gallery") == "g" and told["did"] == "delete":
+        elif told["did"] == "delete":
             present.remove(told["subject"])
+        elif told["did"] in ("rename-subject", "merge-subjects"):
+            if told["side"] == "from":
+                present.remove(told["subject"])
+            else:
+                present.add(told["subject"])
     return present
 
 
-def check(galleries: LocalGalleries, negated: set[str]) -> set[str]:
-    """That index and store agree, with every subject whole, and its negative if it has one; returns who is enrolled."""
-    present: set[str] = set()
+def check(galleries: LocalGalleries, negated: set[str], places: dict[str, str]) -> tuple[set[str], set[str]]:
+    """That index and store agree, with all that was enrolled as one in one subject, that of `places` where known, and
+    its negative if it has one. Returns the ids of those who are enrolled, and the names that they were enrolled as."""
+    ids: set[str] = set()
+    whose: dict[str, str] = {}
     after: str | None = None
     while True:
         page = galleries.list_subjects("g", page_size=500, after=after)
-        present |= {subject.id for subject in page.subjects}
         for subject in page.subjects:
-            assert len(subject.encodings) == len(vectors_of(subject.id))
-            assert len(subject.negatives) == 1 or subject.id not in negated, "an acknowledged negative was lost"
+            ids.add(subject.id)
+            keys = [one.note.key for one in subject.encodings]
+            parts = {key.partition("/")[0] for key in keys}
+            assert sorted(keys) == sorted(f"{name}/{i}" for name in parts for i in range(len(vectors_of(name))))
+            assert len(subject.negatives) >= len(parts & negated), "an acknowledged negative was lost"
+            for name in parts:
+                assert name not in whose, "what was moved is there twice"
+                whose[name] = subject.id
+                assert places.get(name, subject.id) == subject.id, "an acknowledged rename or merge was lost"
         after = page.next_after
         if after is None:
             break
     gallery, info = galleries.get_gallery("g"), galleries.index_info("g")
-    assert (info.revision, info.subjects, info.encodings) == (gallery.revision, len(present), gallery.encodings)
-    names = sorted(present)
+    assert (info.revision, info.subjects, info.encodings) == (gallery.revision, len(ids), gallery.encodings)
+    names = sorted(whose)
     if names:
         found = asking.nearest(galleries, "g", np.stack([vectors_of(name)[0] for name in names]), 1)
-        assert [candidates[0].subject_id for candidates in found.candidates] == names
+        assert [candidates[0].subject_id for candidates in found.candidates] == [whose[name] for name in names]
         assert {candidates[0].distance for candidates in found.candidates} == {0.0}
-        for name in sorted(negated & present)[:50]:
-            assert galleries.verify("g", name, -vectors_of(name)[:1]).candidates[0][0].negative is not None
-    return present
+        for name in sorted(negated & whose.keys())[:50]:
+            assert galleries.verify("g", whose[name], -vectors_of(name)[:1]).candidates[0][0].negative is not None
+    return ids, set(whose)

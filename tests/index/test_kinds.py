@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from oneglance_index import (
     OpenProgress,
     Search,
 )
-from oneglance_index.records import Change, Checksum, Rows
+from oneglance_index.records import Change, Checksum, Rows, SubjectFilter
 from oneglance_index.search import faiss_calls
 from oneglance_index.search.registry import KINDS, Machine
 from oneglance_index.store import queries
@@ -81,7 +81,9 @@ class FewIndex:
         self.ids: dict[int, str] = {}
         self.revision = 0
 
-    def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
+    def load(
+        self, revision: int, subject_ids: dict[int, str], capacity: int, labels: Mapping[int, bytes] | None = None
+    ) -> None:
         self.revision, self.ids = revision, dict(subject_ids)
 
     def append(self, rows: Rows) -> None:
@@ -95,7 +97,11 @@ class FewIndex:
     def checksum(self) -> Checksum:
         return Checksum(len(self.rows), sum(self.rows))
 
-    def apply(self, change: Change) -> None:
+    def apply(self, *changes: Change) -> None:
+        for change in changes:
+            self._apply(change)
+
+    def _apply(self, change: Change) -> None:
         rows = dict(self.rows)
         for number, vector in zip(change.added, change.vectors, strict=True):
             rows[int(number)] = Row(change.subject, vector)
@@ -103,6 +109,9 @@ class FewIndex:
             del rows[int(number)]
         self.ids[change.subject] = change.subject_id
         self.rows, self.revision = rows, change.revision
+
+    def those(self, among: SubjectFilter) -> tuple[int, list[tuple[str, bytes]]]:
+        return self.revision, [(name, b"{}") for name in self.ids.values()]
 
     def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
         def answer(probe: Vectors, k: int) -> tuple[Candidate, ...]:

@@ -10,7 +10,7 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from oneglance_core.distance import squared_l2
 from oneglance_core.fusion import FUSIONS, DecidedBy, template
 from oneglance_core.pair_head import PairHead
 from oneglance_index import (
+    EVERYBODY,
     AddedNegative,
     Backup,
     Candidate,
@@ -33,6 +34,7 @@ from oneglance_index import (
     Doubting,
     EncoderMismatch,
     Encoding,
+    EncodingKeyExists,
     EncodingNotFound,
     Enrolled,
     Event,
@@ -47,23 +49,29 @@ from oneglance_index import (
     GalleryStore,
     Generation,
     GenerationUnsupported,
+    LabelCounts,
     LikeAnother,
     Likeness,
     LikenessPage,
     LimitExceeded,
+    Moved,
     NearerNegative,
     Negative,
     NegativeEnrolled,
     NegativeNotFound,
+    NegativeOfTheOther,
     Neighbour,
+    Note,
     OnExisting,
     RequestConflict,
     Retention,
     RulesConflict,
+    SameSubject,
     Search,
     StoreClosed,
     Subject,
     SubjectExists,
+    SubjectFilter,
     SubjectNotFound,
     SubjectPage,
     ThresholdPage,
@@ -366,6 +374,7 @@ class ToyStore(GalleryStore):
         patient: bool = False,
         doubting: Doubting | None = None,
         retention: Retention | None = None,
+        notes: Sequence[Note] | None = None,
     ) -> Future[Enrolled]:
         vectors = self.taken(encodings)
 
@@ -388,9 +397,12 @@ class ToyStore(GalleryStore):
                 neighbour, doubts = self.doubted(kept, doubting, subject_id, checked, own)
             at = time.time()
             begun = old or Member({}, at, at)
+            own_notes = list(notes or [Note()] * len(checked))
+            if old is not None and on_existing == "add":
+                self.check_keys(gallery_id, subject_id, old, own_notes)
             new = {
-                number: (Encoding(str(number), at), vector)
-                for number, vector in enumerate(checked, start=state.next_number)
+                number: (Encoding(str(number), at, note), vector)
+                for number, (vector, note) in enumerate(zip(checked, own_notes, strict=True), start=state.next_number)
             }
             member = Member(
                 self.labels(begun.labels, labels),
@@ -509,12 +521,180 @@ class ToyStore(GalleryStore):
         )
         return replace(kept, gallery=gallery, subjects=subjects)
 
-    def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Future[Deleted]:
+    def check_keys(self, gallery_id: str, subject_id: str, old: Member, notes: Sequence[Note]) -> None:
+        held = {one.note.key for one, _ in old.encodings.values()}
+        for note in notes:
+            if note.key and note.key in held:
+                raise EncodingKeyExists(gallery_id, subject_id, note.key)
+
+    def chosen(self, member: Member, encoding_id: str | None, key: str | None) -> list[int]:
+        return [n for n, (one, _) in member.encodings.items() if str(n) == encoding_id or (key and one.note.key == key)]
+
+    def rename_subject(self, gallery_id: str, subject_id: str, new_id: str) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            kept, member = state.kept(gallery_id), state.member(gallery_id, subject_id)
+            if new_id == subject_id:
+                return state, kept.gallery
+            self.check_free(kept, new_id)
+            renamed = {
+                new_id if name == subject_id else name: one for name, one in kept.subjects.items() if name != new_id
+            }
+            renamed[new_id] = self.renamed(member)
+            after = self.called(self.changed(kept, renamed), subject_id, new_id, {})
+            return state.put(after), after.gallery
+
+        return self._write(act)
+
+    def renamed(self, member: Member) -> Member:
+        return member
+
+    def check_free(self, kept: Kept, new_id: str) -> None:
+        if new_id in kept.subjects:
+            raise SubjectExists(kept.gallery.id, new_id)
+
+    def called(self, kept: Kept, subject_id: str, new_id: str, ids: Mapping[str, str]) -> Kept:
+        """Requests that enrolled a subject are answered with these names from here on."""
+        requests = {
+            request: (
+                digest,
+                replace(told, subject_id=new_id, encoding_ids=tuple(ids.get(one, one) for one in told.encoding_ids))
+                if told.subject_id == subject_id
+                else told,
+                time.time() if told.subject_id == subject_id else at,
+            )
+            for request, (digest, told, at) in kept.requests.items()
+        }
+        return replace(kept, requests=requests)
+
+    def update_labels(
+        self,
+        gallery_id: str,
+        subject_id: str,
+        labels: Mapping[str, str],
+        *,
+        removed: Collection[str] = (),
+        clear: bool = False,
+    ) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            kept, member = state.kept(gallery_id), state.member(gallery_id, subject_id)
+            after = self.relabelled(member.labels, labels, removed, clear)
+            if after == member.labels:
+                return state, kept.gallery
+            new = self.changed(kept, {**kept.subjects, subject_id: replace(member, labels=after)})
+            return state.put(new), new.gallery
+
+        return self._write(act)
+
+    def relabelled(
+        self, old: Mapping[str, str], new: Mapping[str, str], removed: Collection[str], clear: bool
+    ) -> Mapping[str, str]:
+        return {**({} if clear else {k: v for k, v in old.items() if k not in removed}), **new}
+
+    def merge_subjects(self, gallery_id: str, subject_id: str, into_id: str) -> Future[Moved]:
+        def act(state: State) -> tuple[State, Moved]:
+            source, target = state.member(gallery_id, subject_id), state.member(gallery_id, into_id)
+            self.check_two(gallery_id, subject_id, into_id)
+            self.check_apart(gallery_id, subject_id, source, into_id, target, list(source.encodings))
+            self.check_apart(gallery_id, into_id, target, subject_id, source, list(target.encodings))
+            own = [vector for _, vector in target.negatives.values()]
+            more = {n: one for n, one in source.negatives.items() if not any((one[1] == o).all() for o in own)}
+            target = replace(
+                target, labels=self.merged(source.labels, target.labels), negatives={**target.negatives, **more}
+            )
+            return self.given_to(state, gallery_id, subject_id, source, into_id, target, list(source.encodings))
+
+        return self._write(act)
+
+    def merged(self, source: Mapping[str, str], target: Mapping[str, str]) -> Mapping[str, str]:
+        return {**source, **target}
+
+    def move_encodings(
+        self, gallery_id: str, subject_id: str, to_id: str, *, encoding_id: str | None = None, key: str | None = None
+    ) -> Future[Moved]:
+        def act(state: State) -> tuple[State, Moved]:
+            source, target = state.member(gallery_id, subject_id), state.member(gallery_id, to_id)
+            self.check_two(gallery_id, subject_id, to_id)
+            numbers = self.chosen(source, encoding_id, key)
+            if not numbers:
+                raise EncodingNotFound(gallery_id, subject_id, encoding_id or key or "")
+            self.check_apart(gallery_id, subject_id, source, to_id, target, numbers)
+            return self.given_to(state, gallery_id, subject_id, source, to_id, target, numbers)
+
+        return self._write(act)
+
+    def check_two(self, gallery_id: str, subject_id: str, other_id: str) -> None:
+        if subject_id == other_id:
+            raise SameSubject(gallery_id, subject_id)
+
+    def check_apart(
+        self, gallery_id: str, subject_id: str, source: Member, into_id: str, target: Member, numbers: list[int]
+    ) -> None:
+        for number, (_, negative) in target.negatives.items():
+            if any((source.encodings[n][1] == negative).all() for n in numbers):
+                raise NegativeOfTheOther(gallery_id, into_id, str(number), subject_id)
+
+    def check_room(self, encodings: int) -> None:
+        if encodings > MAX_ENCODINGS:
+            raise LimitExceeded("max_encodings_per_subject", MAX_ENCODINGS, encodings)
+
+    def given_to(
+        self,
+        state: State,
+        gallery_id: str,
+        subject_id: str,
+        source: Member,
+        into_id: str,
+        target: Member,
+        numbers: list[int],
+    ) -> tuple[State, Moved]:
+        """Encodings of `source` become those of `target`."""
+        self.check_room(len(target.encodings) + len(numbers))
+        kept = state.kept(gallery_id)
+        new = {number: source.encodings[n] for number, n in enumerate(numbers, start=state.next_number)}
+        named = {n: (self.moved_encoding(one, n), vector) for n, (one, vector) in new.items()}
+        left = {n: one for n, one in source.encodings.items() if n not in numbers}
+        subjects = {**kept.subjects, into_id: replace(target, encodings={**target.encodings, **named})}
+        if left:
+            subjects[subject_id] = replace(source, encodings=left)
+        elif subject_id != into_id:
+            del subjects[subject_id]
+        ids = {str(n): str(number) for n, number in zip(numbers, new, strict=True)}
+        after = self.answers_after(self.changed(kept, subjects), subject_id, into_id if not left else subject_id, ids)
+        moved = Moved(ids, not left, after.gallery.revision)
+        return replace(state.put(after), next_number=state.next_number + len(new)), moved
+
+    def moved_encoding(self, one: Encoding, number: int) -> Encoding:
+        return replace(one, id=str(number))
+
+    def answers_after(self, kept: Kept, subject_id: str, owner: str, ids: Mapping[str, str]) -> Kept:
+        return self.called(kept, subject_id, owner, ids)
+
+    def passes(self, subject_id: str, member: Member, among: SubjectFilter) -> bool:
+        return subject_id.startswith(among.id_prefix) and among.labels_pass(member.labels)
+
+    def those(self, kept: Kept, among: SubjectFilter) -> dict[str, Member]:
+        return {name: one for name, one in kept.subjects.items() if self.passes(name, one, among)}
+
+    def subject_ids(self, gallery_id: str, among: SubjectFilter = EVERYBODY) -> list[str]:
+        return sorted(self.those(self.now().kept(gallery_id), among))
+
+    def count_label(self, gallery_id: str, label: str, among: SubjectFilter = EVERYBODY) -> LabelCounts:
+        kept = self.now().kept(gallery_id)
+        those = self.those(kept, among)
+        values = [one.labels[label] for one in those.values() if label in one.labels]
+        return LabelCounts(
+            len(those), {v: values.count(v) for v in values}, len(those) - len(values), kept.gallery.revision
+        )
+
+    def delete_encoding(
+        self, gallery_id: str, subject_id: str, encoding_id: str | None = None, *, key: str | None = None
+    ) -> Future[Deleted]:
         def act(state: State) -> tuple[State, Deleted]:
             member = state.member(gallery_id, subject_id)
-            left = {n: one for n, one in member.encodings.items() if str(n) != encoding_id}
+            gone = self.chosen(member, encoding_id, key)
+            left = {n: one for n, one in member.encodings.items() if n not in gone}
             if len(left) == len(member.encodings):
-                raise EncodingNotFound(gallery_id, subject_id, encoding_id)
+                raise EncodingNotFound(gallery_id, subject_id, encoding_id or key or "")
             kept = state.kept(gallery_id)
             subjects = {**kept.subjects, subject_id: replace(member, encodings=left)}
             if not left:
@@ -527,14 +707,19 @@ class ToyStore(GalleryStore):
     def without_last(self, subjects: Mapping[str, Member], subject_id: str) -> dict[str, Member]:
         return {name: member for name, member in subjects.items() if name != subject_id}
 
-    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
+    def delete_subject(self, gallery_id: str, subject_id: str, *, among: SubjectFilter = EVERYBODY) -> Future[Deleted]:
         def act(state: State) -> tuple[State, Deleted]:
             gone = state.member(gallery_id, subject_id)
+            self.check_passes(gallery_id, subject_id, gone, among)
             kept = state.kept(gallery_id)
             after = self.changed(kept, {name: one for name, one in kept.subjects.items() if name != subject_id})
             return state.put(after), Deleted(len(gone.encodings), True, after.gallery.revision)
 
         return self._write(act)
+
+    def check_passes(self, gallery_id: str, subject_id: str, member: Member, among: SubjectFilter) -> None:
+        if not self.passes(subject_id, member, among):
+            raise SubjectNotFound(gallery_id, subject_id)
 
     def add_negative(
         self, gallery_id: str, subject_id: str, encoding: Vectors, *, encoder_digest: str | None = None
@@ -609,8 +794,10 @@ class ToyStore(GalleryStore):
         negatives = tuple(negative for negative, _ in member.negatives.values())
         return Subject(subject_id, member.labels, member.created, member.updated, encodings, negatives)
 
-    def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
-        subjects = self.now().kept(gallery_id).subjects
+    def list_subjects(
+        self, gallery_id: str, *, page_size: int = 100, after: str | None = None, among: SubjectFilter = EVERYBODY
+    ) -> SubjectPage:
+        subjects = self.those(self.now().kept(gallery_id), among)
         ids, next_after = self.page(subjects, page_size, after)
         fitting = self.fitting([len(str(subjects[one].labels)) for one in ids])
         if fitting < len(ids):
@@ -699,6 +886,7 @@ class ToyStore(GalleryStore):
 
     def answer(self, kept: Kept, search: Search) -> Found:
         gallery = kept.gallery
+        kept = self.only(kept, search.among)
         if search.encoder_digest != gallery.active.encoder_digest:
             raise EncoderMismatch(gallery.id, gallery.active.encoder_digest, search.encoder_digest)
         self.check_rule(gallery, search.fusion)
@@ -710,6 +898,8 @@ class ToyStore(GalleryStore):
             ranked = [self.ranked_singly(kept, probe) for probe in probes]
         else:
             ranked = [self.marked(kept, self.by_head(kept, search, probe), probe) for probe in probes]
+        if search.labels:
+            ranked = [[replace(one, labels=kept.subjects[one.subject_id].labels) for one in near] for near in ranked]
         matches = [
             [
                 one
@@ -728,7 +918,11 @@ class ToyStore(GalleryStore):
             self.exact,
             "toy",
             "cpu",
+            None if search.among == EVERYBODY else len(kept.subjects),
         )
+
+    def only(self, kept: Kept, among: SubjectFilter) -> Kept:
+        return replace(kept, subjects=self.those(kept, among))
 
     def check_rule(self, gallery: Gallery, fusion: str | None) -> None:
         if fusion not in (None, gallery.active.fusion):

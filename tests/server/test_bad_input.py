@@ -15,7 +15,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 from PIL import Image
 
-from oneglance import Client, OneglanceError, encoding, enroll_request, identify_request
+from oneglance import Client, OneglanceError, encoding, enroll_request, identify_request, keyed, subject_filter
 from oneglance.client.errors import from_error, raise_from
 from oneglance.client.requests import mate, stranger
 from oneglance.v1.common_pb2 import DATA_TYPE_FLOAT32, Encoding, Example, Tensor
@@ -358,6 +358,54 @@ CASES: dict[str, tuple[Case, str, str, str]] = {
         "ID_INVALID",
         "request_id",
     ),
+    "id-turned-round": (
+        lambda c, g, d: c.rename_subject(g, "known", "ada\u202eecila"),
+        "INVALID_ARGUMENT",
+        "ID_INVALID",
+        "new_subject_id",
+    ),
+    "id-invisible": (
+        lambda c, g, d: c.enroll(g, "ada\u200b", GOOD),
+        "INVALID_ARGUMENT",
+        "ID_INVALID",
+        "subject_id",
+    ),
+    "label-control-character": (
+        lambda c, g, d: c.update_labels(g, "known", {"name": "a\x07"}),
+        "INVALID_ARGUMENT",
+        "ID_INVALID",
+        "labels[name]",
+    ),
+    "encoding-key-twice": (
+        lambda c, g, d: c.enroll(g, "known", keyed(GOOD, "front"), keyed(GOOD, "front")),
+        "INVALID_ARGUMENT",
+        "INVALID_REQUEST",
+        "examples[1].key",
+    ),
+    "encoding-id-and-key": (
+        lambda c, g, d: c.delete_encoding(g, "known", "1", encoding_key="front"),
+        "INVALID_ARGUMENT",
+        "INVALID_REQUEST",
+        "encoding_key",
+    ),
+    "subject-merged-into-itself": (
+        lambda c, g, d: c.merge_subjects(g, "known", "known"),
+        "INVALID_ARGUMENT",
+        "SAME_SUBJECT",
+        "",
+    ),
+    "filter-empty": (
+        lambda c, g, d: c.delete_subjects(g, subject_filter()),
+        "INVALID_ARGUMENT",
+        "EMPTY",
+        "filter",
+    ),
+    "filter-labels-too-many": (
+        lambda c, g, d: list(c.list_subjects(g, subject_filter({str(i): "" for i in range(9)}))),
+        "INVALID_ARGUMENT",
+        "TOO_MANY",
+        "filter.labels",
+    ),
     "labels-too-many": (
         lambda c, g, d: c.enroll(g, "s", GOOD, labels={str(i): "" for i in range(65)}),
         "INVALID_ARGUMENT",
@@ -367,7 +415,7 @@ CASES: dict[str, tuple[Case, str, str, str]] = {
     "label-too-long": (
         lambda c, g, d: c.enroll(g, "s", GOOD, labels={"name": "x" * 1001}),
         "INVALID_ARGUMENT",
-        "INVALID_REQUEST",
+        "ID_INVALID",
         "labels[name]",
     ),
     "description-too-long": (

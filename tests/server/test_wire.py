@@ -18,6 +18,8 @@ from oneglance_core.manifests import MAX_DIMENSION
 from oneglance_server.app import SERVICES
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.servicers.message_limits import (
+    LABELLED_REQUESTS,
+    LABELS_BYTES,
     LARGE_REQUESTS,
     MAX_ELEMENTS,
     SMALL_REQUEST_BYTES,
@@ -85,7 +87,8 @@ def test_every_method_whose_requests_are_large_is_there_and_takes_contents() -> 
 
     for rpc in methods():
         assert (rpc.full_name in LARGE_REQUESTS) == has_bytes(rpc.input_type)
-        assert max_request_bytes(rpc, 1 << 30) == (1 << 30 if has_bytes(rpc.input_type) else SMALL_REQUEST_BYTES)
+        small = LABELS_BYTES if rpc.full_name in LABELLED_REQUESTS else SMALL_REQUEST_BYTES
+        assert max_request_bytes(rpc, 1 << 30) == (1 << 30 if has_bytes(rpc.input_type) else small)
 
 
 @pytest.mark.parametrize(

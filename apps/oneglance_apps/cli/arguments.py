@@ -22,7 +22,9 @@ from oneglance.v1.common_pb2 import Example
 from oneglance_apps.cli.commands import Options, argument
 from oneglance_core.array_files import load_array
 from oneglance_core.defaults import CANDIDATES
+from oneglance_core.names import NameInvalid, as_name, as_value
 from oneglance_core.picture_files import PICTURE_SUFFIXES, ends_in
+from oneglance_core.printable import printable
 from oneglance_core.ranges import within
 
 MOST_COUNT = 2**31 - 1  # what a field of a message holds
@@ -40,8 +42,26 @@ def _face_choice(text: str) -> FaceChoice:
     return x, y, width, height
 
 
-GALLERY = argument("gallery", "gallery id", metavar="GALLERY")
-SUBJECT = argument("subject", "subject id", metavar="SUBJECT")
+def a_name(text: str) -> str:
+    """The name that an argument is, as the server takes it."""
+    try:
+        as_name(text)
+    except NameInvalid as error:
+        raise argparse.ArgumentTypeError(f"{printable(text)!r} is no name: {error}") from error
+    return text
+
+
+def a_label(text: str) -> tuple[str, str]:
+    """KEY=VALUE."""
+    key, _, value = text.partition("=")
+    try:
+        return as_name(key), as_value(value)
+    except NameInvalid as error:
+        raise argparse.ArgumentTypeError(f"{printable(text)!r} is no label: {error}") from error
+
+
+GALLERY = argument("gallery", "gallery id", type=a_name, metavar="GALLERY")
+SUBJECT = argument("subject", "subject id", type=a_name, metavar="SUBJECT")
 _EXAMPLE = (
     "a picture, or a sound (.wav, .flac); or FILE.npy with the encoder's input or, given --encoder-digest, an encoding"
 )

@@ -15,8 +15,10 @@ Options = argparse.Namespace
 CHECK = """\
 Read everything in a data directory, or in a backup, and say what is lost: rows that
 were changed, dropped, doubled, or put back to what they were. Nothing is written, and
-a server may go on with it meanwhile. The master key is asked for by --master-key; else
-it is master.key beside the data. Exit status: 0 all is there, 1 something is lost.
+a server may go on with it meanwhile. Ids that differ only in how they are spelled, which
+an earlier version took for two names, are listed, too: rename or merge those subjects.
+The master key is asked for by --master-key; else it is master.key beside the data. Exit
+status: 0 all is there, 1 something is lost.
 """
 BACKUP = """\
 Write the galleries of a data directory to one file, as they are at one moment, and
@@ -169,12 +171,14 @@ def _run(prog: str, work: Callable[[Options], int], options: Options) -> int:
 
 
 def _check(options: Options) -> int:
-    from oneglance_server.keeping import check
+    from oneglance_server.keeping import check, same_names
 
     lost = 0
     for line in check(options.data, options.master_key):
         print(printable(line), flush=True)
         lost += 1
+    for line in same_names(options.data):
+        print(f"no fault, but look at it: {printable(line)}")
     print(f"{options.data}: {f'{lost} faults' if lost else 'all is there'}")
     return 1 if lost else 0
 

@@ -13,10 +13,13 @@ from oneglance.client.requests import (
     DOUBT_POLICIES,
     QUALITY_POLICIES,
     identify_request,
+    keyed,
     retention,
+    subject_filter,
 )
 from oneglance.client.requests import FUSIONS as RULES
 from oneglance.client.sync_client import Client
+from oneglance.v1.common_pb2 import SubjectFilter
 from oneglance.v1.identification_pb2 import VerifyResponse
 from oneglance.v1.subject_pb2 import Retention
 from oneglance_apps.cli.arguments import (
@@ -36,6 +39,8 @@ from oneglance_apps.cli.arguments import (
     SUBJECT,
     TAU,
     UPRIGHT_ONLY,
+    a_label,
+    a_name,
     read_examples,
 )
 from oneglance_apps.cli.commands import Options, argument, command
@@ -60,6 +65,17 @@ def a_time(text: str) -> datetime:
 EXPIRES = argument("--expires", "when the subject is to be deleted, as 2027-01-31", type=a_time, metavar="TIME")
 PURPOSE = argument("--purpose", "what the subject is kept for", default="", metavar="TEXT")
 CONSENT = argument("--consent", "a reference to the consent", default="", metavar="TEXT")
+HAVING = argument(
+    "--having",
+    "only subjects with this label; may be repeated",
+    type=a_label,
+    action="append",
+    default=[],
+    metavar="KEY=VALUE",
+)
+ID_PREFIX = argument("--id-prefix", "only subjects whose id begins so", default="", metavar="TEXT")
+WITH_LABELS = argument("--with-labels", "tell the labels of candidates", action="store_true")
+KEY = argument("--key", "ENCODING is the key that the encoding was enrolled with", action="store_true")
 LEAST_GAP = argument("--least-gap", f"{_GAP} [the gallery's]", type=within(float), metavar="GAP")
 ONE_FACE_EACH = argument(
     "--one-face-each",
@@ -233,7 +249,11 @@ def set_doubt_policy(client: Client, o: Options) -> Iterable[Message]:
     GALLERY,
     SUBJECT,
     EXAMPLES,
-    argument("--label", "may be repeated", action="append", default=[], metavar="KEY=VALUE"),
+    argument("--label", "may be repeated", type=a_label, action="append", default=[], metavar="KEY=VALUE"),
+    argument("--key", "a name of your own for the encoding; may be repeated", action="append", metavar="KEY"),
+    argument(
+        "--keep-file-names", "keep the files' names, encrypted, as where the encodings are from", action="store_true"
+    ),
     argument("--on-existing", "when enrolled already [add]", choices=["add", "replace", "fail"], default="add"),
     argument("--request-id", "makes a retry safe", default="", metavar="ID"),
     EXPIRES,
@@ -247,18 +267,32 @@ def set_doubt_policy(client: Client, o: Options) -> Iterable[Message]:
     UPRIGHT_ONLY,
 )
 def enroll(client: Client, o: Options) -> Iterable[Message]:
-    labels = dict(label.partition("=")[::2] for label in o.label)
+    examples = list(read_examples(o.examples, o))
+    keys = o.key or [""] * len(examples)
+    if len(keys) != len(examples):
+        raise ValueError(f"{len(keys)} keys for {len(examples)} examples: give one for each, or none")
+    named = o.keep_file_names and len(o.examples) == len(examples)
+    sources = [Path(file).name for file in o.examples] if named else [""] * len(examples)
     yield client.enroll(
         o.gallery,
         o.subject,
-        *read_examples(o.examples, o),
-        labels=labels,
+        *map(keyed, examples, keys, sources),
+        labels=dict(o.label),
         on_existing=o.on_existing,
         request_id=o.request_id,
         accept_breaches=o.accept_breaches,
         doubt_policy=o.on_doubt,
         retention=_retention(o) if o.expires or o.purpose or o.consent else None,
     )
+
+
+def _filter(o: Options) -> SubjectFilter | None:
+    return subject_filter(dict(o.having), o.id_prefix) if o.having or o.id_prefix else None
+
+
+def _which(o: Options) -> tuple[str, str]:
+    """The id of the encoding, or else its key."""
+    return ("", o.encoding) if o.key else (o.encoding, "")
 
 
 def _retention(o: Options) -> Retention:
@@ -290,14 +324,89 @@ def get_subject(client: Client, o: Options) -> Iterable[Message]:
     yield client.get_subject(o.gallery, o.subject)
 
 
-@command("list the subjects of a gallery", GALLERY)
+@command("list the subjects of a gallery", GALLERY, HAVING, ID_PREFIX)
 def list_subjects(client: Client, o: Options) -> Iterable[Message]:
-    return client.list_subjects(o.gallery)
+    return client.list_subjects(o.gallery, _filter(o))
 
 
-@command("delete one encoding", GALLERY, SUBJECT, argument("encoding", "encoding id", metavar="ENCODING"))
+@command(
+    "count subjects, and with which values of a label",
+    GALLERY,
+    argument("--by", "key of the label", type=a_name, default="", metavar="KEY"),
+    HAVING,
+    ID_PREFIX,
+)
+def count_subjects(client: Client, o: Options) -> Iterable[Message]:
+    yield client.count_subjects(o.gallery, o.by, _filter(o))
+
+
+@command(
+    "give a subject another id", GALLERY, SUBJECT, argument("new_id", "the new one", type=a_name, metavar="NEW_ID")
+)
+def rename_subject(client: Client, o: Options) -> Iterable[Message]:
+    yield client.rename_subject(o.gallery, o.subject, o.new_id)
+
+
+@command(
+    "change labels of a subject",
+    GALLERY,
+    SUBJECT,
+    argument("--label", "to be set; may be repeated", type=a_label, action="append", default=[], metavar="KEY=VALUE"),
+    argument("--remove", "to be taken away; may be repeated", action="append", default=[], metavar="KEY"),
+    argument("--clear", "take away all that aren't set", action="store_true"),
+)
+def update_labels(client: Client, o: Options) -> Iterable[Message]:
+    yield client.update_labels(o.gallery, o.subject, dict(o.label), remove=o.remove, clear=o.clear)
+
+
+@command(
+    "make two subjects one: all that SUBJECT has goes to INTO, and SUBJECT is gone",
+    GALLERY,
+    SUBJECT,
+    argument("into", "who stays, with id, retention and labels", type=a_name, metavar="INTO"),
+)
+def merge_subjects(client: Client, o: Options) -> Iterable[Message]:
+    yield client.merge_subjects(o.gallery, o.subject, o.into)
+
+
+@command(
+    "give an encoding to another subject; the last one takes its subject with it",
+    GALLERY,
+    SUBJECT,
+    argument("encoding", "encoding id, or with --key its key", metavar="ENCODING"),
+    argument("to", "who gets it", type=a_name, metavar="TO"),
+    KEY,
+)
+def move_encoding(client: Client, o: Options) -> Iterable[Message]:
+    encoding_id, encoding_key = _which(o)
+    yield client.move_encoding(o.gallery, o.subject, encoding_id, o.to, encoding_key=encoding_key)
+
+
+@command(
+    "delete the subjects that have these labels, or an id that begins so",
+    GALLERY,
+    HAVING,
+    ID_PREFIX,
+    argument("--dry-run", "only tell how many they are", action="store_true"),
+)
+def delete_subjects(client: Client, o: Options) -> Iterable[Message]:
+    while True:
+        done = client.delete_subjects(o.gallery, subject_filter(dict(o.having), o.id_prefix), dry_run=o.dry_run)
+        yield done
+        if o.dry_run or not done.deleted:
+            return
+
+
+@command(
+    "delete one encoding",
+    GALLERY,
+    SUBJECT,
+    argument("encoding", "encoding id, or with --key its key", metavar="ENCODING"),
+    KEY,
+)
 def delete_encoding(client: Client, o: Options) -> Iterable[Message]:
-    yield client.delete_encoding(o.gallery, o.subject, o.encoding)
+    encoding_id, encoding_key = _which(o)
+    yield client.delete_encoding(o.gallery, o.subject, encoding_id, encoding_key=encoding_key)
 
 
 @command("delete a subject and all its encodings", GALLERY, SUBJECT)
@@ -371,6 +480,9 @@ def compare(client: Client, o: Options) -> Iterable[Message]:
     ALL_MATCHES,
     LEAST_GAP,
     ONE_FACE_EACH,
+    HAVING,
+    ID_PREFIX,
+    WITH_LABELS,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
@@ -385,6 +497,8 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
         all_matches=o.all_matches,
         least_gap=o.least_gap,
         one_face_each=o.one_face_each,
+        filter=_filter(o),
+        with_labels=o.with_labels,
     )
 
 
@@ -397,6 +511,9 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
     ALL_MATCHES,
     LEAST_GAP,
     ONE_FACE_EACH,
+    HAVING,
+    ID_PREFIX,
+    WITH_LABELS,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
@@ -404,7 +521,10 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
 )
 def identify_stream(client: Client, o: Options) -> Iterable[Message]:
     requests = (
-        identify_request(o.gallery, [probe], o.max_candidates, o.tau, o.all_matches, o.least_gap, o.one_face_each)
+        identify_request(
+            *(o.gallery, [probe], o.max_candidates, o.tau, o.all_matches, o.least_gap, o.one_face_each),
+            *(_filter(o), o.with_labels),
+        )
         for probe in read_examples(o.examples, o)
     )
     for response in client.identify_stream(requests):

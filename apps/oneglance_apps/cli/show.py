@@ -1,7 +1,7 @@
 """Answers as text for people, and as JSON for programs."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from google.protobuf.json_format import MessageToJson
@@ -46,14 +46,22 @@ from oneglance.v1.server_pb2 import GetServerResponse
 from oneglance.v1.stylization_pb2 import Style, StylizedPicture
 from oneglance.v1.subject_pb2 import (
     AddNegativeResponse,
+    CountSubjectsResponse,
+    DeletedSubject,
     DeleteEncodingResponse,
     DeleteNegativeResponse,
     DeleteSubjectResponse,
+    DeleteSubjectsResponse,
+    EncodingRecord,
     EnrollResponse,
     ExpiredSubject,
+    MergeSubjectsResponse,
+    MoveEncodingResponse,
+    RenameSubjectResponse,
     Retention,
     SetRetentionResponse,
     Subject,
+    UpdateLabelsResponse,
 )
 from oneglance_apps.picture_formats import format_name
 from oneglance_apps.text import (
@@ -148,7 +156,12 @@ def _threshold_version(v: ThresholdVersion) -> str:
 
 
 def _candidates(candidates: Iterable[Candidate]) -> str:
-    return "  ".join(f"{c.subject_id} {_measured(c)}{_nearer(c)}" for c in candidates) or "nobody enrolled"
+    found = (f"{c.subject_id} {_measured(c)}{_nearer(c)}{_labels(c.labels)}" for c in candidates)
+    return "  ".join(found) or "nobody enrolled"
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    return "".join(f" {printable(key)}={printable(value)}" for key, value in sorted(labels.items()))
 
 
 def _nearer(found: Candidate | VerifyResponse) -> str:
@@ -203,7 +216,9 @@ def _backup(r: CreateBackupResponse) -> str:
     return "\n".join([f"{r.size_bytes:,} bytes, checked, as of {r.create_time.ToJsonString()}", *lines])
 
 
-def _receipt(deleted: DeleteGalleryResponse | DeleteEncodingResponse | DeleteSubjectResponse) -> str:
+def _receipt(
+    deleted: DeleteGalleryResponse | DeleteEncodingResponse | DeleteSubjectResponse | DeletedSubject,
+) -> str:
     return f"\nreceipt: {deleted.receipt}" if deleted.receipt else ""
 
 
@@ -214,9 +229,33 @@ def _retention(kept: Retention) -> str:
 
 
 def _subject(s: Subject) -> str:
-    labels = "".join(f" {key}={printable(value)}" for key, value in sorted(s.labels.items()))
     negatives = f", {ids('negative', [n.id for n in s.negatives])}" if s.negatives else ""
-    return f"{s.id}: {ids('encoding', [e.id for e in s.encodings])}{negatives}{labels}{_retention(s.retention)}"
+    encodings = ids("encoding", list(map(_encoding, s.encodings)))
+    return f"{s.id}: {encodings}{negatives}{_labels(s.labels)}{_retention(s.retention)}"
+
+
+def _encoding(one: EncodingRecord) -> str:
+    named = [f"key {printable(one.key)}"] if one.key else []
+    named += [f"from {printable(one.source)}"] if one.source else []
+    return one.id + (f" ({', '.join(named)})" if named else "")
+
+
+def _counts(r: CountSubjectsResponse) -> str:
+    lines = [f"  {printable(one.value) or 'empty'}: {one.subjects}" for one in r.values]
+    lines += [f"  other values: {r.others}"] if r.others else []
+    lines += [f"  without: {r.without}"] if r.without else []
+    return "\n".join([f"{counted(r.subjects, 'subject')}, revision {r.gallery_revision}", *lines])
+
+
+def _moved(ids: Mapping[str, str]) -> str:
+    return ", ".join(f"{former} is {new} now" for former, new in sorted(ids.items(), key=lambda one: int(one[1])))
+
+
+def _deleted_many(r: DeleteSubjectsResponse) -> str:
+    lines = [
+        f"{one.subject_id}: deleted, {counted(one.encodings, 'encoding')} with it{_receipt(one)}" for one in r.deleted
+    ]
+    return "\n".join([*lines, f"deleted: {len(r.deleted)}, remaining: {r.remaining}, revision {r.gallery_revision}"])
 
 
 def _enrolled(r: EnrollResponse) -> str:
@@ -377,6 +416,15 @@ _TEXTS: dict[type[Message], Callable[[Any], str]] = {
     DeleteEncodingResponse: lambda r: f"deleted{', the subject with it' if r.subject_deleted else ''}{_receipt(r)}",
     DeleteSubjectResponse: lambda r: (
         f"deleted, {counted(r.deleted_encodings, 'encoding')} with it, revision {r.gallery_revision}{_receipt(r)}"
+    ),
+    CountSubjectsResponse: _counts,
+    DeleteSubjectsResponse: _deleted_many,
+    RenameSubjectResponse: lambda r: f"renamed, revision {r.gallery_revision}",
+    UpdateLabelsResponse: lambda r: f"set, revision {r.gallery_revision}",
+    MergeSubjectsResponse: lambda r: f"merged, encoding {_moved(r.encoding_ids)}, revision {r.gallery_revision}",
+    MoveEncodingResponse: lambda r: (
+        f"moved, encoding {_moved(r.encoding_ids)}{', the subject is gone' if r.subject_deleted else ''},"
+        f" revision {r.gallery_revision}"
     ),
     SetRetentionResponse: lambda r: f"set, revision {r.gallery_revision}",
     ExpiredSubject: lambda one: f"{one.gallery_id}  {one.subject_id}{_retention(one.retention)}",

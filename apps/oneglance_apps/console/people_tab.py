@@ -1,4 +1,4 @@
-"""The tab that lists the subjects of a gallery, and deletes them."""
+"""The tab that lists the subjects of a gallery, changes and deletes them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -7,6 +7,7 @@ from nicegui import ui
 from oneglance.v1.subject_pb2 import Subject
 from oneglance_apps.console.elements import draw_row
 from oneglance_apps.console.page_state import PageState
+from oneglance_apps.console.subject_dialog import SubjectDialog
 from oneglance_apps.console.wording import utc
 from oneglance_apps.text import counted
 
@@ -15,7 +16,7 @@ SUBJECTS_PER_PAGE = 25
 
 
 class PeopleTab:
-    """``on_change`` is awaited when a subject was deleted."""
+    """``on_change`` is awaited when a subject was changed or deleted."""
 
     def __init__(self, state: PageState, on_change: Callable[[], Awaitable[None]]) -> None:
         self._state = state
@@ -92,6 +93,7 @@ class PeopleTab:
                 counts = (f"{len(subject.encodings):,}", f"{len(subject.negatives):,}" if subject.negatives else "")
                 cells = draw_row("td", subject.id, labels, *counts, *times, "")
                 with cells[-1]:
+                    ui.button("Change", on_click=lambda _, s=subject: self._change(s)).props("flat no-caps dense")
                     ui.button("Delete", on_click=lambda _, s=subject: self._delete(s)).props(
                         "flat no-caps dense color=negative"
                     )
@@ -113,9 +115,17 @@ class PeopleTab:
         if confirmed:
             with self._state.errors_shown_in(self.refusal):
                 await self._state.api.delete_subject(gallery.id, subject.id)
-                at = self.subjects_from
-                await self._state.refresh()
-                await self.list()
-                self.subjects_from = min(at, max(0, len(self.subjects) - 1) // SUBJECTS_PER_PAGE * SUBJECTS_PER_PAGE)
-                self._render()
-                await self._on_change()
+                await self._changed()
+
+    def _change(self, subject: Subject) -> None:
+        if self._state.gallery is not None:
+            SubjectDialog(self._state, self._state.gallery.id, subject, self._changed)
+
+    async def _changed(self) -> None:
+        """Show the subjects as they are now, the same page of them."""
+        at = self.subjects_from
+        await self._state.refresh()
+        await self.list()
+        self.subjects_from = min(at, max(0, len(self.subjects) - 1) // SUBJECTS_PER_PAGE * SUBJECTS_PER_PAGE)
+        self._render()
+        await self._on_change()

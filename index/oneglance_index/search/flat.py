@@ -27,11 +27,24 @@ import numpy as np
 from oneglance_core.distance import squared_l2, squared_norms
 from oneglance_core.pair_head import probabilities_of, scores_of
 from oneglance_index.errors import DeviceLost, GalleryError, OutOfMemory
-from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, Vectors
+from oneglance_index.records import (
+    EVERYBODY,
+    Candidate,
+    Change,
+    Checksum,
+    Found,
+    Integers,
+    Rows,
+    Search,
+    SubjectFilter,
+    Vectors,
+)
 from oneglance_index.search.by_head import likeliest_rows
-from oneglance_index.search.exact import Every, Ranked, Table, nearest_subjects, wanted_by
+from oneglance_index.search.exact import Every, Nearest, Ranked, Table, nearest_subjects, wanted_by
+from oneglance_index.search.filtered import filtered
 from oneglance_index.search.kinds import IndexInfo
-from oneglance_index.search.rows import FrozenRows, RowArrays, SubjectIds
+from oneglance_index.search.labelled import HeldSubjects
+from oneglance_index.search.rows import FrozenRows, RowArrays
 from oneglance_index.search.scan import Scan
 
 T = TypeVar("T")
@@ -82,7 +95,7 @@ class ExactIndex:
         self._rows = 0
         self._dead = 0
         self._max_norm = 0.0
-        self._subject_ids = SubjectIds({})
+        self._subjects = HeldSubjects({}, {})
         self._revision = 0
         # Rows with a new value that the scan doesn't have yet.
         self._stale: set[int] = set()
@@ -108,9 +121,11 @@ class ExactIndex:
     def device(self) -> str:
         return self._scan.device
 
-    def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
+    def load(
+        self, revision: int, subject_ids: dict[int, str], capacity: int, labels: Mapping[int, bytes] | None = None
+    ) -> None:
         self._revision = revision
-        self._subject_ids = SubjectIds(subject_ids)
+        self._subjects = HeldSubjects(subject_ids, labels or {})
         self._held = RowArrays.empty(capacity, self.dimension)
         self._reserve(capacity)
 
@@ -118,7 +133,7 @@ class ExactIndex:
         """`subject_ids`: of subjects that load() wasn't told of."""
         with self._lock:
             for number, subject_id in (subject_ids or {}).items():
-                self._subject_ids.add(number, subject_id)
+                self._subjects.put(number, subject_id, None)
             self._rows, self._max_norm = self._write(rows)
             with self._pending_lock:
                 self._told += len(rows.numbers)
@@ -152,14 +167,16 @@ class ExactIndex:
             live = self._held.subjects[: self._rows] >= 0
             return Checksum(int(live.sum()), int(self._held.numbers[: self._rows].sum(where=live)))
 
-    def apply(self, change: Change) -> None:
-        """Takes over a committed change. Searches that start afterwards see it. Never waits for a search."""
+    def apply(self, *changes: Change) -> None:
+        """Takes over the changes of a committed revision. Searches that start afterwards see all of them. Never
+        waits for a search."""
         with self._pending_lock:
-            self._pending.append(change)
-            self._pending_rows += len(change.added)
-            if not _in_place(change):
-                self._pending_removals += len(change.removed)
-                self._told += len(change.added)
+            for change in changes:
+                self._pending.append(change)
+                self._pending_rows += len(change.added)
+                if not _in_place(change):
+                    self._pending_removals += len(change.removed)
+                    self._told += len(change.added)
             many = self._pending_rows >= _PENDING_ROWS
         if many and self._lock.acquire(blocking=False):
             try:
@@ -219,13 +236,29 @@ class ExactIndex:
             self._held.numbers[rows],
             self._held.subjects[rows],
             self._max_norm,
-            len(self._subject_ids),
+            len(self._subjects),
         )
+        answers: dict[int, Found] = {}
+        for among in dict.fromkeys(search.among for search in searches):
+            asked = [(at, search) for at, search in enumerate(searches) if search.among == among]
+            if among == EVERYBODY:
+                found = self._among(table, self._scan.nearest, [search for _, search in asked])
+            else:
+                through = self._subjects.let_through(among)
+                part = filtered(table, through, self._scan.nearest, self._every)
+                found = [
+                    replace(one, among=through.count) for one in self._among(*part, [search for _, search in asked])
+                ]
+            answers |= {at: one for (at, _), one in zip(asked, found, strict=True)}
+        return [answers[at] for at in range(len(searches))]
+
+    def _among(self, table: Table, nearest: Nearest, searches: Sequence[Search]) -> list[Found]:
+        """Of the subjects that are alive in a table."""
         by_distance = [search for search in searches if not search.by_probability]
         ranked: Iterator[Ranked] = iter(())
         if by_distance:
             probes = np.concatenate([search.probes for search in by_distance])
-            ranked = iter(nearest_subjects(table, self._scan.nearest, self._every, probes, wanted_by(by_distance)))
+            ranked = iter(nearest_subjects(table, nearest, self._every, probes, wanted_by(by_distance)))
         return [
             self._found(
                 search,
@@ -240,7 +273,7 @@ class ExactIndex:
     def _found(self, search: Search, table: Table, ranked: Sequence[Ranked]) -> Found:
         """What the ranked subjects of each probe answer; the lock is held."""
         numbered = search.singly or not self._templates
-        near = [_candidates(found, self._subject_ids, numbered) for found in ranked]
+        near = [_candidates(found, self._subjects, numbered, search.labels) for found in ranked]
         if search.head is not None:
             near = [
                 _with_probabilities(search, candidates, search.head.logits(table.vectors[found.rows], probe))
@@ -253,7 +286,7 @@ class ExactIndex:
             tuple(found[: min(count, search.limit)] for found, count in zip(near, counts, strict=True)),
             tuple(count > search.limit for count in counts),
             self._revision,
-            len(self._subject_ids),
+            len(self._subjects),
             self._rows - self._dead,
             self.exact,
             self.kind,
@@ -263,7 +296,12 @@ class ExactIndex:
     def subject_ids(self, numbers: Sequence[int]) -> dict[int, str]:
         """Of subjects that load() or append() told."""
         with self._lock:
-            return {number: self._subject_ids[number] for number in numbers}
+            return {number: self._subjects[number] for number in numbers}
+
+    def those(self, among: SubjectFilter) -> tuple[int, list[tuple[str, bytes]]]:
+        with self._lock:
+            self._drain()
+            return self._revision, list(self._subjects.those(among))
 
     def info(self) -> IndexInfo:
         with self._lock:
@@ -271,7 +309,7 @@ class ExactIndex:
             with self._pending_lock:
                 memory = self._held.memory_bytes + (self._room.memory_bytes if self._room else 0)
             live = self._rows - self._dead
-            subjects = len(self._subject_ids)
+            subjects = len(self._subjects)
             return IndexInfo(self.kind, self.device, self.exact, self._revision, subjects, live, self._dead, memory)
 
     def freeze(self) -> FrozenRows:
@@ -363,8 +401,9 @@ class ExactIndex:
         doesn't matter, and one large block is much cheaper than many small ones."""
         # What can run out of memory comes first, while everything is still pending and can be tried again.
         adding = [change for change in changes if len(change.added) and not _in_place(change)]
-        for change in adding:
-            self._subject_ids.add(change.subject, change.subject_id)
+        for change in changes:
+            if change.subject_id and change.removed_subject is None:
+                self._subjects.put(change.subject, change.subject_id, change.labels)
         end, largest = self._rows, self._max_norm
         if adding:
             end, largest = self._write(
@@ -396,7 +435,7 @@ class ExactIndex:
         self._dead += len(gone)
         for change in changes:
             if change.removed_subject is not None:
-                self._subject_ids.remove(change.removed_subject)
+                self._subjects.remove(change.removed_subject)
         self._revision = changes[-1].revision
 
     def _places(self, numbers: Integers, end: int) -> Integers:
@@ -471,9 +510,13 @@ def _with_probabilities(search: Search, found: Sequence[Candidate], logits: Vect
     )
 
 
-def _candidates(found: Ranked, ids: SubjectIds, numbered: bool) -> tuple[Candidate, ...]:
+def _candidates(found: Ranked, held: HeldSubjects, numbered: bool, labels: bool) -> tuple[Candidate, ...]:
     columns = (found.subjects.tolist(), found.numbers.tolist(), found.distances.tolist())
     return tuple(
-        Candidate(ids[subject], str(number) if numbered else "", distance, distance)
+        Candidate(
+            *(held[subject], str(number) if numbered else "", distance, distance),
+            labels=held.labels(subject) if labels else None,
+            number=subject,
+        )
         for subject, number, distance in zip(*columns, strict=True)
     )

@@ -14,14 +14,14 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from oneglance_core.fusion import MARGIN_OTHERS, farthest_margin_match, margin_scores, template, templates
 from oneglance_index.errors import GalleryError
-from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, Vectors
+from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, SubjectFilter, Vectors
 from oneglance_index.search.flat import ExactIndex, worth_compacting
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.singles import NONE, Singles
@@ -52,8 +52,10 @@ class FusedIndex:
     def device(self) -> str:
         return self._templates.device
 
-    def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
-        self._templates.load(revision, subject_ids, len(subject_ids))
+    def load(
+        self, revision: int, subject_ids: dict[int, str], capacity: int, labels: Mapping[int, bytes] | None = None
+    ) -> None:
+        self._templates.load(revision, subject_ids, len(subject_ids), labels)
         # No more than these can be of subjects with several: for each of them one more than one at least.
         self._singles.load(revision, min(capacity, 2 * (capacity - len(subject_ids))))
         self._sizes = deque([(revision, 0)])
@@ -80,13 +82,15 @@ class FusedIndex:
         with self._lock:
             return self._checksum
 
-    def apply(self, change: Change) -> None:
+    def apply(self, *changes: Change) -> None:
         with self._lock:
-            self._checksum = _with(self._checksum, change.added, change.removed)
-            self._gone += len(change.removed)
-            self._sizes.append((change.revision, self._checksum.encodings))
-        self._singles.apply(change)
-        self._templates.apply(_of_template(change))
+            for change in changes:
+                self._checksum = _with(self._checksum, change.added, change.removed)
+                self._gone += len(change.removed)
+            self._sizes.append((changes[-1].revision, self._checksum.encodings))
+        for change in changes:
+            self._singles.apply(change)
+        self._templates.apply(*map(_of_template, changes))
 
     def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
         by_rule = [search for search in searches if not search.singly]
@@ -142,6 +146,9 @@ class FusedIndex:
             if all(new <= old for pair in zip(needed, reaches, strict=True) for new, old in zip(*pair, strict=True)):
                 return [_scored(*each) for each in zip(searches, found, strict=True)]
             reaches = needed
+
+    def those(self, among: SubjectFilter) -> tuple[int, list[tuple[str, bytes]]]:
+        return self._templates.those(among)
 
     def info(self) -> IndexInfo:
         with self._lock:

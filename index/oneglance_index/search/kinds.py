@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from oneglance_index.errors import GalleryError
-from oneglance_index.records import Change, Checksum, Found, Rows, Search
+from oneglance_index.records import Change, Checksum, Found, Rows, Search, SubjectFilter
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,11 @@ class GalleryIndex(Protocol):
     def device(self) -> str:
         """Where searches run now."""
 
-    def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
-        """Starts from a known state, before any search: called once, then append() with the rows of that state."""
+    def load(
+        self, revision: int, subject_ids: dict[int, str], capacity: int, labels: Mapping[int, bytes] | None = None
+    ) -> None:
+        """Starts from a known state, before any search: called once, then append() with the rows of that state.
+        `labels` are those of the subjects that have any, as JSON, by number."""
 
     def append(self, rows: Rows) -> None:
         """Adds a block of encodings, whose numbers are above all there are; where the rule of fusion has templates, all
@@ -72,8 +75,9 @@ class GalleryIndex(Protocol):
     def checksum(self) -> Checksum:
         """What the index holds, to be compared with what the store holds."""
 
-    def apply(self, change: Change) -> None:
-        """Takes over a committed change, in order; must not wait for a search. Later searches see it."""
+    def apply(self, *changes: Change) -> None:
+        """Takes over the changes of one committed revision, in order; must not wait for a search. Later searches see
+        all of them."""
 
     def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
         """Answers all questions, at least one, from one revision; the i-th answers the i-th.
@@ -81,6 +85,9 @@ class GalleryIndex(Protocol):
         Their probes are known to be usable and of this dimension, their encoder to be the right one. One that there is
         no memory for gets OutOfMemory in place of an answer; that is raised where it concerns all.
         """
+
+    def those(self, among: SubjectFilter) -> tuple[int, list[tuple[str, bytes]]]:
+        """A revision, and the ids and labels, as JSON, of the subjects that a filter lets through at that."""
 
     def info(self) -> IndexInfo: ...
 

@@ -75,7 +75,7 @@ def _load(
     reason = ""
     record = queries.snapshot_record(db, stored.place.generation)
     if record is not None:
-        loader = _Loader(db, stored, make(gallery), subject_ids, progress, "snapshot", "")
+        loader = _Loader(db, stored, make(gallery), subjects, progress, "snapshot", "")
         blocks = np.array([block.slot for block in record.blocks], np.int64)
         try:
             if np.isin(blocks, slots).any():
@@ -87,7 +87,7 @@ def _load(
         except SnapshotUnusable as error:
             reason = str(error)
     source = "store" if gallery.encodings else "empty"
-    loader = _Loader(db, stored, make(gallery), subject_ids, progress, source, reason)
+    loader = _Loader(db, stored, make(gallery), subjects, progress, source, reason)
     loader.add_all()
     if loader.index.checksum() != checksum:
         raise damaged(db, f"the encodings of gallery {gallery.id!r} contradict their index")
@@ -102,7 +102,7 @@ class _Loader:
         db: sqlite3.Connection,
         stored: Stored,
         index: GalleryIndex,
-        subject_ids: dict[int, str],
+        subjects: Subjects,
         progress: Progress,
         source: str,
         reason: str,
@@ -112,10 +112,11 @@ class _Loader:
         self._stored = stored
         self._progress = progress
         self._source = (source, reason)
-        self._subjects = subject_ids.keys()
+        self._subjects = subjects.ids.keys()
         self._by_subject = has_template(stored.place.fusion)
         self._done = 0
-        index.load(stored.gallery.revision, subject_ids, stored.gallery.encodings)
+        labels = subjects.labels(db, stored.place.number)
+        index.load(stored.gallery.revision, subjects.ids, stored.gallery.encodings, labels)
 
     def add_snapshot(self, path: Path, record: SnapshotRecord) -> None:
         """The encodings of the snapshot that weren't deleted since, and those that came since. Raises

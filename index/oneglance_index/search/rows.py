@@ -146,8 +146,11 @@ class SubjectIds:
     def __getitem__(self, number: int) -> str:
         return self._shards[number >> _SHARD_BITS][number]
 
+    def items(self) -> Iterator[tuple[int, str]]:
+        return itertools.chain.from_iterable(shard.items() for shard in self._shards.values())
+
     def add(self, number: int, subject_id: str) -> None:
-        """Adds a subject, or leaves it as it is where it is in."""
+        """Adds a subject; one that is in gets this id."""
         shard = self._shards.setdefault(number >> _SHARD_BITS, {})
         before = len(shard)
         shard[number] = subject_id

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from oneglance_core.names import composed
 from oneglance_index.audit import ITSELF, Actor, Event
 from oneglance_index.records import Gallery
-from oneglance_index.store import mutations
+from oneglance_index.store import managing, mutations
 from oneglance_index.store.enrolling import Enroll
 from oneglance_index.store.following import Following
 from oneglance_index.store.mutations import Applied, Mutation
@@ -49,6 +50,10 @@ def _created(one: mutations.CreateGallery) -> Mapping[str, object]:
     return {"model": one.encoder_digest, "target_fpir": one.target_fpir, "least_gap": one.least_gap, **rules}
 
 
+def _relabelled(one: managing.UpdateLabels) -> Mapping[str, object]:
+    return {"set": len(one.labels), "removed": len(one.removed), "clear": one.clear}
+
+
 def _deleted(one: mutations.DeleteEncodings) -> Mapping[str, object]:
     return {} if one.encoding_id is None else {"encoding": one.encoding_id}
 
@@ -67,7 +72,18 @@ _TOLD: Mapping[type[object], _Told] = {
     mutations.DeleteEncodings: ("delete", _deleted),
     mutations.AddNegative: ("add-negative", lambda one: {"model": one.encoder_digest}),
     mutations.DeleteNegative: ("delete-negative", lambda one: {"negative": one.negative_id}),
+    managing.RenameSubject: ("rename-subject", lambda _: {}),
+    managing.UpdateLabels: ("update-labels", _relabelled),
+    managing.MergeSubjects: ("merge-subjects", lambda _: {}),
+    managing.MoveEncodings: ("move-encoding", lambda one: {"encoding": one.encoding_id}),
     Enroll: ("enroll", _enrolled),
+}
+# Of what concerns two subjects, or two ids, each has an entry of its own that says which of the two it is: entries are
+# looked for by subject.
+_OTHER: Mapping[type[object], Callable[[Any], str]] = {
+    managing.RenameSubject: lambda one: one.new_id,
+    managing.MergeSubjects: lambda one: one.into_id,
+    managing.MoveEncodings: lambda one: one.to_id,
 }
 
 
@@ -90,4 +106,12 @@ def events_of(made: Mutation[Any], applied: Applied[Any], actor: Actor) -> Seque
         active = changed.active
         details["tau"] = active.followed.tau if active.threshold is None and active.followed else active.threshold
         details["tau_version"] = active.threshold_revision
-    return (Event(actor, did, mutation.gallery_id, getattr(mutation, "subject_id", None), details),)
+    subject = getattr(mutation, "subject_id", None)
+    event = Event(actor, did, mutation.gallery_id, None if subject is None else composed(subject), details)
+    if type(mutation) not in _OTHER:
+        return (event,)
+    other = composed(_OTHER[type(mutation)](mutation))
+    return (
+        replace(event, details={**details, "side": "from"}),
+        replace(event, subject=other, details={**details, "side": "to"}),
+    )

@@ -29,6 +29,8 @@ from oneglance_index.store.seals import (
     of_seals,
     rows_of_gallery,
 )
+from oneglance_index.store.spelling import same_names
+from oneglance_index.store.store_row import check_galleries
 from oneglance_index.store.tables import KEYED_SINCE, SCHEMA_VERSION, SEALED_SINCE, TRAIL_SINCE, differences
 from oneglance_index.store.trail import check_trail, public_key_of
 
@@ -56,6 +58,13 @@ def check_file(path: Path, master_key: str = "") -> Iterator[str]:
             raise MasterKeyMissing(path, f"{error.detail}: say with --master-key where it is") from error
         hashes = hashes_in(content, masters, path)
     yield from check_rows(path, hashes)
+
+
+def same_names_in(path: Path) -> list[str]:
+    """Of a backup, or the database of a data directory, the ids that differ only in how they are spelled, a line for
+    each name: none of them is a fault. Raises as check_file()."""
+    with reading_file(path) as db:
+        return list(same_names(db))
 
 
 def check_rows(
@@ -158,7 +167,7 @@ def _check(db: sqlite3.Connection) -> Iterator[str]:
     if version_of(db) == SCHEMA_VERSION and (wrong := differences(db)):
         yield f"not as they should be: {', '.join(wrong)}"
     with _told() as complaints:
-        queries.check_galleries(db)
+        check_galleries(db)
     yield from complaints
     for table in SEALED:
         yield from _check_rows(db, table)

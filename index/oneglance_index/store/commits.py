@@ -20,7 +20,7 @@ from oneglance_index.errors import StoreDamaged, StoreMissing
 from oneglance_index.store.directory import COMMITS_NAME, DATABASE_NAME, HOW_TO_RESTORE, KEYS_NAME
 from oneglance_index.store.disk import disk_error, write_at
 from oneglance_index.store.ledger import seal_store
-from oneglance_index.store.queries import check_store, told_store
+from oneglance_index.store.store_row import check_store, told_store
 
 _CONTENT = struct.Struct("<32sQ")  # the store's id, its count
 _CHECK_BYTES = 8

@@ -23,7 +23,6 @@ from oneglance_index.audit import acting
 from oneglance_index.errors import StoreBusy, StoreClosed, StoreError, StoreFull, StoreIOError
 from oneglance_index.records import Backup
 from oneglance_index.settings import IndexSettings
-from oneglance_index.store import queries
 from oneglance_index.store.backup import write_backup
 from oneglance_index.store.ciphers import Connection
 from oneglance_index.store.directory import (
@@ -42,6 +41,7 @@ from oneglance_index.store.receipts import Receipts
 from oneglance_index.store.reserve import Reserve, release_to_start
 from oneglance_index.store.schema import BUSY_SECONDS, FAILURES, connect_reader, connect_writer, store_error
 from oneglance_index.store.slots import KeyDestroyed
+from oneglance_index.store.store_row import check_store
 from oneglance_index.store.trail import Trail
 from oneglance_index.store.writer import MUTATION_BYTES, Follower, OnChange, Writer, unheard
 
@@ -86,7 +86,7 @@ class Store:
                 self._settle_rotation()
                 sync_folder(data_dir)
                 self._files = OpenFiles(open_files(self.path))
-                self.receipts = Receipts(db.keys.signing_seed, queries.check_store(db).id, settings.backup_seconds)
+                self.receipts = Receipts(db.keys.signing_seed, check_store(db).id, settings.backup_seconds)
                 self.receipts.publish(data_dir)
                 trail = Trail(db, settings.audit_subjects == "hashed")
                 if data_dir.stat().st_mode & 0o077:

@@ -5,21 +5,34 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from oneglance_core.names import composed
 from oneglance_index.encodings import check_encodings
-from oneglance_index.errors import EncoderMismatch, LimitExceeded, SubjectExists
-from oneglance_index.records import Change, Doubt, Doubting, Enrolled, Neighbour, OnExisting, Retention, Vectors
+from oneglance_index.errors import EncoderMismatch, EncodingKeyExists, LimitExceeded, SubjectExists
+from oneglance_index.records import (
+    NO_NOTE,
+    Change,
+    Doubt,
+    Doubting,
+    Enrolled,
+    Neighbour,
+    Note,
+    OnExisting,
+    Retention,
+    Vectors,
+)
 from oneglance_index.store import queries
 from oneglance_index.store.ciphers import encoding_identity, encrypt
 from oneglance_index.store.doubting import doubt
 from oneglance_index.store.gathering import Gathering, NewSubject
 from oneglance_index.store.ledger import Ledger
-from oneglance_index.store.mutations import NOTHING_REMOVED, Applied, Effect, content, kept_of, log_deletions
+from oneglance_index.store.mutations import NOTHING_REMOVED, Applied, Effect, kept_of, log_deletions
+from oneglance_index.store.notes import content
 from oneglance_index.store.queries import Place, StoredSubject
 from oneglance_index.store.recent import Recent
 from oneglance_index.store.rekeying import destroyed, new_key, rekey
@@ -30,7 +43,7 @@ _NO_RETENTION = Retention()
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def _as_json(labels: Mapping[str, str]) -> str:
+def labels_as_json(labels: Mapping[str, str]) -> str:
     return _encode(dict(labels))
 
 
@@ -49,6 +62,7 @@ class Enroll:
     recent: Recent
     doubting: Doubting | None = None
     retention: Retention | None = None
+    notes: Sequence[Note] = ()
 
     def gather(self, db: sqlite3.Connection, gathering: Gathering) -> Applied[Enrolled] | None:
         """Leaves it to `gathering` to write a new subject. None for one that is there, or a request that isn't new:
@@ -59,9 +73,11 @@ class Enroll:
         if self.request_id is not None and not gathering.is_new_request(new, self.request_id):
             return None
         vectors = check_encodings(self.encodings, at.dimension)
-        if not gathering.is_new_subject(new, self.subject_id):
+        name = composed(self.subject_id)
+        if not gathering.is_new_subject(new, name):
             return None
         self._check_number(len(vectors))
+        self._check_keys(name, ())
         revision = new.revision + 1
         nearest_other: Neighbour | None = None
         doubts: tuple[Doubt, ...] = ()
@@ -75,23 +91,24 @@ class Enroll:
         now = time.time()
         subject, numbers = gathering.numbers(len(vectors))
         ids = tuple(map(str, numbers))
-        enrolled = Enrolled(self.subject_id, ids, True, False, revision, nearest_other, doubts)
+        enrolled = Enrolled(name, ids, True, False, revision, nearest_other, doubts)
         remembered = None
         if self.request_id is not None:
             remembered = self._remembered(self.request_id, enrolled, subject, now)
-        labels = _as_json(self.labels or {}).encode()
-        contents = list(map(content, vectors))
+        labels = labels_as_json(self.labels or {}).encode()
+        contents = list(map(content, vectors, self._notes()))
         kept_until = self.retention or _NO_RETENTION
         gathering.add(
             new,
-            NewSubject(subject, self.subject_id, labels, kept_until, now, revision, numbers[0], contents, remembered),
+            NewSubject(subject, name, labels, kept_until, now, revision, numbers[0], contents, remembered),
         )
         change = Change(
-            *(revision, np.array(numbers, np.int64), vectors, subject, self.subject_id, NOTHING_REMOVED),
+            *(revision, np.array(numbers, np.int64), vectors, subject, name, NOTHING_REMOVED),
             kept=kept,
             kept_numbers=kept_numbers,
+            labels=labels,
         )
-        return Applied(enrolled, Effect(at.generation, self.gallery_id, change))
+        return Applied(enrolled, Effect(at.generation, self.gallery_id, (change,)))
 
     def run(self, db: sqlite3.Connection) -> Applied[Enrolled]:
         at = queries.place(db, self.gallery_id)
@@ -104,8 +121,9 @@ class Enroll:
                 return Applied(answered)
         vectors = check_encodings(self.encodings, at.dimension)
         found = queries.find_subject(db, gallery, self.subject_id)
+        name = composed(self.subject_id) if found is None else found.id
         if found is not None and self.on_existing == "fail":
-            raise SubjectExists(self.gallery_id, self.subject_id)
+            raise SubjectExists(self.gallery_id, name)
         held = queries.encoding_numbers(db, generation, found) if found is not None else NOTHING_REMOVED
         removed = held if self.on_existing == "replace" else NOTHING_REMOVED
         total = len(held) - len(removed) + len(vectors)
@@ -114,6 +132,8 @@ class Enroll:
         ledger = Ledger(db, at)
         revision = ledger.revision
         staying = found if self.on_existing == "add" else None
+        named = any(note.key for note in self.notes) and staying is not None
+        self._check_keys(name, queries.subject_notes(db, at, staying).values() if named and staying else ())
         nearest_other: Neighbour | None = None
         doubts: tuple[Doubt, ...] = ()
         if self.doubting is not None:
@@ -126,28 +146,41 @@ class Enroll:
         if len(removed):
             ledger.remove(ENCODINGS, "subject = ? AND generation = ?", (found.number if found else 0, generation))
             gone = log_deletions(db, at, revision, found.number if found else 0, removed)
-        subject, key = self._write_subject(ledger, found, now, total, gone)
+        subject, key = self._write_subject(ledger, found, name, now, total, gone)
         first = at.last_encoding + 1
         numbers = range(first, first + len(vectors))
-        for number, vector in zip(numbers, vectors, strict=True):
-            sealed = encrypt(key, content(vector), encoding_identity(generation, number))
+        for number, vector, note in zip(numbers, vectors, self._notes(), strict=True):
+            sealed = encrypt(key, content(vector, note), encoding_identity(generation, number))
             ledger.insert(ENCODINGS, (number, generation, subject, revision, now, sealed))
         ids = tuple(map(str, numbers))
-        enrolled = Enrolled(self.subject_id, ids, found is None, False, revision, nearest_other, doubts)
+        enrolled = Enrolled(name, ids, found is None, False, revision, nearest_other, doubts)
         if self.request_id is not None:
             remembered = self._remembered(self.request_id, enrolled, subject, now)
             self.request_memory.remember(db, ledger, [(remembered, key)])
         ledger.close(subjects=found is None, encodings=len(vectors) - len(removed))
         change = Change(
-            *(revision, np.array(numbers, np.int64), vectors, subject, self.subject_id, removed),
+            *(revision, np.array(numbers, np.int64), vectors, subject, name, removed),
             kept=kept,
             kept_numbers=kept_numbers,
+            labels=None if self.labels is None and found is not None else labels_as_json(self.labels or {}).encode(),
         )
-        return Applied(enrolled, Effect(generation, self.gallery_id, change), destroyed(gallery, *gone))
+        return Applied(enrolled, Effect(generation, self.gallery_id, (change,)), destroyed(gallery, *gone))
 
     def _check_encoder(self, at: Place) -> None:
         if self.encoder_digest not in (None, at.encoder_digest):
             raise EncoderMismatch(self.gallery_id, at.encoder_digest, self.encoder_digest or "")
+
+    def _notes(self) -> Sequence[Note]:
+        """One for each encoding."""
+        return self.notes or [NO_NOTE] * len(self.encodings)
+
+    def _check_keys(self, subject_id: str, held: Collection[Note]) -> None:
+        """`held`: the notes of the encodings that stay."""
+        known = {note.key for note in held}
+        for key in filter(None, (note.key for note in self.notes)):
+            if key in known:
+                raise EncodingKeyExists(self.gallery_id, subject_id, key)
+            known.add(key)
 
     def _check_number(self, encodings: int) -> None:
         if encodings > self.max_encodings:
@@ -157,16 +190,16 @@ class Enroll:
         return Remembered(request_id, self.request_digest, enrolled, subject, now, self.request_memory)
 
     def _write_subject(
-        self, ledger: Ledger, found: StoredSubject | None, now: float, total: int, gone: list[int]
+        self, ledger: Ledger, found: StoredSubject | None, name: str, now: float, total: int, gone: list[int]
     ) -> tuple[int, AESGCM]:
         """Its number, and its key. `total`: the encodings that it will have. Where some contents are to go, the slot of
         its former key comes to `gone`."""
-        labels = None if self.labels is None else _as_json(self.labels)
+        labels = None if self.labels is None else labels_as_json(self.labels)
         db, at = ledger.db, ledger.at
         if found is None:
             number, key = at.last_subject + 1, new_key(db, at.number)
             sealed = key.labels(at.number, number, labels or "{}")
-            row = (number, at.number, total, key.slot, now, now, self.subject_id, sealed)
+            row = (number, at.number, total, key.slot, now, now, name, sealed)
             kept = self.retention or Retention()
             ledger.insert(SUBJECTS, (*row, kept.expires, kept.purpose, kept.consent))
             return number, key.key

@@ -124,7 +124,7 @@ class Follow:
         _record(ledger, stored, made)
         change = unchanged(ledger)
         updated = queries.gallery(db, self.gallery_id).gallery
-        return Applied(None, Effect(stored.place.generation, self.gallery_id, change, updated=updated))
+        return Applied(None, Effect(stored.place.generation, self.gallery_id, (change,), updated=updated))
 
 
 def _read(db: sqlite3.Connection, generation: int, sizes: tuple[int, int] | None = None) -> Followable | None:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from oneglance_index.store.queries import TOMBSTONE, Place, Stored, store_content, store_row
+from oneglance_index.store.queries import TOMBSTONE, Place, Stored
 from oneglance_index.store.seals import (
     GALLERIES,
     GENERATIONS,
@@ -24,6 +24,7 @@ from oneglance_index.store.seals import (
     store_seal,
     total_of,
 )
+from oneglance_index.store.store_row import store_content, store_row
 
 
 class Ledger:

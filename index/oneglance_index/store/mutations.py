@@ -16,6 +16,7 @@ import numpy as np
 
 from oneglance_core.distance import squared_l2
 from oneglance_core.fusion import DecidedBy, has_template
+from oneglance_core.names import composed
 from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import (
     DecidedByChanged,
@@ -31,17 +32,20 @@ from oneglance_index.errors import (
     SubjectNotFound,
 )
 from oneglance_index.records import (
+    EVERYBODY,
     AddedNegative,
     Change,
     Deleted,
     Gallery,
     Integers,
     Retention,
+    SubjectFilter,
     Vectors,
 )
 from oneglance_index.store import queries
 from oneglance_index.store.ciphers import encrypt, keys_of, negative_identity, slots_of
 from oneglance_index.store.ledger import Ledger, bury_gallery, insert_gallery, next_number, update_gallery
+from oneglance_index.store.notes import content
 from oneglance_index.store.queries import NewSnapshot, Place, StoredSubject
 from oneglance_index.store.rekeying import NOTHING_DESTROYED, Destroyed, destroyed, rekey
 from oneglance_index.store.seals import ENCODINGS, GALLERIES, GENERATIONS, NEGATIVES, NO_ROWS, SUBJECTS, THRESHOLDS
@@ -55,18 +59,19 @@ NOTHING_REMOVED: Integers = np.empty(0, np.int64)
 class Effect:
     """What a committed mutation means for the index of a generation: to make it, to change it, or to drop it.
 
-    `updated` is the gallery after its own settings changed; `remade` says that its rule of fusion did, so that the
-    index is made anew from the store. `negatives` is a subject whose negatives changed, and whether it has any now.
+    `changes` are of one revision, each of another subject. `updated` is the gallery after its own settings changed;
+    `remade` says that its rule of fusion did, so that the index is made anew from the store. `negatives` is the number
+    of a subject whose negatives changed, and whether it has any now.
     """
 
     generation: int
     gallery_id: str
-    change: Change | None = None
+    changes: tuple[Change, ...] = ()
     created: Gallery | None = None
     updated: Gallery | None = None
     remade: bool = False
     dropped: bool = False
-    negatives: tuple[str, bool] | None = None
+    negatives: tuple[int, bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ class Mutation(Protocol[T]):
     def run(self, db: sqlite3.Connection) -> Applied[T]: ...
 
 
-def _unchanged(revision: int, dimension: int, **fields: object) -> Change:
+def bare_change(revision: int, dimension: int, **fields: object) -> Change:
     """A change that adds and removes nothing, with some fields replaced."""
     empty = Change(revision, NOTHING_REMOVED, np.empty((0, dimension), np.float32), 0, "", NOTHING_REMOVED)
     return replace(empty, **fields)  # type: ignore[arg-type]  # a dataclass's own fields, by name
@@ -271,25 +276,20 @@ def _changed(
         columns = {**columns, "threshold": new.threshold, "threshold_revision": version}
     if columns:
         ledger.update(GENERATIONS, stored.generation_row, **columns)
-    return _updated(db, ledger)
+    return updated_by(db, ledger)
 
 
 def unchanged(ledger: Ledger) -> Change:
     """One more revision, in which no encodings come or go."""
-    return _unchanged(ledger.close(), ledger.at.dimension)
+    return bare_change(ledger.close(), ledger.at.dimension)
 
 
-def _updated(db: sqlite3.Connection, ledger: Ledger) -> Applied[Gallery]:
+def updated_by(db: sqlite3.Connection, ledger: Ledger) -> Applied[Gallery]:
     """The gallery's own settings changed: one more revision."""
     place = ledger.at
     change = unchanged(ledger)
     updated = queries.gallery(db, place.gallery_id).gallery
-    return Applied(updated, Effect(place.generation, place.gallery_id, change, updated=updated))
-
-
-def content(vector: Vectors) -> bytes:
-    """As the store keeps it: float32 [D], little-endian."""
-    return vector.astype("<f4", copy=False).tobytes()
+    return Applied(updated, Effect(place.generation, place.gallery_id, (change,), updated=updated))
 
 
 def kept_of(db: sqlite3.Connection, at: Place, subject: StoredSubject | None) -> tuple[Integers | None, Vectors | None]:
@@ -315,6 +315,22 @@ def log_deletions(db: sqlite3.Connection, at: Place, revision: int, subject: int
     return _drop_blocks(db, at.generation, [subject] if has_template(at.fusion) else numbers.tolist())
 
 
+def chosen(
+    db: sqlite3.Connection, at: Place, subject: StoredSubject, encoding_id: str | None, encoding_key: str | None
+) -> Integers:
+    """The numbers of the encodings of a subject that have this id, or this key. Raises EncodingNotFound."""
+    if encoding_key is None:
+        held = queries.encoding_numbers(db, at.generation, subject)
+        # Compared as text: " 1", "01" and "+1" are no ids, though int() would take them.
+        found: Integers = held[held.astype(str) == encoding_id]
+    else:
+        notes = queries.subject_notes(db, at, subject)
+        found = np.array([number for number, note in notes.items() if note.key == composed(encoding_key)], np.int64)
+    if not len(found):
+        raise EncodingNotFound(at.gallery_id, subject.id, encoding_id or encoding_key or "")
+    return found
+
+
 def _drop_blocks(db: sqlite3.Connection, generation: int, gone: Iterable[int]) -> list[int]:
     """Forgets the blocks of the snapshot that these encodings, or all those of these subjects, are in. Returns the
     slots of their keys."""
@@ -329,48 +345,50 @@ def _drop_blocks(db: sqlite3.Connection, generation: int, gone: Iterable[int]) -
 
 @dataclass(frozen=True, slots=True)
 class DeleteEncodings:
-    """Deletes one encoding of a subject, or (encoding_id None) the subject with all of them.
+    """Deletes one encoding of a subject, or all that have one key, or (both None) the subject with all of them.
 
-    `expired_by`: only a subject whose time is over at that time.
+    `expired_by`: only a subject whose time is over at that time; `among`: only one that this lets through.
     """
 
     gallery_id: str
     subject_id: str
     encoding_id: str | None
     expired_by: float | None = None
+    encoding_key: str | None = None
+    among: SubjectFilter = EVERYBODY
 
     def run(self, db: sqlite3.Connection) -> Applied[Deleted]:
         at = queries.place(db, self.gallery_id)
         subject = queries.find_subject(db, at.number, self.subject_id)
-        if subject is None or not self._is_due(subject):
+        if subject is None or not self._is_due(subject) or not queries.passes(db, subject, self.among):
             raise SubjectNotFound(self.gallery_id, self.subject_id)
         held = queries.encoding_numbers(db, at.generation, subject)
-        # Compared as text: " 1", "01" and "+1" are no ids, though int() would take them.
-        removed = held if self.encoding_id is None else held[held.astype(str) == self.encoding_id]
-        if self.encoding_id is not None and not len(removed):
-            raise EncodingNotFound(self.gallery_id, self.subject_id, self.encoding_id)
+        removed = held
+        if self.encoding_id is not None or self.encoding_key is not None:
+            removed = chosen(db, at, subject, self.encoding_id, self.encoding_key)
         left = len(held) - len(removed)
         ledger = Ledger(db, at)
         now_stored = subject._replace(encodings=left)
         if left:
-            ledger.remove(ENCODINGS, "number = ?", (int(removed[0]),))
-            now_stored = _without_former_key(ledger, subject, encodings=left)
+            for number in removed.tolist():
+                ledger.remove(ENCODINGS, "number = ?", (number,))
+            now_stored = without_former_key(ledger, subject, encodings=left)
         else:
             ledger.remove_subject(subject.number)
         gone = [subject.slot, *log_deletions(db, at, ledger.revision, subject.number, removed)]
         revision = ledger.close(subjects=-(not left), encodings=-len(removed))
         kept_numbers, kept = kept_of(db, at, now_stored)
-        change = _unchanged(
+        change = bare_change(
             revision,
             at.dimension,
             subject=subject.number,
-            subject_id=self.subject_id,
+            subject_id=subject.id,
             removed=removed,
             kept=kept,
             kept_numbers=kept_numbers,
             removed_subject=None if left else subject.number,
         )
-        effect = Effect(at.generation, self.gallery_id, change)
+        effect = Effect(at.generation, self.gallery_id, (change,))
         return Applied(Deleted(len(removed), not left, revision), effect, destroyed(at.number, *gone))
 
     def _is_due(self, subject: StoredSubject) -> bool:
@@ -390,10 +408,10 @@ class SetRetention:
             raise SubjectNotFound(self.gallery_id, self.subject_id)
         ledger = Ledger(db, stored.place)
         ledger.update(SUBJECTS, subject, updated=time.time(), **asdict(self.retention))
-        return _updated(db, ledger)
+        return updated_by(db, ledger)
 
 
-def _without_former_key(ledger: Ledger, subject: StoredSubject, encodings: int | None = None) -> StoredSubject:
+def without_former_key(ledger: Ledger, subject: StoredSubject, encodings: int | None = None) -> StoredSubject:
     """A subject of which some contents went, with a new key, and so many encodings left. Destroy the former one."""
     labels = queries.labels(ledger.db, subject)
     key = rekey(ledger, subject)
@@ -436,8 +454,8 @@ class AddNegative:
         identity = negative_identity(at.generation, number)
         sealed = encrypt(queries.subject_key(db, subject), content(vector), identity)
         ledger.insert(NEGATIVES, (number, at.generation, subject.number, time.time(), sealed))
-        applied = _updated(db, ledger)
-        effect = replace(applied.effect, negatives=(self.subject_id, True)) if applied.effect else None
+        applied = updated_by(db, ledger)
+        effect = replace(applied.effect, negatives=(subject.number, True)) if applied.effect else None
         return Applied(AddedNegative(str(number), True, applied.result.revision), effect)
 
 
@@ -460,9 +478,9 @@ class DeleteNegative:
             raise NegativeNotFound(self.gallery_id, self.subject_id, self.negative_id)
         ledger = Ledger(db, stored.place)
         ledger.remove(NEGATIVES, "number = ?", (int(gone[0]),))
-        _without_former_key(ledger, subject)
-        applied = _updated(db, ledger)
-        effect = replace(applied.effect, negatives=(self.subject_id, len(numbers) > 1)) if applied.effect else None
+        without_former_key(ledger, subject)
+        applied = updated_by(db, ledger)
+        effect = replace(applied.effect, negatives=(subject.number, len(numbers) > 1)) if applied.effect else None
         return Applied(applied.result, effect, destroyed(subject.gallery, subject.slot))
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from oneglance_core.fusion import has_template, template
 from oneglance_index.errors import SubjectNotFound
 from oneglance_index.records import (
+    EVERYBODY,
     Encoding,
     Gallery,
     GalleryPage,
@@ -23,6 +24,7 @@ from oneglance_index.records import (
     LikenessPage,
     Negative,
     Subject,
+    SubjectFilter,
     SubjectPage,
     ThresholdPage,
     ThresholdVersion,
@@ -36,6 +38,8 @@ T = TypeVar("T")
 _ENTRY_BYTES = 512
 _ENCODING_BYTES = 48
 _LABEL_BYTES = 16
+# Subjects that a page looks at for those whom its filter lets through, at most: about 50 ms.
+_LOOKED_AT = 5000
 
 
 def list_galleries(db: sqlite3.Connection, page_size: int, max_bytes: int, after: str | None) -> GalleryPage:
@@ -57,15 +61,37 @@ def list_thresholds(
 
 
 def list_subjects(
-    db: sqlite3.Connection, gallery_id: str, page_size: int, max_bytes: int, after: str | None
+    db: sqlite3.Connection,
+    gallery_id: str,
+    page_size: int,
+    max_bytes: int,
+    after: str | None,
+    among: SubjectFilter = EVERYBODY,
 ) -> SubjectPage:
     at = queries.place(db, gallery_id)
-    # "" sorts before every id, and no id is empty.
-    statement = f"SELECT {SUBJECTS.columns} FROM subjects WHERE gallery = ? AND id > ? ORDER BY id"
-    page, more = _page(
-        db, statement, (at.number, after or ""), page_size, max_bytes, lambda row: _subject(db, at.generation, row)
-    )
-    return SubjectPage(page, page[-1].id if more else None)
+    # "" sorts before every id, and no id is empty. What begins with a prefix stands together, and not before it.
+    last, prefix = after or "", among.id_prefix
+    begin, first = ("id >= ?", prefix) if prefix > last else ("id > ?", last)
+    page: list[Subject] = []
+    size = looked_at = 0
+    statement = f"SELECT {SUBJECTS.columns} FROM subjects WHERE gallery = ? AND {begin} ORDER BY id"
+    with contextlib.closing(db.execute(statement, (at.number, first))) as rows:
+        for row in rows:
+            stored = queries.StoredSubject(*row)
+            if not stored.id.startswith(prefix):
+                break
+            if len(page) == page_size or looked_at == _LOOKED_AT:
+                return SubjectPage(tuple(page), last)
+            SUBJECTS.check(db, stored)
+            looked_at += 1
+            if queries.passes(db, stored, among):
+                made, its_size = _subject(db, at, stored)
+                size += its_size
+                if page and size > max_bytes:
+                    return SubjectPage(tuple(page), last)
+                page.append(made)
+            last = stored.id
+    return SubjectPage(tuple(page), None)
 
 
 def list_likenesses(
@@ -85,7 +111,7 @@ def subject(db: sqlite3.Connection, gallery_id: str, subject_id: str) -> Subject
     found = queries.find_subject(db, at.number, subject_id)
     if found is None:
         raise SubjectNotFound(gallery_id, subject_id)
-    return _subject(db, at.generation, found)[0]
+    return _subject(db, at, found)[0]
 
 
 def _page(
@@ -124,18 +150,18 @@ def _threshold(db: sqlite3.Connection, row: sqlite3.Row) -> tuple[ThresholdVersi
     return ThresholdVersion(**fields), _ENTRY_BYTES + _bytes(row["calibration"]) + _bytes(row["followed"])
 
 
-def _subject(db: sqlite3.Connection, generation: int, row: Sequence[Any]) -> tuple[Subject, int]:
-    stored = queries.StoredSubject(*row)
-    SUBJECTS.check(db, stored)
-    rows = queries.subject_encodings(db, generation, stored)
-    encodings = tuple(Encoding(str(one.number), one.created) for one in rows)
+def _subject(db: sqlite3.Connection, at: queries.Place, stored: queries.StoredSubject) -> tuple[Subject, int]:
+    rows = queries.subject_encodings(db, at.generation, stored)
+    notes = queries.subject_notes(db, at, stored)
+    encodings = tuple(Encoding(str(one.number), one.created, notes[one.number]) for one in rows)
     negatives = tuple(
-        Negative(str(one.number), one.created) for one in queries.subject_negatives(db, generation, stored)
+        Negative(str(one.number), one.created) for one in queries.subject_negatives(db, at.generation, stored)
     )
     written = queries.labels(db, stored)
     labels: dict[str, Any] = json.loads(written)
     size = _bytes(stored.id) + _bytes(written) + _LABEL_BYTES * len(labels)
     size += _ENCODING_BYTES * (len(encodings) + len(negatives))
+    size += sum(_bytes(note.key) + _bytes(note.source) for note in notes.values())
     size += _bytes(stored.purpose) + _bytes(stored.consent)
     subject = Subject(stored.id, labels, stored.created, stored.updated, encodings, negatives, stored.retention)
     return subject, _ENTRY_BYTES + size

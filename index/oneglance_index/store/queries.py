@@ -6,6 +6,7 @@ Rows are believed if their seals are right (seals.py).
 from __future__ import annotations
 
 import itertools
+import json
 import sqlite3
 import struct
 from array import array
@@ -19,48 +20,43 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from oneglance_core.fusion import has_template
+from oneglance_core.names import composed
 from oneglance_index.errors import GalleryNotFound
 from oneglance_index.records import (
+    NO_NOTE,
     Checksum,
     Expired,
     Followed,
     Gallery,
     Generation,
     Integers,
+    Note,
     Retention,
     Rows,
+    SubjectFilter,
     Vectors,
     whole_subjects,
 )
-from oneglance_index.store import ciphers
-from oneglance_index.store.ciphers import hashes_of
+from oneglance_index.store import ciphers, notes
 from oneglance_index.store.seals import (
     ENCODINGS,
     GALLERIES,
     GENERATIONS,
     MODULUS,
     NEGATIVES,
-    REQUESTS,
-    SEALED,
     SUBJECTS,
     THRESHOLDS,
     Sealed,
     Total,
     damaged,
-    of_seals,
     root_seal,
-    signed,
-    store_seal,
 )
 from oneglance_index.store.slots import KeyDestroyed
 
-_STORE = struct.Struct("<qqd")
 # The id of a deleted gallery begins with it: others have no control characters.
 TOMBSTONE = "\0"
 # More at once are slower: they leave the processor's cache before they are used.
 _ROWS_AT_ONCE = 512
-# Beyond it the count was changed.
-_MOST_COMMITS = 1 << 62
 _GALLERY = f"""
     SELECT
         {", ".join(f"g.{name}" for name in GALLERIES.columns.split(", "))},
@@ -220,7 +216,15 @@ def _known_total(db: sqlite3.Connection, number: int, known: Sequence[Any]) -> T
 
 
 def place(db: sqlite3.Connection, gallery_id: str) -> Place:
-    """Raises GalleryNotFound, StoreDamaged."""
+    """By the very id, else by its composed form. Raises GalleryNotFound, StoreDamaged."""
+    for name in dict.fromkeys((gallery_id, composed(gallery_id))):
+        found = _place(db, name)
+        if found is not None:
+            return found
+    raise GalleryNotFound(gallery_id)
+
+
+def _place(db: sqlite3.Connection, gallery_id: str) -> Place | None:
     rows = db.execute(
         "SELECT g.id, g.number, g.revision, g.subjects, g.encodings, g.sealed_rows, g.sealed_digest, g.root,"
         " a.number, a.encoder_digest, a.dimension, a.fusion,"
@@ -230,7 +234,7 @@ def place(db: sqlite3.Connection, gallery_id: str) -> Place:
         (gallery_id,),
     ).fetchall()
     if not rows:
-        raise GalleryNotFound(gallery_id)
+        return None
     name, number, *known, generation, encoder, dimension, fusion, subject, encoding = rows[0]
     total = _known_total(db, number, known)
     sizes = (*known[:3], total, subject or 0, encoding or 0)
@@ -249,114 +253,20 @@ def knowledge_of(db: sqlite3.Connection, gallery: int) -> Total | None:
     return _known_total(db, gallery, tuple(rows[0])[2:])
 
 
-class StoreRow(NamedTuple):
-    """The one row of `store`; `galleries`: how many there are, and the digest of their rows; `commits`: how many
-    transactions were done; `roots`: the sum of the galleries' roots, modulo 2^64."""
-
-    id: str
-    created: float
-    galleries: Total
-    commits: int
-    roots: int
-
-
-def told_store(db: sqlite3.Connection) -> tuple[str, int]:
-    """The store's id, and how many transactions were done, without a look at the seal. Raises StoreDamaged."""
-    rows = db.execute("SELECT id, commits FROM store").fetchall()
-    if len(rows) == 1:
-        store_id, commits = rows[0]
-        if type(store_id) is str and type(commits) is int and 0 <= commits < _MOST_COMMITS:
-            return store_id, commits
-    raise damaged(db, "it doesn't say which store it is")
-
-
-def store_row(db: sqlite3.Connection) -> StoreRow:
-    """Its seal isn't checked. Raises StoreDamaged."""
-    store_id, commits = told_store(db)
-    roots = "roots" if hashes_of(db).keyed else "0"
-    (row,) = db.execute(f"SELECT created, galleries, digest, {roots} FROM store").fetchall()
-    created, count, digest, total = row
-    if type(created) is not float or not all(type(value) is int for value in (count, digest, total)):
-        raise damaged(db, "what the store knows of its galleries was changed")
-    return StoreRow(store_id, created, Total(count, digest % MODULUS), commits, total % MODULUS)
-
-
-def store_content(db: sqlite3.Connection) -> bytes:
-    """What the seal of the store is of. Raises StoreDamaged."""
-    row = store_row(db)
-    packed = _STORE.pack(row.galleries.rows, signed(row.galleries.digest), row.created)
-    if not hashes_of(db).keyed:  # version 6
-        return packed + row.id.encode()
-    head = db.execute("SELECT pruned, pruned_hash, last, hash FROM audit_head").fetchall()
-    sequences = db.execute("SELECT name, seq FROM sqlite_sequence ORDER BY name").fetchall()
-    rest = (row.id, row.commits, row.roots, [tuple(one) for one in head], [tuple(one) for one in sequences])
-    return packed + repr(rest).encode()
-
-
-def check_store(db: sqlite3.Connection) -> StoreRow:
-    """Raises StoreDamaged."""
-    row = store_row(db)
-    try:
-        sound = db.execute("SELECT seal FROM store").fetchall()[0]["seal"] == store_seal(db, store_content(db))
-    except struct.error:
-        sound = False
-    if not sound:
-        raise damaged(db, "what the store knows of its galleries, its transactions and its audit trail was changed")
-    return row
-
-
-def check_galleries(db: sqlite3.Connection) -> bool:
-    """That the store has the galleries that it knows of, each with one active generation unless it is deleted, and
-    that all rows but those of subjects and encodings are sound. Returns whether rows of deleted galleries are left.
-    Raises StoreDamaged."""
-    rows = db.execute(
-        f"SELECT {GALLERIES.columns}, (SELECT COUNT(*) FROM generations"
-        " WHERE gallery = galleries.number AND state = 'active') AS active FROM galleries"
-    ).fetchall()
-    for row in rows:
-        GALLERIES.check(db, GALLERIES.row(row))
-        if row["active"] != (not row["id"].startswith(TOMBSTONE)):  # a text: the row is sound
-            raise damaged(db, f"gallery number {row['number']} has {row['active']} active generations")
-    store = check_store(db)
-    if of_seals(row["seal"] for row in rows) != store.galleries:
-        raise damaged(db, "it doesn't have the galleries that it counts")
-    roots = db.execute("SELECT root FROM galleries").fetchall()
-    if hashes_of(db).keyed and sum(row["root"] for row in roots) % MODULUS != store.roots:
-        raise damaged(db, "a gallery isn't what it was last")
-    # Those that are looked for by what they hold: one that was changed would not be found, and not be missed.
-    for table in (GENERATIONS, THRESHOLDS, NEGATIVES, REQUESTS):
-        for row in _all_rows(db, table):
-            table.check(db, row)
-    _check_sequences(db)
-    # That rows are found by their indexes, too. Encodings are read by theirs, and are added up (loading.py).
-    for name in ("galleries", "generations", "thresholds", "negatives", "snapshots", "subjects", "requests"):
-        for row in db.execute(f"PRAGMA integrity_check({name})").fetchall():
-            if row[0] != "ok":
-                raise damaged(db, row[0])
-    return any(row["id"].startswith(TOMBSTONE) for row in rows)
-
-
-def _check_sequences(db: sqlite3.Connection) -> None:
-    """That no number is given again. Raises StoreDamaged."""
-    rows = db.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
-    known = {row["name"]: row["seq"] for row in rows}
-    for table in (table.name for table in SEALED if table.key == ("number",)):
-        last = db.execute(f"SELECT COALESCE(MAX(number), 0) AS last FROM {table}").fetchall()[0]["last"]
-        seq = known.get(table, 0)
-        if type(seq) is not int or seq < last or len(known) != len(rows):
-            raise damaged(db, f"the last number of {table} was changed")
-
-
-def _all_rows(db: sqlite3.Connection, table: Sealed) -> sqlite3.Cursor:
+def all_rows(db: sqlite3.Connection, table: Sealed) -> sqlite3.Cursor:
     cursor = db.execute(f"SELECT {table.columns} FROM {table.name} NOT INDEXED")
     cursor.row_factory = None
     return cursor
 
 
 def find_gallery(db: sqlite3.Connection, gallery_id: str) -> Stored | None:
+    """By the very id, else by its composed form: as find_subject()."""
     # fetchall, here and below: it steps the statement to its end, so that no read lock outlives the call.
-    rows = db.execute(f"{_GALLERY} WHERE g.id = ?", (gallery_id,)).fetchall()
-    return stored_gallery(db, rows[0]) if rows else None
+    for name in dict.fromkeys((gallery_id, composed(gallery_id))):
+        rows = db.execute(f"{_GALLERY} WHERE g.id = ?", (name,)).fetchall()
+        if rows:
+            return stored_gallery(db, rows[0])
+    return None
 
 
 def gallery(db: sqlite3.Connection, gallery_id: str) -> Stored:
@@ -396,19 +306,23 @@ class StoredEncoding(NamedTuple):
 
 
 def find_subject(db: sqlite3.Connection, gallery: int, subject_id: str) -> StoredSubject | None:
-    """Raises StoreDamaged."""
-    rows = db.execute(
-        f"SELECT {SUBJECTS.columns} FROM subjects WHERE gallery = ? AND id = ?", (gallery, subject_id)
-    ).fetchall()
-    if not rows:
-        return None
-    subject = StoredSubject(*rows[0])
-    SUBJECTS.check(db, subject)
-    return subject
+    """By the very id; else by its composed form (core's names.py), which all ids have but those that stores of earlier
+    versions hold beside their composed form. Raises StoreDamaged."""
+    for name in dict.fromkeys((subject_id, composed(subject_id))):
+        rows = db.execute(
+            f"SELECT {SUBJECTS.columns} FROM subjects WHERE gallery = ? AND id = ?", (gallery, name)
+        ).fetchall()
+        if rows:
+            subject = StoredSubject(*rows[0])
+            SUBJECTS.check(db, subject)
+            return subject
+    return None
 
 
 def has_subject(db: sqlite3.Connection, gallery: int, subject_id: str) -> bool:
-    return bool(db.execute("SELECT 1 FROM subjects WHERE gallery = ? AND id = ?", (gallery, subject_id)).fetchall())
+    """As find_subject()."""
+    names = (gallery, subject_id, composed(subject_id))
+    return bool(db.execute("SELECT 1 FROM subjects WHERE gallery = ? AND id IN (?, ?)", names).fetchall())
 
 
 def has_request(db: sqlite3.Connection, gallery: int, request_id: str) -> bool:
@@ -505,7 +419,18 @@ def _decrypted(
         return numbers, np.empty((0, at.dimension), np.float32)
     key = subject_key(db, subject)
     vectors = [decrypted(db, subject, key, row.vector, identity(row.generation, row.number)) for row in rows]
-    return numbers, _vectors(db, vectors, at.dimension)
+    return numbers, vectors_in(db, vectors, at.dimension)
+
+
+def subject_notes(db: sqlite3.Connection, at: Place, subject: StoredSubject) -> dict[int, Note]:
+    """What a subject's encodings are called, by number, oldest first. Raises KeyDestroyed, StoreDamaged."""
+    rows = subject_encodings(db, at.generation, subject)
+    if not any(notes.has_note(row.vector, at.dimension) for row in rows):
+        return dict.fromkeys((row.number for row in rows), NO_NOTE)
+    key = subject_key(db, subject)
+    identity = ciphers.encoding_identity
+    contents = [decrypted(db, subject, key, row.vector, identity(row.generation, row.number)) for row in rows]
+    return {row.number: notes.note_in(db, one, at.dimension) for row, one in zip(rows, contents, strict=True)}
 
 
 def subject_key(db: sqlite3.Connection, subject: StoredSubject) -> AESGCM:
@@ -530,6 +455,18 @@ def labels(db: sqlite3.Connection, subject: StoredSubject) -> str:
     """Of a subject, as JSON. Raises KeyDestroyed, StoreDamaged."""
     identity = ciphers.labels_identity(subject.gallery, subject.number)
     return decrypted(db, subject, subject_key(db, subject), subject.labels, identity).decode()
+
+
+def passes(db: sqlite3.Connection, subject: StoredSubject, among: SubjectFilter) -> bool:
+    """Whether a filter lets a subject through. Raises KeyDestroyed, StoreDamaged."""
+    if not subject.id.startswith(among.id_prefix):
+        return False
+    return not among.labels or among.labels_pass(read_labels(labels(db, subject)))
+
+
+def read_labels(text: str) -> dict[str, str]:
+    """From JSON, composed."""
+    return {composed(key): composed(value) for key, value in json.loads(text).items()}
 
 
 def _check_count(db: sqlite3.Connection, subject: StoredSubject, found: int) -> None:
@@ -565,13 +502,10 @@ def negative_vectors(db: sqlite3.Connection, at: Place, subject: StoredSubject) 
     return _decrypted(db, at, subject, subject_negatives(db, at.generation, subject), ciphers.negative_identity)
 
 
-def subjects_with_negatives(db: sqlite3.Connection, at: Place) -> frozenset[str]:
-    """Their ids."""
-    rows = db.execute(
-        "SELECT DISTINCT s.id FROM negatives AS n JOIN subjects AS s ON s.number = n.subject WHERE n.generation = ?",
-        (at.generation,),
-    ).fetchall()
-    return frozenset(row["id"] for row in rows)
+def subjects_with_negatives(db: sqlite3.Connection, at: Place) -> frozenset[int]:
+    """Their numbers."""
+    rows = db.execute("SELECT DISTINCT subject FROM negatives WHERE generation = ?", (at.generation,)).fetchall()
+    return frozenset(row["subject"] for row in rows)
 
 
 def encodings_since(db: sqlite3.Connection, at: Place, revision: int, block: int) -> Iterator[Rows]:
@@ -657,7 +591,7 @@ def _rows(db: sqlite3.Connection, at: Place, rows: list[tuple[Any, ...]]) -> Row
         vectors.append(content)
     numbers = np.array([row[0] for row in rows], np.int64)
     subjects = np.array([row[2] for row in rows], np.int64)
-    return Rows(numbers, subjects, _vectors(db, vectors, at.dimension))
+    return Rows(numbers, subjects, vectors_in(db, vectors, at.dimension))
 
 
 def deletions_since(db: sqlite3.Connection, generation: int, revision: int) -> Integers:
@@ -685,6 +619,10 @@ def checksum(db: sqlite3.Connection, generation: int) -> Checksum:
     return Checksum(rows[0]["encodings"], rows[0]["total"])
 
 
+# The bytes of no labels, "{}", as they are encrypted.
+_NO_LABELS = ciphers.OVERHEAD_BYTES + 2
+
+
 class Subjects:
     """The subjects of a gallery: their ids by number, the slots of their keys, and the sum of their rows' seals."""
 
@@ -692,12 +630,24 @@ class Subjects:
         self.ids: dict[int, str] = {}
         self._slots = array("q")
         self._digest = 0
+        self._labelled: dict[int, tuple[int, bytes]] = {}
 
     def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Rows of `subjects`."""
         self.ids.update(map(itemgetter(0, 6), rows))
         self._slots.extend([row[3] for row in rows])
         self._digest += sum(row[-1] for row in rows)
+        self._labelled.update((row[0], (row[3], row[7])) for row in rows if len(row[7]) > _NO_LABELS)
+
+    def labels(self, db: sqlite3.Connection, gallery: int) -> dict[int, bytes]:
+        """Those of the subjects that have any, as JSON, by number. Raises KeyDestroyed, StoreDamaged."""
+        slots, found = ciphers.slots_of(db, gallery), {}
+        for number, (slot, sealed) in self._labelled.items():
+            content = ciphers.decrypt(slots.read(slot), sealed, ciphers.labels_identity(gallery, number))
+            if content is None:
+                raise _undecryptable(db, gallery, number, slot)
+            found[number] = content
+        return found
 
     @property
     def slots(self) -> Integers:
@@ -713,7 +663,7 @@ def all_subjects(db: sqlite3.Connection) -> dict[int, Subjects]:
     """Of all galleries, by number. Raises StoreDamaged where a row isn't sound."""
     found: defaultdict[int, Subjects] = defaultdict(Subjects)
     # Few at once: a list of as many rows as a large gallery has subjects keeps the garbage collector busy.
-    cursor = _all_rows(db, SUBJECTS)
+    cursor = all_rows(db, SUBJECTS)
     while rows := cursor.fetchmany(_ROWS_AT_ONCE):
         SUBJECTS.check_all(db, rows)
         for gallery, own in itertools.groupby(rows, key=itemgetter(1)):
@@ -802,8 +752,11 @@ def _block(db: sqlite3.Connection, row: sqlite3.Row) -> Block:
     return Block(*row)
 
 
-def _vectors(db: sqlite3.Connection, blobs: Sequence[bytes], dimension: int) -> Vectors:
+def vectors_in(db: sqlite3.Connection, contents: Sequence[bytes], dimension: int) -> Vectors:
+    """Of contents as notes.py makes them."""
+    size = 4 * dimension
+    blobs = [one if len(one) == size else one[:size] for one in contents]
     joined = b"".join(blobs)
-    if len(joined) != 4 * dimension * len(blobs):
+    if len(joined) != size * len(blobs):
         raise damaged(db, f"an encoding that isn't of dimension {dimension}")
     return np.frombuffer(joined, "<f4").reshape(len(blobs), dimension).astype(np.float32, copy=False)

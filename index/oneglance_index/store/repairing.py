@@ -53,6 +53,7 @@ from oneglance_index.store.seals import (
     Sealed,
 )
 from oneglance_index.store.slots import KeyDestroyed
+from oneglance_index.store.store_row import check_store
 from oneglance_index.store.tables import KEYED_SINCE, SCHEMA_VERSION, SEALED_SINCE, TABLES, TRAIL_SINCE, run_all
 from oneglance_index.store.trail import Line, public_key_of, signed_head
 from oneglance_index.store.trail_repair import keep_trail
@@ -207,14 +208,14 @@ class _Salvage:
     def _store(self) -> None:
         self._add_store()
         with contextlib.suppress(StoreError, sqlite3.Error):
-            commits = queries.check_store(self._source).commits
+            commits = check_store(self._source).commits
             self._db.execute("UPDATE store SET commits = MAX(commits, ?)", (commits,))
 
     def _add_store(self) -> None:
         if self._db.execute("SELECT 1 FROM store").fetchall():
             return
         try:
-            row = queries.check_store(self._source)
+            row = check_store(self._source)
             store_id, created = row.id, row.created
         except (StoreError, sqlite3.Error):
             store_id, created = uuid.uuid4().hex, 0.0

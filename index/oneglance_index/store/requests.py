@@ -74,7 +74,7 @@ class RequestMemory:
             raise RequestConflict(at.gallery_id, request_id)
         nearest = answer.get("nearest_other")  # stores of earlier versions didn't keep it
         return Enrolled(
-            answer["subject_id"],
+            subject.id,  # which may be another since then
             tuple(answer["encoding_ids"]),
             answer["created"],
             True,

@@ -41,8 +41,10 @@ from oneglance_index.store.hashing import Hashes
 from oneglance_index.store.keys import Keys
 from oneglance_index.store.ledger import seal_store
 from oneglance_index.store.migrations import migrate, migrate_sealed
-from oneglance_index.store.queries import last_generation, told_store
-from oneglance_index.store.tables import SCHEMA_VERSION, SEALED_SINCE, TABLES, differences, run_all
+from oneglance_index.store.queries import last_generation
+from oneglance_index.store.spelling import compose_names
+from oneglance_index.store.store_row import told_store
+from oneglance_index.store.tables import KEYED_SINCE, SCHEMA_VERSION, SEALED_SINCE, TABLES, differences, run_all
 from oneglance_index.store.trail import begin_trail
 
 # How long a statement waits for the lock of another process, or a checkpoint for a reader.
@@ -86,8 +88,10 @@ def connect_writer(path: Path, masters: Callable[[bool], Sequence[bytes]]) -> Co
                     _convert(db, version, path, masters(True))
                 _settle_keys(path.parent)
                 db.use(Keys(path.parent, masters(False)))
-                if SEALED_SINCE <= version < SCHEMA_VERSION:
+                if SEALED_SINCE <= version < KEYED_SINCE:
                     _convert_sealed(db, path)
+                elif KEYED_SINCE <= version < SCHEMA_VERSION:
+                    _convert_keyed(db, path)
                 check_structure(db, path)
                 check_newest(db, path.parent, known_commits(path.parent))
                 if not db.keys.hashes.required:
@@ -151,9 +155,21 @@ def _convert_sealed(db: Connection, path: Path) -> None:
     db.execute("COMMIT")
 
 
+def _convert_keyed(db: Connection, path: Path) -> None:
+    """As _convert_sealed(), of one whose rows are sealed with its key: it has the present tables."""
+    check_structure(db, path)
+    check_newest(db, path.parent, known_commits(path.parent))
+    db.execute("BEGIN IMMEDIATE")
+    compose_names(db)
+    seal_store(db)
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute("COMMIT")
+
+
 def _finish(db: Connection, path: Path) -> None:
     begin_trail(db, told_store(db)[0], db.keys.signing_seed)
     check_structure(db, path)
+    compose_names(db)
     seal_store(db)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 

@@ -29,6 +29,7 @@ from oneglance_index.store.seals import (
     root_seal,
     signed,
 )
+from oneglance_index.store.store_row import check_galleries
 
 _ROWS_AT_ONCE = 4096
 
@@ -40,7 +41,7 @@ def check_sealed(db: sqlite3.Connection) -> None:
     for table in SEALED:
         for rows in _blocks(db, table):
             table.check_all(db, rows)
-    queries.check_galleries(db)
+    check_galleries(db)
     subjects = queries.all_subjects(db)
     for row in db.execute("SELECT number FROM galleries").fetchall():
         number = row["number"]

@@ -200,7 +200,7 @@ def root_seal(db: sqlite3.Connection, number: int, revision: int, subjects: int,
 
 
 def store_seal(db: sqlite3.Connection, content: bytes) -> int:
-    """The seal of what the store knows (queries.store_content())."""
+    """The seal of what the store knows (store_row.store_content())."""
     return hashes_of(db)["store"](content)
 
 

@@ -1,4 +1,4 @@
-"""The tables of the database, version 7 of the schema.
+"""The tables of the database, version 8 of the schema.
 
 A gallery holds subjects; each of its generations holds encodings and negatives of them, and what belongs to those:
 thresholds, the snapshot, the log of deletions. AUTOINCREMENT never gives a number twice, even after the row with the
@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 # Since this version rows are sealed and encrypted: such a database can be read, checked and restored.
 SEALED_SINCE = 6
 KEYED_SINCE = TRAIL_SINCE = 7

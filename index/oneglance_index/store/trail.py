@@ -22,8 +22,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from oneglance_index.audit import ITSELF, Event
-from oneglance_index.store.queries import told_store
 from oneglance_index.store.seals import damaged
+from oneglance_index.store.store_row import told_store
 
 HASH_BYTES = 32
 _ROWS_AT_ONCE = 512

@@ -20,9 +20,9 @@ from oneglance_index.errors import StoreDamaged, TrailInvalid
 from oneglance_index.store.checking import reading_file, version_of
 from oneglance_index.store.commits import check_newest, known_commits
 from oneglance_index.store.directory import DATABASE_NAME
-from oneglance_index.store.queries import told_store
 from oneglance_index.store.receipts import PUBLIC_NAME
 from oneglance_index.store.seals import damaged
+from oneglance_index.store.store_row import told_store
 from oneglance_index.store.tables import TRAIL_SINCE
 from oneglance_index.store.trail import HASH_BYTES, Head, Line, check_trail, faults, lines, signed_head
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from oneglance_index.audit import ITSELF, Event
 from oneglance_index.store.ciphers import Connection
-from oneglance_index.store.queries import told_store
+from oneglance_index.store.store_row import told_store
 from oneglance_index.store.trail import Head, Line, Trail, genesis, write_head
 
 

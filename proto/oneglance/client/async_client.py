@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -47,7 +47,7 @@ from oneglance.v1.access_pb2 import (
     RevokeApiKeyRequest,
 )
 from oneglance.v1.access_pb2_grpc import AccessServiceStub
-from oneglance.v1.common_pb2 import Threshold
+from oneglance.v1.common_pb2 import SubjectFilter, Threshold
 from oneglance.v1.detection_pb2 import DetectFacesRequest, DetectFacesResponse
 from oneglance.v1.detection_pb2_grpc import DetectionServiceStub
 from oneglance.v1.gallery_pb2 import (
@@ -107,22 +107,34 @@ from oneglance.v1.subject_pb2 import (
     AddNegativeResponse,
     BulkEnrollRequest,
     BulkEnrollResponse,
+    CountSubjectsRequest,
+    CountSubjectsResponse,
     DeleteEncodingRequest,
     DeleteEncodingResponse,
     DeleteNegativeRequest,
     DeleteNegativeResponse,
     DeleteSubjectRequest,
     DeleteSubjectResponse,
+    DeleteSubjectsRequest,
+    DeleteSubjectsResponse,
     EnrollRequest,
     EnrollResponse,
     ExpiredSubject,
     GetSubjectRequest,
     ListExpiredRequest,
     ListSubjectsRequest,
+    MergeSubjectsRequest,
+    MergeSubjectsResponse,
+    MoveEncodingRequest,
+    MoveEncodingResponse,
+    RenameSubjectRequest,
+    RenameSubjectResponse,
     Retention,
     SetRetentionRequest,
     SetRetentionResponse,
     Subject,
+    UpdateLabelsRequest,
+    UpdateLabelsResponse,
 )
 from oneglance.v1.subject_pb2_grpc import SubjectServiceStub
 
@@ -468,11 +480,13 @@ class AsyncClient:
         request = GetSubjectRequest(gallery_id=gallery_id, subject_id=subject_id)
         return (await self._call(self._subjects.GetSubject, request)).subject
 
-    async def list_subjects(self, gallery_id: str) -> AsyncIterator[Subject]:
-        """All subjects of a gallery, sorted by id."""
+    async def list_subjects(self, gallery_id: str, filter: SubjectFilter | None = None) -> AsyncIterator[Subject]:
+        """All subjects of a gallery, or those that a filter of ``subject_filter`` lets through, sorted by id."""
         token = ""
         for _ in itertools.count():
-            request = ListSubjectsRequest(gallery_id=gallery_id, page_size=MAX_PAGE_SIZE, page_token=token)
+            request = ListSubjectsRequest(
+                gallery_id=gallery_id, page_size=MAX_PAGE_SIZE, page_token=token, filter=filter
+            )
             page = await self._call(self._subjects.ListSubjects, request)
             for subject in page.subjects:
                 yield subject
@@ -492,9 +506,79 @@ class AsyncClient:
             request.at.FromDatetime(at)
         return list((await self._call(self._subjects.ListExpired, request)).subjects)
 
-    async def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> DeleteEncodingResponse:
-        """Delete one encoding. Deleting the last one deletes the subject."""
-        request = DeleteEncodingRequest(gallery_id=gallery_id, subject_id=subject_id, encoding_id=encoding_id)
+    async def count_subjects(
+        self, gallery_id: str, label: str = "", filter: SubjectFilter | None = None
+    ) -> CountSubjectsResponse:
+        """How many subjects there are, and with which values of a label."""
+        request = CountSubjectsRequest(gallery_id=gallery_id, label=label, filter=filter)
+        return await self._call(self._subjects.CountSubjects, request)
+
+    async def rename_subject(self, gallery_id: str, subject_id: str, new_subject_id: str) -> RenameSubjectResponse:
+        """Give a subject another id, and nothing else."""
+        request = RenameSubjectRequest(gallery_id=gallery_id, subject_id=subject_id, new_subject_id=new_subject_id)
+        return await self._call(self._subjects.RenameSubject, request)
+
+    async def update_labels(
+        self,
+        gallery_id: str,
+        subject_id: str,
+        labels: Mapping[str, str] | None = None,
+        *,
+        remove: Iterable[str] = (),
+        clear: bool = False,
+    ) -> UpdateLabelsResponse:
+        """Change labels of a subject.
+
+        labels: to be set.
+        remove: keys of labels to take away.
+        clear: take away all labels that aren't set.
+        """
+        request = UpdateLabelsRequest(
+            gallery_id=gallery_id, subject_id=subject_id, labels=labels, remove=remove, clear=clear
+        )
+        return await self._call(self._subjects.UpdateLabels, request)
+
+    async def merge_subjects(self, gallery_id: str, subject_id: str, into_subject_id: str) -> MergeSubjectsResponse:
+        """Make two subjects one: all that the first has goes to the second, and the first is gone."""
+        request = MergeSubjectsRequest(gallery_id=gallery_id, subject_id=subject_id, into_subject_id=into_subject_id)
+        return await self._call(self._subjects.MergeSubjects, request)
+
+    async def move_encoding(
+        self, gallery_id: str, subject_id: str, encoding_id: str, to_subject_id: str, *, encoding_key: str = ""
+    ) -> MoveEncodingResponse:
+        """Give an encoding to another subject. Moving the last one deletes the subject.
+
+        encoding_key: instead of ``encoding_id``, which is empty then.
+        """
+        request = MoveEncodingRequest(
+            gallery_id=gallery_id,
+            subject_id=subject_id,
+            encoding_id=encoding_id,
+            to_subject_id=to_subject_id,
+            encoding_key=encoding_key,
+        )
+        return await self._call(self._subjects.MoveEncoding, request)
+
+    async def delete_subjects(
+        self, gallery_id: str, filter: SubjectFilter, *, max_subjects: int = 0, dry_run: bool = False
+    ) -> DeleteSubjectsResponse:
+        """Delete the subjects that a filter lets through, up to 1,000 in one call. ``remaining``: how many are left.
+
+        max_subjects: delete up to so many; 0: 1,000.
+        dry_run: delete nobody.
+        """
+        request = DeleteSubjectsRequest(
+            gallery_id=gallery_id, filter=filter, max_subjects=max_subjects, dry_run=dry_run
+        )
+        return await self._call(self._subjects.DeleteSubjects, request)
+
+    async def delete_encoding(
+        self, gallery_id: str, subject_id: str, encoding_id: str = "", *, encoding_key: str = ""
+    ) -> DeleteEncodingResponse:
+        """Delete one encoding, by its id or by its key. Deleting the last one deletes the subject."""
+        request = DeleteEncodingRequest(
+            gallery_id=gallery_id, subject_id=subject_id, encoding_id=encoding_id, encoding_key=encoding_key
+        )
         return await self._call(self._subjects.DeleteEncoding, request)
 
     async def delete_subject(self, gallery_id: str, subject_id: str) -> DeleteSubjectResponse:
@@ -568,6 +652,8 @@ class AsyncClient:
         all_matches: bool = False,
         least_gap: float | None = None,
         one_face_each: bool = False,
+        filter: SubjectFilter | None = None,
+        with_labels: bool = False,
     ) -> IdentifyResponse:
         """1:K: which enrolled subject does each probe show, or a stranger?
 
@@ -575,7 +661,9 @@ class AsyncClient:
         faces has one per face, or none. ``max_candidates`` 0: the server's default.
         ``identify_request`` tells of the others.
         """
-        request = identify_request(gallery_id, probes, max_candidates, tau, all_matches, least_gap, one_face_each)
+        request = identify_request(
+            *(gallery_id, probes, max_candidates, tau, all_matches, least_gap, one_face_each, filter, with_labels)
+        )
         return await self._call(self._identification.Identify, request)
 
     async def identify_stream(self, requests: AsyncIterable[IdentifyRequest]) -> AsyncIterator[IdentifyStreamResponse]:

@@ -28,6 +28,7 @@ from oneglance.v1.common_pb2 import (
     FUSION_UNSPECIFIED,
     Encoding,
     Example,
+    SubjectFilter,
     Tensor,
 )
 from oneglance.v1.face_pb2 import (
@@ -220,6 +221,23 @@ def is_sound_file(path: str | os.PathLike[str]) -> bool:
     return os.fspath(path).lower().endswith(SOUND_SUFFIXES)
 
 
+def keyed(content: ExampleLike, key: str = "", source: str = "") -> Example:
+    """An example to enroll, with names of your own for the encoding that comes of it.
+
+    key: unlike those of the subject's other encodings; ``delete_encoding`` and ``move_encoding`` take it.
+    source: where it is from, as the name of a file.
+    """
+    message = Example()
+    message.CopyFrom(example(content))
+    message.key, message.source = key, source
+    return message
+
+
+def subject_filter(labels: Mapping[str, str] | None = None, id_prefix: str = "") -> SubjectFilter:
+    """The subjects that have all of these labels, and an id that begins so."""
+    return SubjectFilter(labels=labels, id_prefix=id_prefix)
+
+
 def stranger(content: ExampleLike, name: str = "") -> CalibrationProbe:
     """A probe for ``calibrate`` that shows a person who is not enrolled. ``name``: the same for all pictures of one."""
     return CalibrationProbe(example=example(content), subject=name)
@@ -314,12 +332,16 @@ def identify_request(
     all_matches: bool = False,
     least_gap: float | None = None,
     one_face_each: bool = False,
+    filter: SubjectFilter | None = None,
+    with_labels: bool = False,
 ) -> IdentifyRequest:
     """The message of one identification; ``identify_stream`` takes many.
 
     max_candidates: length of the candidate list; 0: the server's default.
     least_gap: how much nearer than the next subject one must be to be identified; None: as the gallery asks for.
     one_face_each: identify a subject in one face of a photo at most.
+    filter: compare with these subjects only; ``subject_filter`` makes it.
+    with_labels: tell the labels of candidates and matches.
     """
     return IdentifyRequest(
         gallery_id=gallery_id,
@@ -329,6 +351,8 @@ def identify_request(
         all_matches=all_matches,
         least_gap=least_gap,
         one_face_each=one_face_each,
+        filter=filter,
+        with_labels=with_labels,
     )
 
 

@@ -213,6 +213,8 @@ class Example(google.protobuf.message.Message):
     ENCODING_FIELD_NUMBER: builtins.int
     SOUND_FIELD_NUMBER: builtins.int
     FACE_FIELD_NUMBER: builtins.int
+    KEY_FIELD_NUMBER: builtins.int
+    SOURCE_FIELD_NUMBER: builtins.int
     image: builtins.bytes
     """An encoded picture (PNG, JPEG, WebP, HEIC, AVIF, BMP, GIF's first frame, TIFF, PNM). EXIF orientation is honoured.
     For an encoder of faces, a photo: the face is found, aligned and encoded. For others, brought to the encoder's
@@ -223,6 +225,12 @@ class Example(google.protobuf.message.Message):
     that rate and to the encoder's channels; one longer than the encoder's input is encoded in windows, where the
     encoder has some, and cut where it has none.
     """
+    key: builtins.str
+    """In Enroll, else not looked at: your own names for the encoding that comes of this example, kept encrypted with it. A
+    key of up to 128 characters, that no other encoding of the subject may have, by which it can be deleted and moved; and
+    where it is from, as the name of a file, in up to 1,000 characters.
+    """
+    source: builtins.str
     @property
     def tensor(self) -> Global___Tensor:
         """The encoder's input itself, in the shape and type that Model.input declares. Where that says "pad" in `fit`, other
@@ -245,12 +253,53 @@ class Example(google.protobuf.message.Message):
         encoding: Global___Encoding | None = ...,
         sound: builtins.bytes = ...,
         face: oneglance.v1.face_pb2.FaceSelector | None = ...,
+        key: builtins.str = ...,
+        source: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["content", b"content", "encoding", b"encoding", "face", b"face", "image", b"image", "sound", b"sound", "tensor", b"tensor"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["content", b"content", "encoding", b"encoding", "face", b"face", "image", b"image", "sound", b"sound", "tensor", b"tensor"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["content", b"content", "encoding", b"encoding", "face", b"face", "image", b"image", "key", b"key", "sound", b"sound", "source", b"source", "tensor", b"tensor"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["content", b"content"]) -> typing.Literal["image", "tensor", "encoding", "sound"] | None: ...
 
 Global___Example: typing_extensions.TypeAlias = Example
+
+@typing.final
+class SubjectFilter(google.protobuf.message.Message):
+    """Which subjects of a gallery: those that have all of these labels, and an id that begins so. Without any, all of them."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class LabelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    LABELS_FIELD_NUMBER: builtins.int
+    ID_PREFIX_FIELD_NUMBER: builtins.int
+    id_prefix: builtins.str
+    @property
+    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """At most 8."""
+
+    def __init__(
+        self,
+        *,
+        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        id_prefix: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["id_prefix", b"id_prefix", "labels", b"labels"]) -> None: ...
+
+Global___SubjectFilter: typing_extensions.TypeAlias = SubjectFilter
 
 @typing.final
 class Tensor(google.protobuf.message.Message):
@@ -476,6 +525,7 @@ class Provenance(google.protobuf.message.Message):
     EXACT_FIELD_NUMBER: builtins.int
     GALLERY_REVISION_FIELD_NUMBER: builtins.int
     GALLERY_SIZE_FIELD_NUMBER: builtins.int
+    FILTERED_SIZE_FIELD_NUMBER: builtins.int
     encoder_digest: builtins.str
     """Identity of the encoder (see Model.digest)."""
     execution_provider: builtins.str
@@ -494,6 +544,8 @@ class Provenance(google.protobuf.message.Message):
     """
     gallery_size: builtins.int
     """Subjects in the gallery at that revision."""
+    filtered_size: builtins.int
+    """With a filter: how many of them it lets through."""
     def __init__(
         self,
         *,
@@ -504,8 +556,11 @@ class Provenance(google.protobuf.message.Message):
         exact: builtins.bool = ...,
         gallery_revision: builtins.int = ...,
         gallery_size: builtins.int = ...,
+        filtered_size: builtins.int | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["encoder_digest", b"encoder_digest", "exact", b"exact", "execution_provider", b"execution_provider", "gallery_revision", b"gallery_revision", "gallery_size", b"gallery_size", "index_device", b"index_device", "index_kind", b"index_kind"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_filtered_size", b"_filtered_size", "filtered_size", b"filtered_size"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_filtered_size", b"_filtered_size", "encoder_digest", b"encoder_digest", "exact", b"exact", "execution_provider", b"execution_provider", "filtered_size", b"filtered_size", "gallery_revision", b"gallery_revision", "gallery_size", b"gallery_size", "index_device", b"index_device", "index_kind", b"index_kind"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_filtered_size", b"_filtered_size"]) -> typing.Literal["filtered_size"] | None: ...
 
 Global___Provenance: typing_extensions.TypeAlias = Provenance
 
@@ -515,12 +570,29 @@ class Candidate(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class LabelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     SUBJECT_ID_FIELD_NUMBER: builtins.int
     DISTANCE_FIELD_NUMBER: builtins.int
     ENCODING_ID_FIELD_NUMBER: builtins.int
     SCORE_FIELD_NUMBER: builtins.int
     NEGATIVE_FIELD_NUMBER: builtins.int
     PROBABILITY_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
     subject_id: builtins.str
     distance: builtins.float
     """Squared L2 between the probe and the subject, by the gallery's rule of fusion: its nearest encoding, or its template."""
@@ -536,6 +608,10 @@ class Candidate(google.protobuf.message.Message):
     def negative(self) -> Global___NearerNegative:
         """The probe is nearer to this negative of the subject than to the subject: it is not given the subject."""
 
+    @property
+    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """With IdentifyRequest.with_labels: the subject's."""
+
     def __init__(
         self,
         *,
@@ -545,9 +621,10 @@ class Candidate(google.protobuf.message.Message):
         score: builtins.float | None = ...,
         negative: Global___NearerNegative | None = ...,
         probability: builtins.float | None = ...,
+        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_probability", b"_probability", "_score", b"_score", "negative", b"negative", "probability", b"probability", "score", b"score"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_probability", b"_probability", "_score", b"_score", "distance", b"distance", "encoding_id", b"encoding_id", "negative", b"negative", "probability", b"probability", "score", b"score", "subject_id", b"subject_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_probability", b"_probability", "_score", b"_score", "distance", b"distance", "encoding_id", b"encoding_id", "labels", b"labels", "negative", b"negative", "probability", b"probability", "score", b"score", "subject_id", b"subject_id"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_probability", b"_probability"]) -> typing.Literal["probability"] | None: ...
     @typing.overload

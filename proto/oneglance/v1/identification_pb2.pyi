@@ -232,6 +232,8 @@ class IdentifyRequest(google.protobuf.message.Message):
     ALL_MATCHES_FIELD_NUMBER: builtins.int
     LEAST_GAP_FIELD_NUMBER: builtins.int
     ONE_FACE_EACH_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    WITH_LABELS_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     max_candidates: builtins.int
     """Length of the candidate list: nearest subjects whatever tau. 0 means 5; at most 1,000, and at most 50,000
@@ -250,9 +252,18 @@ class IdentifyRequest(google.protobuf.message.Message):
     of equal ones, the first in the answer. The others are UNKNOWN, for TAKEN. No face is given its second nearest
     subject instead.
     """
+    with_labels: builtins.bool
+    """Tell the labels of candidates and matches. Needs the right "export", too."""
     @property
     def probes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Example]:
         """1 to 1,024."""
+
+    @property
+    def filter(self) -> oneglance.v1.common_pb2.SubjectFilter:
+        """Only these subjects are compared, as if nobody else were enrolled: candidates, gaps and, by FUSION_MARGIN, scores are
+        among them, and the answer is exact. tau stays the gallery's, and with it expected_fpir, which is then an upper bound.
+        With labels it needs the right "export", too: by trying many one would learn everybody's labels.
+        """
 
     def __init__(
         self,
@@ -264,9 +275,11 @@ class IdentifyRequest(google.protobuf.message.Message):
         all_matches: builtins.bool = ...,
         least_gap: builtins.float | None = ...,
         one_face_each: builtins.bool = ...,
+        filter: oneglance.v1.common_pb2.SubjectFilter | None = ...,
+        with_labels: builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_least_gap", b"_least_gap", "_tau", b"_tau", "least_gap", b"least_gap", "tau", b"tau"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_least_gap", b"_least_gap", "_tau", b"_tau", "all_matches", b"all_matches", "gallery_id", b"gallery_id", "least_gap", b"least_gap", "max_candidates", b"max_candidates", "one_face_each", b"one_face_each", "probes", b"probes", "tau", b"tau"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_least_gap", b"_least_gap", "_tau", b"_tau", "filter", b"filter", "least_gap", b"least_gap", "tau", b"tau"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_least_gap", b"_least_gap", "_tau", b"_tau", "all_matches", b"all_matches", "filter", b"filter", "gallery_id", b"gallery_id", "least_gap", b"least_gap", "max_candidates", b"max_candidates", "one_face_each", b"one_face_each", "probes", b"probes", "tau", b"tau", "with_labels", b"with_labels"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_least_gap", b"_least_gap"]) -> typing.Literal["least_gap"] | None: ...
     @typing.overload

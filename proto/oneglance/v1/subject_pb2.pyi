@@ -144,7 +144,12 @@ class EncodingRecord(google.protobuf.message.Message):
 
     ID_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
+    KEY_FIELD_NUMBER: builtins.int
+    SOURCE_FIELD_NUMBER: builtins.int
     id: builtins.str
+    key: builtins.str
+    """As Example has them."""
+    source: builtins.str
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     def __init__(
@@ -152,9 +157,11 @@ class EncodingRecord(google.protobuf.message.Message):
         *,
         id: builtins.str = ...,
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        key: builtins.str = ...,
+        source: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "id", b"id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "id", b"id", "key", b"key", "source", b"source"]) -> None: ...
 
 Global___EncodingRecord: typing_extensions.TypeAlias = EncodingRecord
 
@@ -228,7 +235,7 @@ class EnrollRequest(google.protobuf.message.Message):
 
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
-        """At most 64; keys 1 to 128 characters, values at most 1,000."""
+        """At most 64; keys are names as ids are, values the same of 0 to 1,000 characters."""
 
     @property
     def retention(self) -> Global___Retention:
@@ -397,19 +404,26 @@ class ListSubjectsRequest(google.protobuf.message.Message):
     GALLERY_ID_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     page_size: builtins.int
     """0 means 100; at most 1,000. A page may hold fewer: it ends before 4 MiB."""
     page_token: builtins.str
     """next_page_token of the page before."""
+    @property
+    def filter(self) -> oneglance.v1.common_pb2.SubjectFilter:
+        """Only these. A page of few, or none, may be followed by others: it ends after 5,000 subjects that were looked at."""
+
     def __init__(
         self,
         *,
         gallery_id: builtins.str = ...,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        filter: oneglance.v1.common_pb2.SubjectFilter | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["gallery_id", b"gallery_id", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["filter", b"filter"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["filter", b"filter", "gallery_id", b"gallery_id", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
 
 Global___ListSubjectsRequest: typing_extensions.TypeAlias = ListSubjectsRequest
 
@@ -434,23 +448,411 @@ class ListSubjectsResponse(google.protobuf.message.Message):
 Global___ListSubjectsResponse: typing_extensions.TypeAlias = ListSubjectsResponse
 
 @typing.final
-class DeleteEncodingRequest(google.protobuf.message.Message):
+class CountSubjectsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    label: builtins.str
+    """Key of the label. Empty: subjects are counted, and no values."""
+    @property
+    def filter(self) -> oneglance.v1.common_pb2.SubjectFilter:
+        """Only these."""
+
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        label: builtins.str = ...,
+        filter: oneglance.v1.common_pb2.SubjectFilter | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["filter", b"filter"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["filter", b"filter", "gallery_id", b"gallery_id", "label", b"label"]) -> None: ...
+
+Global___CountSubjectsRequest: typing_extensions.TypeAlias = CountSubjectsRequest
+
+@typing.final
+class CountSubjectsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SUBJECTS_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    WITHOUT_FIELD_NUMBER: builtins.int
+    OTHERS_FIELD_NUMBER: builtins.int
+    GALLERY_REVISION_FIELD_NUMBER: builtins.int
+    subjects: builtins.int
+    without: builtins.int
+    """Subjects that don't have the label."""
+    others: builtins.int
+    """Subjects with other values than these."""
+    gallery_revision: builtins.int
+    @property
+    def values(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___LabelCount]:
+        """The 1,000 most frequent values, the most frequent first; of equally frequent ones by value."""
+
+    def __init__(
+        self,
+        *,
+        subjects: builtins.int = ...,
+        values: collections.abc.Iterable[Global___LabelCount] | None = ...,
+        without: builtins.int = ...,
+        others: builtins.int = ...,
+        gallery_revision: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_revision", b"gallery_revision", "others", b"others", "subjects", b"subjects", "values", b"values", "without", b"without"]) -> None: ...
+
+Global___CountSubjectsResponse: typing_extensions.TypeAlias = CountSubjectsResponse
+
+@typing.final
+class LabelCount(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: builtins.int
+    SUBJECTS_FIELD_NUMBER: builtins.int
+    value: builtins.str
+    subjects: builtins.int
+    def __init__(
+        self,
+        *,
+        value: builtins.str = ...,
+        subjects: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["subjects", b"subjects", "value", b"value"]) -> None: ...
+
+Global___LabelCount: typing_extensions.TypeAlias = LabelCount
+
+@typing.final
+class RenameSubjectRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    SUBJECT_ID_FIELD_NUMBER: builtins.int
+    NEW_SUBJECT_ID_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    subject_id: builtins.str
+    new_subject_id: builtins.str
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        subject_id: builtins.str = ...,
+        new_subject_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_id", b"gallery_id", "new_subject_id", b"new_subject_id", "subject_id", b"subject_id"]) -> None: ...
+
+Global___RenameSubjectRequest: typing_extensions.TypeAlias = RenameSubjectRequest
+
+@typing.final
+class RenameSubjectResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_REVISION_FIELD_NUMBER: builtins.int
+    gallery_revision: builtins.int
+    """The gallery's revision afterwards."""
+    def __init__(
+        self,
+        *,
+        gallery_revision: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_revision", b"gallery_revision"]) -> None: ...
+
+Global___RenameSubjectResponse: typing_extensions.TypeAlias = RenameSubjectResponse
+
+@typing.final
+class UpdateLabelsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class LabelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    SUBJECT_ID_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    REMOVE_FIELD_NUMBER: builtins.int
+    CLEAR_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    subject_id: builtins.str
+    clear: builtins.bool
+    """Take away all labels that aren't set here."""
+    @property
+    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Set; what the subject had under these keys is gone."""
+
+    @property
+    def remove(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Keys of labels to take away. One that the subject hasn't is no error."""
+
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        subject_id: builtins.str = ...,
+        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        remove: collections.abc.Iterable[builtins.str] | None = ...,
+        clear: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clear", b"clear", "gallery_id", b"gallery_id", "labels", b"labels", "remove", b"remove", "subject_id", b"subject_id"]) -> None: ...
+
+Global___UpdateLabelsRequest: typing_extensions.TypeAlias = UpdateLabelsRequest
+
+@typing.final
+class UpdateLabelsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_REVISION_FIELD_NUMBER: builtins.int
+    gallery_revision: builtins.int
+    """The gallery's revision afterwards."""
+    def __init__(
+        self,
+        *,
+        gallery_revision: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_revision", b"gallery_revision"]) -> None: ...
+
+Global___UpdateLabelsResponse: typing_extensions.TypeAlias = UpdateLabelsResponse
+
+@typing.final
+class MergeSubjectsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    SUBJECT_ID_FIELD_NUMBER: builtins.int
+    INTO_SUBJECT_ID_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    subject_id: builtins.str
+    """Who is gone afterwards."""
+    into_subject_id: builtins.str
+    """Who stays."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        subject_id: builtins.str = ...,
+        into_subject_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_id", b"gallery_id", "into_subject_id", b"into_subject_id", "subject_id", b"subject_id"]) -> None: ...
+
+Global___MergeSubjectsRequest: typing_extensions.TypeAlias = MergeSubjectsRequest
+
+@typing.final
+class MergeSubjectsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class EncodingIdsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    ENCODING_IDS_FIELD_NUMBER: builtins.int
+    GALLERY_REVISION_FIELD_NUMBER: builtins.int
+    gallery_revision: builtins.int
+    """The gallery's revision afterwards."""
+    @property
+    def encoding_ids(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """The new ids of the encodings that were moved, by their former ones."""
+
+    def __init__(
+        self,
+        *,
+        encoding_ids: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        gallery_revision: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["encoding_ids", b"encoding_ids", "gallery_revision", b"gallery_revision"]) -> None: ...
+
+Global___MergeSubjectsResponse: typing_extensions.TypeAlias = MergeSubjectsResponse
+
+@typing.final
+class MoveEncodingRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     GALLERY_ID_FIELD_NUMBER: builtins.int
     SUBJECT_ID_FIELD_NUMBER: builtins.int
     ENCODING_ID_FIELD_NUMBER: builtins.int
+    TO_SUBJECT_ID_FIELD_NUMBER: builtins.int
+    ENCODING_KEY_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     subject_id: builtins.str
     encoding_id: builtins.str
+    """This, or its key: then all encodings of the subject that have the key."""
+    to_subject_id: builtins.str
+    encoding_key: builtins.str
     def __init__(
         self,
         *,
         gallery_id: builtins.str = ...,
         subject_id: builtins.str = ...,
         encoding_id: builtins.str = ...,
+        to_subject_id: builtins.str = ...,
+        encoding_key: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["encoding_id", b"encoding_id", "gallery_id", b"gallery_id", "subject_id", b"subject_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["encoding_id", b"encoding_id", "encoding_key", b"encoding_key", "gallery_id", b"gallery_id", "subject_id", b"subject_id", "to_subject_id", b"to_subject_id"]) -> None: ...
+
+Global___MoveEncodingRequest: typing_extensions.TypeAlias = MoveEncodingRequest
+
+@typing.final
+class MoveEncodingResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class EncodingIdsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    ENCODING_IDS_FIELD_NUMBER: builtins.int
+    SUBJECT_DELETED_FIELD_NUMBER: builtins.int
+    GALLERY_REVISION_FIELD_NUMBER: builtins.int
+    subject_deleted: builtins.bool
+    """True when it was the last one, and the subject is gone with it."""
+    gallery_revision: builtins.int
+    """The gallery's revision afterwards."""
+    @property
+    def encoding_ids(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """The new id, by the former one."""
+
+    def __init__(
+        self,
+        *,
+        encoding_ids: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        subject_deleted: builtins.bool = ...,
+        gallery_revision: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["encoding_ids", b"encoding_ids", "gallery_revision", b"gallery_revision", "subject_deleted", b"subject_deleted"]) -> None: ...
+
+Global___MoveEncodingResponse: typing_extensions.TypeAlias = MoveEncodingResponse
+
+@typing.final
+class DeleteSubjectsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    MAX_SUBJECTS_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    max_subjects: builtins.int
+    """0 means 1,000, which is the most."""
+    dry_run: builtins.bool
+    """Delete nobody; `remaining` tells how many there are."""
+    @property
+    def filter(self) -> oneglance.v1.common_pb2.SubjectFilter: ...
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        filter: oneglance.v1.common_pb2.SubjectFilter | None = ...,
+        max_subjects: builtins.int = ...,
+        dry_run: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["filter", b"filter"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["dry_run", b"dry_run", "filter", b"filter", "gallery_id", b"gallery_id", "max_subjects", b"max_subjects"]) -> None: ...
+
+Global___DeleteSubjectsRequest: typing_extensions.TypeAlias = DeleteSubjectsRequest
+
+@typing.final
+class DeleteSubjectsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DELETED_FIELD_NUMBER: builtins.int
+    REMAINING_FIELD_NUMBER: builtins.int
+    GALLERY_REVISION_FIELD_NUMBER: builtins.int
+    remaining: builtins.int
+    """How many the filter lets through afterwards."""
+    gallery_revision: builtins.int
+    """The gallery's revision afterwards."""
+    @property
+    def deleted(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___DeletedSubject]: ...
+    def __init__(
+        self,
+        *,
+        deleted: collections.abc.Iterable[Global___DeletedSubject] | None = ...,
+        remaining: builtins.int = ...,
+        gallery_revision: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["deleted", b"deleted", "gallery_revision", b"gallery_revision", "remaining", b"remaining"]) -> None: ...
+
+Global___DeleteSubjectsResponse: typing_extensions.TypeAlias = DeleteSubjectsResponse
+
+@typing.final
+class DeletedSubject(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SUBJECT_ID_FIELD_NUMBER: builtins.int
+    ENCODINGS_FIELD_NUMBER: builtins.int
+    RECEIPT_FIELD_NUMBER: builtins.int
+    subject_id: builtins.str
+    encodings: builtins.int
+    receipt: builtins.str
+    """As of DeleteSubject."""
+    def __init__(
+        self,
+        *,
+        subject_id: builtins.str = ...,
+        encodings: builtins.int = ...,
+        receipt: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["encodings", b"encodings", "receipt", b"receipt", "subject_id", b"subject_id"]) -> None: ...
+
+Global___DeletedSubject: typing_extensions.TypeAlias = DeletedSubject
+
+@typing.final
+class DeleteEncodingRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    SUBJECT_ID_FIELD_NUMBER: builtins.int
+    ENCODING_ID_FIELD_NUMBER: builtins.int
+    ENCODING_KEY_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    subject_id: builtins.str
+    encoding_id: builtins.str
+    """This, or its key: then all encodings of the subject that have the key."""
+    encoding_key: builtins.str
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        subject_id: builtins.str = ...,
+        encoding_id: builtins.str = ...,
+        encoding_key: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["encoding_id", b"encoding_id", "encoding_key", b"encoding_key", "gallery_id", b"gallery_id", "subject_id", b"subject_id"]) -> None: ...
 
 Global___DeleteEncodingRequest: typing_extensions.TypeAlias = DeleteEncodingRequest
 

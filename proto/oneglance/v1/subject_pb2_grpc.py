@@ -30,6 +30,11 @@ class SubjectServiceStub(object):
 
     A write that answers OK is on disk (fsync) and in effect for every search that starts afterwards.
 
+    Ids, and the keys of labels and encodings, are names: 1 to 128 characters of any script, brought to Unicode's composed
+    form (NFC), so that two spellings of "José" are one. Control characters, line breaks, characters that turn the direction
+    round, invisible ones but joiners (U+200C, U+200D), and surrounding white space are refused with ID_INVALID, which names the
+    character and where it is (docs/errors.md).
+
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field, NOT_FOUND for an unknown gallery, UNAVAILABLE while
     the server loads or drains, another process keeps the store locked or the gallery's index is being rebuilt,
     RESOURCE_EXHAUSTED when a queue, the memory or the disk is full, DEADLINE_EXCEEDED.
@@ -60,6 +65,36 @@ class SubjectServiceStub(object):
                 '/oneglance.v1.SubjectService/ListSubjects',
                 request_serializer=oneglance_dot_v1_dot_subject__pb2.ListSubjectsRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_subject__pb2.ListSubjectsResponse.FromString,
+                _registered_method=True)
+        self.CountSubjects = channel.unary_unary(
+                '/oneglance.v1.SubjectService/CountSubjects',
+                request_serializer=oneglance_dot_v1_dot_subject__pb2.CountSubjectsRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_subject__pb2.CountSubjectsResponse.FromString,
+                _registered_method=True)
+        self.RenameSubject = channel.unary_unary(
+                '/oneglance.v1.SubjectService/RenameSubject',
+                request_serializer=oneglance_dot_v1_dot_subject__pb2.RenameSubjectRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_subject__pb2.RenameSubjectResponse.FromString,
+                _registered_method=True)
+        self.UpdateLabels = channel.unary_unary(
+                '/oneglance.v1.SubjectService/UpdateLabels',
+                request_serializer=oneglance_dot_v1_dot_subject__pb2.UpdateLabelsRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_subject__pb2.UpdateLabelsResponse.FromString,
+                _registered_method=True)
+        self.MergeSubjects = channel.unary_unary(
+                '/oneglance.v1.SubjectService/MergeSubjects',
+                request_serializer=oneglance_dot_v1_dot_subject__pb2.MergeSubjectsRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_subject__pb2.MergeSubjectsResponse.FromString,
+                _registered_method=True)
+        self.MoveEncoding = channel.unary_unary(
+                '/oneglance.v1.SubjectService/MoveEncoding',
+                request_serializer=oneglance_dot_v1_dot_subject__pb2.MoveEncodingRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_subject__pb2.MoveEncodingResponse.FromString,
+                _registered_method=True)
+        self.DeleteSubjects = channel.unary_unary(
+                '/oneglance.v1.SubjectService/DeleteSubjects',
+                request_serializer=oneglance_dot_v1_dot_subject__pb2.DeleteSubjectsRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_subject__pb2.DeleteSubjectsResponse.FromString,
                 _registered_method=True)
         self.DeleteEncoding = channel.unary_unary(
                 '/oneglance.v1.SubjectService/DeleteEncoding',
@@ -98,6 +133,11 @@ class SubjectServiceServicer(object):
 
     A write that answers OK is on disk (fsync) and in effect for every search that starts afterwards.
 
+    Ids, and the keys of labels and encodings, are names: 1 to 128 characters of any script, brought to Unicode's composed
+    form (NFC), so that two spellings of "José" are one. Control characters, line breaks, characters that turn the direction
+    round, invisible ones but joiners (U+200C, U+200D), and surrounding white space are refused with ID_INVALID, which names the
+    character and where it is (docs/errors.md).
+
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field, NOT_FOUND for an unknown gallery, UNAVAILABLE while
     the server loads or drains, another process keeps the store locked or the gallery's index is being rebuilt,
     RESOURCE_EXHAUSTED when a queue, the memory or the disk is full, DEADLINE_EXCEEDED.
@@ -132,6 +172,61 @@ class SubjectServiceServicer(object):
 
     def ListSubjects(self, request, context):
         """Subjects of a gallery by id, page by page. An empty list is a success.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountSubjects(self, request, context):
+        """How many subjects of a gallery have which value of a label. Exact, at one revision.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenameSubject(self, request, context):
+        """Gives a subject another id, and nothing else: encodings, labels and what was remembered of requests stay with it. The
+        former id is free. ALREADY_EXISTS when another subject has the new one. With the new id already, nothing happens; a
+        retry is told NOT_FOUND, since there is no subject of the former id any more. Needs the right "enroll".
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateLabels(self, request, context):
+        """Changes labels of a subject without an example. Of two calls at once for different labels both are carried out. Needs
+        the right "enroll". FAILED_PRECONDITION (LIMIT_EXCEEDED) beyond 64 labels.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MergeSubjects(self, request, context):
+        """Makes two subjects one, in one step: no search sees both, or neither. The subject that the other is merged into keeps its
+        id, its creation time and its retention. It gets all encodings, in the order of their ids behind its own, with their keys,
+        sources and times, under new ids; all negatives, of equal ones one; and the labels whose keys it hasn't, while its own
+        values stay. The other is gone, and its key destroyed. A retry of the request that enrolled it is answered as before, with
+        the subject and the encodings as they are called now: it brings nobody back.
+        FAILED_PRECONDITION beyond a limit of encodings, negatives or labels (LIMIT_EXCEEDED), and where an encoding of one is a
+        negative of the other (NEGATIVE_ENROLLED); INVALID_ARGUMENT (SAME_SUBJECT). Needs the rights "enroll" and "erase".
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MoveEncoding(self, request, context):
+        """An encoding goes to another subject that is there, in one step, with its key, source and time, under a new id. The last
+        one takes its subject with it, and that one's labels and negatives. Errors and rights as of MergeSubjects.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSubjects(self, request, context):
+        """Deletes the subjects that a filter lets through, each as by DeleteSubject, at most so many in one call: call it again
+        while some remain. Whoever is deleted has the labels at that very moment. A call that fails may have deleted some of
+        them, for good. INVALID_ARGUMENT for a filter that lets everybody through: that is DeleteGallery. Needs the rights "erase"
+        and "export".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -208,6 +303,36 @@ def add_SubjectServiceServicer_to_server(servicer, server):
                     request_deserializer=oneglance_dot_v1_dot_subject__pb2.ListSubjectsRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_subject__pb2.ListSubjectsResponse.SerializeToString,
             ),
+            'CountSubjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountSubjects,
+                    request_deserializer=oneglance_dot_v1_dot_subject__pb2.CountSubjectsRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_subject__pb2.CountSubjectsResponse.SerializeToString,
+            ),
+            'RenameSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenameSubject,
+                    request_deserializer=oneglance_dot_v1_dot_subject__pb2.RenameSubjectRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_subject__pb2.RenameSubjectResponse.SerializeToString,
+            ),
+            'UpdateLabels': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateLabels,
+                    request_deserializer=oneglance_dot_v1_dot_subject__pb2.UpdateLabelsRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_subject__pb2.UpdateLabelsResponse.SerializeToString,
+            ),
+            'MergeSubjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.MergeSubjects,
+                    request_deserializer=oneglance_dot_v1_dot_subject__pb2.MergeSubjectsRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_subject__pb2.MergeSubjectsResponse.SerializeToString,
+            ),
+            'MoveEncoding': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveEncoding,
+                    request_deserializer=oneglance_dot_v1_dot_subject__pb2.MoveEncodingRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_subject__pb2.MoveEncodingResponse.SerializeToString,
+            ),
+            'DeleteSubjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSubjects,
+                    request_deserializer=oneglance_dot_v1_dot_subject__pb2.DeleteSubjectsRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_subject__pb2.DeleteSubjectsResponse.SerializeToString,
+            ),
             'DeleteEncoding': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteEncoding,
                     request_deserializer=oneglance_dot_v1_dot_subject__pb2.DeleteEncodingRequest.FromString,
@@ -250,6 +375,11 @@ class SubjectService(object):
     """Subjects of a gallery: who is enrolled, from which examples.
 
     A write that answers OK is on disk (fsync) and in effect for every search that starts afterwards.
+
+    Ids, and the keys of labels and encodings, are names: 1 to 128 characters of any script, brought to Unicode's composed
+    form (NFC), so that two spellings of "José" are one. Control characters, line breaks, characters that turn the direction
+    round, invisible ones but joiners (U+200C, U+200D), and surrounding white space are refused with ID_INVALID, which names the
+    character and where it is (docs/errors.md).
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field, NOT_FOUND for an unknown gallery, UNAVAILABLE while
     the server loads or drains, another process keeps the store locked or the gallery's index is being rebuilt,
@@ -354,6 +484,168 @@ class SubjectService(object):
             '/oneglance.v1.SubjectService/ListSubjects',
             oneglance_dot_v1_dot_subject__pb2.ListSubjectsRequest.SerializeToString,
             oneglance_dot_v1_dot_subject__pb2.ListSubjectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountSubjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.SubjectService/CountSubjects',
+            oneglance_dot_v1_dot_subject__pb2.CountSubjectsRequest.SerializeToString,
+            oneglance_dot_v1_dot_subject__pb2.CountSubjectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenameSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.SubjectService/RenameSubject',
+            oneglance_dot_v1_dot_subject__pb2.RenameSubjectRequest.SerializeToString,
+            oneglance_dot_v1_dot_subject__pb2.RenameSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateLabels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.SubjectService/UpdateLabels',
+            oneglance_dot_v1_dot_subject__pb2.UpdateLabelsRequest.SerializeToString,
+            oneglance_dot_v1_dot_subject__pb2.UpdateLabelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MergeSubjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.SubjectService/MergeSubjects',
+            oneglance_dot_v1_dot_subject__pb2.MergeSubjectsRequest.SerializeToString,
+            oneglance_dot_v1_dot_subject__pb2.MergeSubjectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveEncoding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.SubjectService/MoveEncoding',
+            oneglance_dot_v1_dot_subject__pb2.MoveEncodingRequest.SerializeToString,
+            oneglance_dot_v1_dot_subject__pb2.MoveEncodingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSubjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.SubjectService/DeleteSubjects',
+            oneglance_dot_v1_dot_subject__pb2.DeleteSubjectsRequest.SerializeToString,
+            oneglance_dot_v1_dot_subject__pb2.DeleteSubjectsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -89,6 +89,102 @@ _SubjectServiceListSubjectsType = typing_extensions.TypeVar(
     ],
 )
 
+_SubjectServiceCountSubjectsType = typing_extensions.TypeVar(
+    '_SubjectServiceCountSubjectsType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.CountSubjectsRequest,
+        oneglance.v1.subject_pb2.CountSubjectsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.CountSubjectsRequest,
+        oneglance.v1.subject_pb2.CountSubjectsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.CountSubjectsRequest,
+        oneglance.v1.subject_pb2.CountSubjectsResponse,
+    ],
+)
+
+_SubjectServiceRenameSubjectType = typing_extensions.TypeVar(
+    '_SubjectServiceRenameSubjectType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.RenameSubjectRequest,
+        oneglance.v1.subject_pb2.RenameSubjectResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.RenameSubjectRequest,
+        oneglance.v1.subject_pb2.RenameSubjectResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.RenameSubjectRequest,
+        oneglance.v1.subject_pb2.RenameSubjectResponse,
+    ],
+)
+
+_SubjectServiceUpdateLabelsType = typing_extensions.TypeVar(
+    '_SubjectServiceUpdateLabelsType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.UpdateLabelsRequest,
+        oneglance.v1.subject_pb2.UpdateLabelsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.UpdateLabelsRequest,
+        oneglance.v1.subject_pb2.UpdateLabelsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.UpdateLabelsRequest,
+        oneglance.v1.subject_pb2.UpdateLabelsResponse,
+    ],
+)
+
+_SubjectServiceMergeSubjectsType = typing_extensions.TypeVar(
+    '_SubjectServiceMergeSubjectsType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.MergeSubjectsRequest,
+        oneglance.v1.subject_pb2.MergeSubjectsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.MergeSubjectsRequest,
+        oneglance.v1.subject_pb2.MergeSubjectsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.MergeSubjectsRequest,
+        oneglance.v1.subject_pb2.MergeSubjectsResponse,
+    ],
+)
+
+_SubjectServiceMoveEncodingType = typing_extensions.TypeVar(
+    '_SubjectServiceMoveEncodingType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.MoveEncodingRequest,
+        oneglance.v1.subject_pb2.MoveEncodingResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.MoveEncodingRequest,
+        oneglance.v1.subject_pb2.MoveEncodingResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.MoveEncodingRequest,
+        oneglance.v1.subject_pb2.MoveEncodingResponse,
+    ],
+)
+
+_SubjectServiceDeleteSubjectsType = typing_extensions.TypeVar(
+    '_SubjectServiceDeleteSubjectsType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.DeleteSubjectsRequest,
+        oneglance.v1.subject_pb2.DeleteSubjectsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.DeleteSubjectsRequest,
+        oneglance.v1.subject_pb2.DeleteSubjectsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.DeleteSubjectsRequest,
+        oneglance.v1.subject_pb2.DeleteSubjectsResponse,
+    ],
+)
+
 _SubjectServiceDeleteEncodingType = typing_extensions.TypeVar(
     '_SubjectServiceDeleteEncodingType',
     grpc.UnaryUnaryMultiCallable[
@@ -185,10 +281,15 @@ _SubjectServiceDeleteNegativeType = typing_extensions.TypeVar(
     ],
 )
 
-class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServiceBulkEnrollType, _SubjectServiceGetSubjectType, _SubjectServiceListSubjectsType, _SubjectServiceDeleteEncodingType, _SubjectServiceDeleteSubjectType, _SubjectServiceSetRetentionType, _SubjectServiceListExpiredType, _SubjectServiceAddNegativeType, _SubjectServiceDeleteNegativeType]):
+class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServiceBulkEnrollType, _SubjectServiceGetSubjectType, _SubjectServiceListSubjectsType, _SubjectServiceCountSubjectsType, _SubjectServiceRenameSubjectType, _SubjectServiceUpdateLabelsType, _SubjectServiceMergeSubjectsType, _SubjectServiceMoveEncodingType, _SubjectServiceDeleteSubjectsType, _SubjectServiceDeleteEncodingType, _SubjectServiceDeleteSubjectType, _SubjectServiceSetRetentionType, _SubjectServiceListExpiredType, _SubjectServiceAddNegativeType, _SubjectServiceDeleteNegativeType]):
     """Subjects of a gallery: who is enrolled, from which examples.
 
     A write that answers OK is on disk (fsync) and in effect for every search that starts afterwards.
+
+    Ids, and the keys of labels and encodings, are names: 1 to 128 characters of any script, brought to Unicode's composed
+    form (NFC), so that two spellings of "José" are one. Control characters, line breaks, characters that turn the direction
+    round, invisible ones but joiners (U+200C, U+200D), and surrounding white space are refused with ID_INVALID, which names the
+    character and where it is (docs/errors.md).
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field, NOT_FOUND for an unknown gallery, UNAVAILABLE while
     the server loads or drains, another process keeps the store locked or the gallery's index is being rebuilt,
@@ -212,6 +313,30 @@ class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServi
         grpc.UnaryUnaryMultiCallable[
             oneglance.v1.subject_pb2.ListSubjectsRequest,
             oneglance.v1.subject_pb2.ListSubjectsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.CountSubjectsRequest,
+            oneglance.v1.subject_pb2.CountSubjectsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.RenameSubjectRequest,
+            oneglance.v1.subject_pb2.RenameSubjectResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.UpdateLabelsRequest,
+            oneglance.v1.subject_pb2.UpdateLabelsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.MergeSubjectsRequest,
+            oneglance.v1.subject_pb2.MergeSubjectsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.MoveEncodingRequest,
+            oneglance.v1.subject_pb2.MoveEncodingResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.DeleteSubjectsRequest,
+            oneglance.v1.subject_pb2.DeleteSubjectsResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             oneglance.v1.subject_pb2.DeleteEncodingRequest,
@@ -256,6 +381,30 @@ class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServi
         grpc.aio.UnaryUnaryMultiCallable[
             oneglance.v1.subject_pb2.ListSubjectsRequest,
             oneglance.v1.subject_pb2.ListSubjectsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.CountSubjectsRequest,
+            oneglance.v1.subject_pb2.CountSubjectsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.RenameSubjectRequest,
+            oneglance.v1.subject_pb2.RenameSubjectResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.UpdateLabelsRequest,
+            oneglance.v1.subject_pb2.UpdateLabelsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.MergeSubjectsRequest,
+            oneglance.v1.subject_pb2.MergeSubjectsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.MoveEncodingRequest,
+            oneglance.v1.subject_pb2.MoveEncodingResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.DeleteSubjectsRequest,
+            oneglance.v1.subject_pb2.DeleteSubjectsResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             oneglance.v1.subject_pb2.DeleteEncodingRequest,
@@ -303,6 +452,42 @@ class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServi
     ListSubjects: _SubjectServiceListSubjectsType
     """Subjects of a gallery by id, page by page. An empty list is a success."""
 
+    CountSubjects: _SubjectServiceCountSubjectsType
+    """How many subjects of a gallery have which value of a label. Exact, at one revision."""
+
+    RenameSubject: _SubjectServiceRenameSubjectType
+    """Gives a subject another id, and nothing else: encodings, labels and what was remembered of requests stay with it. The
+    former id is free. ALREADY_EXISTS when another subject has the new one. With the new id already, nothing happens; a
+    retry is told NOT_FOUND, since there is no subject of the former id any more. Needs the right "enroll".
+    """
+
+    UpdateLabels: _SubjectServiceUpdateLabelsType
+    """Changes labels of a subject without an example. Of two calls at once for different labels both are carried out. Needs
+    the right "enroll". FAILED_PRECONDITION (LIMIT_EXCEEDED) beyond 64 labels.
+    """
+
+    MergeSubjects: _SubjectServiceMergeSubjectsType
+    """Makes two subjects one, in one step: no search sees both, or neither. The subject that the other is merged into keeps its
+    id, its creation time and its retention. It gets all encodings, in the order of their ids behind its own, with their keys,
+    sources and times, under new ids; all negatives, of equal ones one; and the labels whose keys it hasn't, while its own
+    values stay. The other is gone, and its key destroyed. A retry of the request that enrolled it is answered as before, with
+    the subject and the encodings as they are called now: it brings nobody back.
+    FAILED_PRECONDITION beyond a limit of encodings, negatives or labels (LIMIT_EXCEEDED), and where an encoding of one is a
+    negative of the other (NEGATIVE_ENROLLED); INVALID_ARGUMENT (SAME_SUBJECT). Needs the rights "enroll" and "erase".
+    """
+
+    MoveEncoding: _SubjectServiceMoveEncodingType
+    """An encoding goes to another subject that is there, in one step, with its key, source and time, under a new id. The last
+    one takes its subject with it, and that one's labels and negatives. Errors and rights as of MergeSubjects.
+    """
+
+    DeleteSubjects: _SubjectServiceDeleteSubjectsType
+    """Deletes the subjects that a filter lets through, each as by DeleteSubject, at most so many in one call: call it again
+    while some remain. Whoever is deleted has the labels at that very moment. A call that fails may have deleted some of
+    them, for good. INVALID_ARGUMENT for a filter that lets everybody through: that is DeleteGallery. Needs the rights "erase"
+    and "export".
+    """
+
     DeleteEncoding: _SubjectServiceDeleteEncodingType
     """Deletes one encoding. A subject whose last encoding goes, goes too. NOT_FOUND when there is none."""
 
@@ -348,6 +533,30 @@ SubjectServiceAsyncStub: typing_extensions.TypeAlias = SubjectServiceStub[
         oneglance.v1.subject_pb2.ListSubjectsResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.CountSubjectsRequest,
+        oneglance.v1.subject_pb2.CountSubjectsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.RenameSubjectRequest,
+        oneglance.v1.subject_pb2.RenameSubjectResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.UpdateLabelsRequest,
+        oneglance.v1.subject_pb2.UpdateLabelsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.MergeSubjectsRequest,
+        oneglance.v1.subject_pb2.MergeSubjectsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.MoveEncodingRequest,
+        oneglance.v1.subject_pb2.MoveEncodingResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.DeleteSubjectsRequest,
+        oneglance.v1.subject_pb2.DeleteSubjectsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.DeleteEncodingRequest,
         oneglance.v1.subject_pb2.DeleteEncodingResponse,
     ],
@@ -377,6 +586,11 @@ class SubjectServiceServicer(metaclass=abc.ABCMeta):
     """Subjects of a gallery: who is enrolled, from which examples.
 
     A write that answers OK is on disk (fsync) and in effect for every search that starts afterwards.
+
+    Ids, and the keys of labels and encodings, are names: 1 to 128 characters of any script, brought to Unicode's composed
+    form (NFC), so that two spellings of "José" are one. Control characters, line breaks, characters that turn the direction
+    round, invisible ones but joiners (U+200C, U+200D), and surrounding white space are refused with ID_INVALID, which names the
+    character and where it is (docs/errors.md).
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field, NOT_FOUND for an unknown gallery, UNAVAILABLE while
     the server loads or drains, another process keeps the store locked or the gallery's index is being rebuilt,
@@ -422,6 +636,72 @@ class SubjectServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.subject_pb2.ListSubjectsResponse, collections.abc.Awaitable[oneglance.v1.subject_pb2.ListSubjectsResponse]]:
         """Subjects of a gallery by id, page by page. An empty list is a success."""
+
+    @abc.abstractmethod
+    def CountSubjects(
+        self,
+        request: oneglance.v1.subject_pb2.CountSubjectsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.subject_pb2.CountSubjectsResponse, collections.abc.Awaitable[oneglance.v1.subject_pb2.CountSubjectsResponse]]:
+        """How many subjects of a gallery have which value of a label. Exact, at one revision."""
+
+    @abc.abstractmethod
+    def RenameSubject(
+        self,
+        request: oneglance.v1.subject_pb2.RenameSubjectRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.subject_pb2.RenameSubjectResponse, collections.abc.Awaitable[oneglance.v1.subject_pb2.RenameSubjectResponse]]:
+        """Gives a subject another id, and nothing else: encodings, labels and what was remembered of requests stay with it. The
+        former id is free. ALREADY_EXISTS when another subject has the new one. With the new id already, nothing happens; a
+        retry is told NOT_FOUND, since there is no subject of the former id any more. Needs the right "enroll".
+        """
+
+    @abc.abstractmethod
+    def UpdateLabels(
+        self,
+        request: oneglance.v1.subject_pb2.UpdateLabelsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.subject_pb2.UpdateLabelsResponse, collections.abc.Awaitable[oneglance.v1.subject_pb2.UpdateLabelsResponse]]:
+        """Changes labels of a subject without an example. Of two calls at once for different labels both are carried out. Needs
+        the right "enroll". FAILED_PRECONDITION (LIMIT_EXCEEDED) beyond 64 labels.
+        """
+
+    @abc.abstractmethod
+    def MergeSubjects(
+        self,
+        request: oneglance.v1.subject_pb2.MergeSubjectsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.subject_pb2.MergeSubjectsResponse, collections.abc.Awaitable[oneglance.v1.subject_pb2.MergeSubjectsResponse]]:
+        """Makes two subjects one, in one step: no search sees both, or neither. The subject that the other is merged into keeps its
+        id, its creation time and its retention. It gets all encodings, in the order of their ids behind its own, with their keys,
+        sources and times, under new ids; all negatives, of equal ones one; and the labels whose keys it hasn't, while its own
+        values stay. The other is gone, and its key destroyed. A retry of the request that enrolled it is answered as before, with
+        the subject and the encodings as they are called now: it brings nobody back.
+        FAILED_PRECONDITION beyond a limit of encodings, negatives or labels (LIMIT_EXCEEDED), and where an encoding of one is a
+        negative of the other (NEGATIVE_ENROLLED); INVALID_ARGUMENT (SAME_SUBJECT). Needs the rights "enroll" and "erase".
+        """
+
+    @abc.abstractmethod
+    def MoveEncoding(
+        self,
+        request: oneglance.v1.subject_pb2.MoveEncodingRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.subject_pb2.MoveEncodingResponse, collections.abc.Awaitable[oneglance.v1.subject_pb2.MoveEncodingResponse]]:
+        """An encoding goes to another subject that is there, in one step, with its key, source and time, under a new id. The last
+        one takes its subject with it, and that one's labels and negatives. Errors and rights as of MergeSubjects.
+        """
+
+    @abc.abstractmethod
+    def DeleteSubjects(
+        self,
+        request: oneglance.v1.subject_pb2.DeleteSubjectsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.subject_pb2.DeleteSubjectsResponse, collections.abc.Awaitable[oneglance.v1.subject_pb2.DeleteSubjectsResponse]]:
+        """Deletes the subjects that a filter lets through, each as by DeleteSubject, at most so many in one call: call it again
+        while some remain. Whoever is deleted has the labels at that very moment. A call that fails may have deleted some of
+        them, for good. INVALID_ARGUMENT for a filter that lets everybody through: that is DeleteGallery. Needs the rights "erase"
+        and "export".
+        """
 
     @abc.abstractmethod
     def DeleteEncoding(

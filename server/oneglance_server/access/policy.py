@@ -31,6 +31,7 @@ from typing import Annotated, Literal, get_args
 from limits import RateLimitItem, parse_many
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from oneglance_core.names import composed
 from oneglance_core.toml_files import TomlError, parse_toml
 from oneglance_server.access.identity import ANONYMOUS, MAX_NAME_CHARACTERS, Identity
 from oneglance_server.access.rights import ALL, GALLERY_RIGHTS, SERVER_RIGHTS
@@ -74,7 +75,7 @@ class _To(_Strict):
 class Grant(_To):
     """``galleries``: names of galleries, with * and ?."""
 
-    galleries: tuple[str, ...] = ()
+    galleries: tuple[Annotated[str, AfterValidator(composed)], ...] = ()
     rights: tuple[Annotated[str, AfterValidator(_right)], ...] = Field(min_length=1)
 
 

@@ -12,13 +12,13 @@ from oneglance_core.calibration import NonMated, TargetUnreachable, TooFewStrang
 from oneglance_core.defaults import TARGET_FPIR
 from oneglance_core.fusion import DecidedBy, Fusion
 from oneglance_core.manifests import Calibration
+from oneglance_core.names import MAX_NAME_CHARACTERS
 from oneglance_index import Gallery, GalleryNotFound, GalleryStore
 from oneglance_server.calls import Call
 from oneglance_server.errors import CannotCalibrate, InvalidRequest
 from oneglance_server.offload import Threads
 from oneglance_server.service.content import (
     MAX_DESCRIPTION_CHARACTERS,
-    MAX_ID_CHARACTERS,
     Content,
     Picture,
     check_id,
@@ -106,7 +106,7 @@ class CalibrationRun:
         if probe.mated:
             await self._check_enrolled(probe.subject)
         else:
-            check_text("probe.subject", probe.subject, MAX_ID_CHARACTERS)
+            check_text("probe.subject", probe.subject, MAX_NAME_CHARACTERS)
         content = probe.content
         if isinstance(content, Picture) and content.face.which == "unset":
             content = replace(content, face=replace(content.face, which="largest"))

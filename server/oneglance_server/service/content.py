@@ -1,7 +1,7 @@
 """What requests are about, as plain values, and the checks every request goes through."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,11 +11,12 @@ from oneglance_core.expectation import Rate
 from oneglance_core.faces.crops import FaceChoice
 from oneglance_core.faces.finder import Face
 from oneglance_core.limits import Breach
-from oneglance_index import Candidate
+from oneglance_core.names import NameInvalid, as_name, as_value
+from oneglance_index import Candidate, Note, SubjectFilter
 from oneglance_server.errors import InvalidRequest
 
-MAX_ID_CHARACTERS = 128
 MAX_LABELS = 64
+MAX_FILTER_LABELS = 8
 MAX_LABEL_CHARACTERS = 1000
 MAX_DESCRIPTION_CHARACTERS = 1000
 MAX_EXAMPLES_PER_ENROLL = 64
@@ -110,6 +111,7 @@ class Provenance:
     exact: bool = True
     gallery_revision: int = 0
     gallery_size: int = 0
+    filtered_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,18 +148,16 @@ class Identification:
 
 
 def check_id(path: str, value: str) -> str:
-    """An id of 1 to 128 printable characters, no surrounding space. Raises InvalidRequest."""
-    if not value:
-        raise InvalidRequest.field(path, "is required", reason="ID_INVALID")
-    if len(value) > MAX_ID_CHARACTERS:
-        raise InvalidRequest.field(
-            path, f"has {len(value)} characters, at most {MAX_ID_CHARACTERS}", reason="ID_INVALID"
-        )
-    if not value.isprintable() or value != value.strip():
-        raise InvalidRequest.field(
-            path, "must be printable, without control characters or surrounding space", reason="ID_INVALID"
-        )
-    return value
+    """The name that an id is (core's names.py). Raises InvalidRequest."""
+    return _named(path, as_name, value)
+
+
+def _named(path: str, name_of: Callable[[str], str], value: str) -> str:
+    try:
+        return name_of(value)
+    except NameInvalid as error:
+        where = {"character": error.character, "position": error.position} if error.character else {}
+        raise InvalidRequest.field(path, str(error), reason="ID_INVALID", **where) from None
 
 
 def check_text(path: str, value: str, limit: int) -> str:
@@ -166,15 +166,52 @@ def check_text(path: str, value: str, limit: int) -> str:
     return value
 
 
-def check_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
+def check_labels(labels: Mapping[str, str], path: str = "labels") -> Mapping[str, str]:
+    """Their names. Raises InvalidRequest."""
     if len(labels) > MAX_LABELS:
         raise InvalidRequest.field(
-            "labels", f"{len(labels)} labels, at most {MAX_LABELS}", reason="TOO_MANY", limit=MAX_LABELS
+            path, f"{len(labels)} labels, at most {MAX_LABELS}", reason="TOO_MANY", limit=MAX_LABELS
         )
+    named: dict[str, str] = {}
     for key, value in labels.items():
-        check_id("labels", key)
-        check_text(f"labels[{key}]", value, MAX_LABEL_CHARACTERS)
-    return labels
+        name = check_id(path, key)
+        if name in named:
+            raise InvalidRequest.field(path, f"{name!r} is there twice, spelled in two ways", reason="ID_INVALID")
+        named[name] = _named(f"{path}[{name}]", as_value, value)
+    return named
+
+
+def check_filter(labels: Mapping[str, str], id_prefix: str) -> SubjectFilter:
+    """Raises InvalidRequest."""
+    if len(labels) > MAX_FILTER_LABELS:
+        raise InvalidRequest.field(
+            "filter.labels", f"{len(labels)} labels, at most {MAX_FILTER_LABELS}", reason="TOO_MANY"
+        )
+    names = check_labels(labels, "filter.labels")
+    prefix = check_id("filter.id_prefix", id_prefix.rstrip()) if id_prefix else ""
+    spaces = id_prefix[len(id_prefix.rstrip()) :]  # an id may go on after them
+    return SubjectFilter(tuple(sorted(names.items())), prefix + spaces)
+
+
+def check_notes(notes: Sequence[Note]) -> Sequence[Note]:
+    """Of a request's examples. Raises InvalidRequest."""
+    checked: list[Note] = []
+    for place, note in enumerate(notes):
+        path = f"examples[{place}]"
+        key = check_id(f"{path}.key", note.key) if note.key else ""
+        if key and any(key == other.key for other in checked):
+            raise InvalidRequest.field(f"{path}.key", f"another example has the key {key!r}, too")
+        checked.append(Note(key, _named(f"{path}.source", as_value, note.source)))
+    return checked
+
+
+def check_which(encoding_id: str, encoding_key: str) -> tuple[str | None, str | None]:
+    """An encoding by its id, or by its key. Raises InvalidRequest."""
+    if encoding_id and encoding_key:
+        raise InvalidRequest.field("encoding_key", "give the id or the key, not both")
+    if encoding_key:
+        return None, check_id("encoding_key", encoding_key)
+    return check_id("encoding_id", encoding_id), None
 
 
 def check_count(path: str, items: Collection[object], limit: int) -> None:

@@ -18,10 +18,12 @@ from oneglance_index import (
     GalleryStore,
     LikeAnother,
     NeighbourGone,
+    Note,
     OnExisting,
     Retention,
     Search,
     Subject,
+    SubjectFilter,
     SubjectPage,
 )
 from oneglance_server import tracing
@@ -39,7 +41,9 @@ from oneglance_server.service.content import (
     check_count,
     check_id,
     check_labels,
+    check_notes,
     check_text,
+    check_which,
 )
 from oneglance_server.service.doubts import DOUBT_POLICIES, DoubtPolicy, doubt_policy_of, doubting
 from oneglance_server.service.encoding import Encoded, Encoding
@@ -55,6 +59,7 @@ class Enrollment:
     accept_breaches: enroll examples outside the limits, too, and tell of them.
     doubt_policy: None: the gallery's.
     retention: None: as it was.
+    notes: one for each of the contents, or none.
     """
 
     gallery_id: str
@@ -67,6 +72,7 @@ class Enrollment:
     accept_breaches: bool = False
     doubt_policy: DoubtPolicy | None = None
     retention: Retention | None = None
+    notes: Sequence[Note] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +151,15 @@ class EnrollmentService:
         check_id("subject_id", request.subject_id)
         check_count("examples", request.contents, MAX_EXAMPLES_PER_ENROLL)
         check_retention(request.retention)
+        notes = check_notes(request.notes)
         # Labels left out are kept, unless everything is to be replaced.
         labels = check_labels(request.labels) if request.labels or request.on_existing == "replace" else None
         gallery = self._store.known(request.gallery_id)
         active = gallery.active
+        request_id = ""
         if request.request_id:
-            check_id("request_id", request.request_id)
-            asked = request.gallery_id, request.subject_id, request.request_id, request.request_digest
+            request_id = check_id("request_id", request.request_id)
+            asked = request.gallery_id, request.subject_id, request_id, request.request_digest
             earlier = await self._reads.run(call, self._store.replay, *asked)
             if earlier is not None:
                 return EnrollmentAnswer(
@@ -176,12 +184,13 @@ class EnrollmentService:
                             encoder_digest=active.encoder_digest,
                             labels=labels,
                             on_existing=request.on_existing,
-                            request_id=request.request_id or None,
+                            request_id=request_id or None,
                             request_digest=request.request_digest,
                             caller=(call.caller, call.patient),
                             patient=call.patient,
                             doubting=doubts,
                             retention=request.retention,
+                            notes=notes or None,
                         )
                     )
                 break
@@ -209,9 +218,13 @@ class EnrollmentService:
         await self._audit.did(call, "read-subject", gallery_id, subject_id)
         return subject
 
-    async def page(self, call: Call, gallery_id: str, size: int, after: str | None) -> SubjectPage:
+    async def page(
+        self, call: Call, gallery_id: str, size: int, after: str | None, among: SubjectFilter
+    ) -> SubjectPage:
         call.need("export", check_id("gallery_id", gallery_id))
-        page = await self._reads.run(call, self._store.list_subjects, gallery_id, page_size=size, after=after)
+        page = await self._reads.run(
+            call, self._store.list_subjects, gallery_id, page_size=size, after=after, among=among
+        )
         await self._audit.did(call, "list-subjects", gallery_id, count=len(page.subjects))
         return page
 
@@ -232,12 +245,15 @@ class EnrollmentService:
         await self._audit.did(call, "list-expired", count=len(may))
         return may
 
-    async def delete_encoding(self, call: Call, gallery_id: str, subject_id: str, encoding_id: str) -> Deleted:
+    async def delete_encoding(
+        self, call: Call, gallery_id: str, subject_id: str, encoding_id: str, encoding_key: str = ""
+    ) -> Deleted:
+        """By its id, or by its key."""
         call.need("erase", check_id("gallery_id", gallery_id))
         check_id("subject_id", subject_id)
-        check_id("encoding_id", encoding_id)
+        which, key = check_which(encoding_id, encoding_key)
         with tracing.span("write"):
-            return await asyncio.wrap_future(self._store.delete_encoding(gallery_id, subject_id, encoding_id))
+            return await asyncio.wrap_future(self._store.delete_encoding(gallery_id, subject_id, which, key=key))
 
     async def delete_subject(self, call: Call, gallery_id: str, subject_id: str) -> Deleted:
         call.need("erase", check_id("gallery_id", gallery_id))

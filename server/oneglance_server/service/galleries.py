@@ -124,13 +124,13 @@ class GalleryService:
         call.need("administer", check_id("gallery_id", gallery_id))
         loop = asyncio.get_running_loop()
         deleted = self._store.delete_gallery(gallery_id)
-        deleted.add_done_callback(lambda done: loop.call_soon_threadsafe(self._deleted, gallery_id, done))
+        deleted.add_done_callback(lambda done: loop.call_soon_threadsafe(self._deleted, done))
         return await asyncio.wrap_future(deleted)
 
-    def _deleted(self, gallery_id: str, done: "Future[DeletedGallery]") -> None:
+    def _deleted(self, done: "Future[DeletedGallery]") -> None:
         """It is done, whether or not its caller still waits."""
         if not done.cancelled() and done.exception() is None:
-            self._on_deleted(gallery_id)
+            self._on_deleted(done.result().gallery.id)
 
     async def rotate_key(self, call: Call, gallery_id: str) -> None:
         """Of a gallery, or (no id) the master key."""

@@ -13,6 +13,7 @@ from oneglance_core.faces.finder import Face, Photo
 from oneglance_core.faces.quality import DEFAULT_POLICY
 from oneglance_core.pair_head import PairHead, probabilities_of, scores_of
 from oneglance_index import (
+    EVERYBODY,
     Candidate,
     Decision,
     Found,
@@ -23,6 +24,7 @@ from oneglance_index import (
     Outcome,
     Search,
     StoreClosed,
+    SubjectFilter,
 )
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
@@ -147,16 +149,21 @@ class IdentificationService:
         all_matches: bool,
         least_gap: float | None,
         one_face_each: bool,
+        among: SubjectFilter = EVERYBODY,
+        with_labels: bool = False,
     ) -> Identified:
         """Who each probe is: one answer per probe, or one per face of a photo, none when it shows none. A face that
         isn't comparable has an answer without candidates.
 
-        ``least_gap`` None: the gallery's. ``one_face_each``: see group_photos.
+        ``least_gap`` None: the gallery's. ``one_face_each``: see group_photos. ``among``: with whom the probes are
+        compared. ``with_labels``: of candidates and matches.
         """
         call.need("identify", check_id("gallery_id", gallery_id))
         everybody = call.may("candidates", gallery_id)
         if tau is not None or least_gap is not None:
             call.need("candidates", gallery_id)  # by trying many, one would learn of everybody
+        if among.labels or with_labels:
+            call.need("export", gallery_id)  # by trying many, one would learn everybody's
         if least_gap is not None:
             check_gap("least_gap", least_gap)
         check_count("probes", probes, MAX_PROBES)
@@ -170,7 +177,7 @@ class IdentificationService:
         least_gap = gallery.active.least_gap if least_gap is None else least_gap
         encoded = await self._encoding.encode(call, probes, _space(gallery), faces="all")
         if not encoded.owners:
-            gallery = await self._reads.run(call, self._store.get_gallery, gallery_id)
+            gallery = await self._reads.run(call, self._store.get_gallery, gallery.id)
             nothing = Provenance(
                 gallery.active.encoder_digest,
                 encoded.provider,
@@ -183,12 +190,13 @@ class IdentificationService:
             await self._tell(call, gallery, refused, threshold, nothing)
             return Identified(refused, threshold, nothing, encoded.photos)
         _check_listed(candidates, len(encoded.owners))
-        within = await self._within(call, deciding, gallery_id) if all_matches else None
+        within = await self._within(call, deciding, gallery.id) if all_matches else None
         limit = min(MAX_MATCHES, MAX_LISTED // len(encoded.owners))
         listed = max(candidates, 2)  # the next subject is looked at, too
         search = _search_in(gallery, head, encoded.vectors, listed, within, limit)
-        found = await self.search(call, gallery_id, search, encoded)
-        if self._is_there(gallery):
+        search = replace(search, among=among, labels=with_labels)
+        found = await self.search(call, gallery.id, search, encoded)
+        if among == EVERYBODY and self._is_there(gallery):
             self._drift.saw(call, gallery, found, len(probes))
         threshold = deciding.at(found.subjects, found.encodings)
         if within is not None and within != threshold.value:  # the gallery changed meanwhile, and tau with it
@@ -249,7 +257,7 @@ class IdentificationService:
         found = await self._reads.run(
             _afterwards(call, encoded),
             self._store.verify,
-            gallery_id,
+            gallery.id,
             subject_id,
             encoded.vectors,
             encoder_digest=gallery.active.encoder_digest,
@@ -365,7 +373,8 @@ class IdentificationService:
 
     def _gallery(self, gallery_id: str) -> Gallery:
         """Its encoder, dimension and own tau, from memory; sizes and revision may be old. Raises GalleryNotFound."""
-        return self._store.known(check_id("gallery_id", gallery_id))
+        check_id("gallery_id", gallery_id)
+        return self._store.known(gallery_id)
 
     def _head(self, gallery: Gallery) -> PairHead | None:
         """Of the gallery's encoder, if it is loaded and has one. Raises EncoderNotLoaded where it has to decide."""
@@ -535,4 +544,5 @@ def _provenance(gallery: Gallery, encoded: Encoded, found: Found) -> Provenance:
         exact=found.exact,
         gallery_revision=found.revision,
         gallery_size=found.subjects,
+        filtered_size=found.among,
     )

@@ -14,6 +14,7 @@ from oneglance_server.service.identification import IdentificationService
 from oneglance_server.service.look_alikes import LookAlikeService
 from oneglance_server.service.models import ModelService
 from oneglance_server.service.stylizing import StylizationService
+from oneglance_server.service.subjects import SubjectService
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Services:
     galleries: GalleryService
     backups: BackupService
     enrollment: EnrollmentService
+    subjects: SubjectService
     identification: IdentificationService
     detection: DetectionService
     look_alikes: LookAlikeService

@@ -6,6 +6,7 @@ import grpc
 
 from oneglance.v1 import server_pb2 as pb
 from oneglance.v1.server_pb2_grpc import ServerServiceServicer
+from oneglance_core.names import MAX_NAME_CHARACTERS
 from oneglance_index import IndexSettings
 from oneglance_server.service import content
 from oneglance_server.service.services import ReadinessGate
@@ -36,7 +37,7 @@ class AboutServicer(ServerServiceServicer):
                 examples_per_enroll=content.MAX_EXAMPLES_PER_ENROLL,
                 probes=content.MAX_PROBES,
                 labels=content.MAX_LABELS,
-                id_characters=content.MAX_ID_CHARACTERS,
+                id_characters=MAX_NAME_CHARACTERS,
                 encodings_per_subject=limits.max_encodings_per_subject,
                 candidates=IndexSettings().max_candidates,
             ),

@@ -202,6 +202,7 @@ def to_provenance(provenance: Provenance) -> pb.Provenance:
         exact=provenance.exact,
         gallery_revision=provenance.gallery_revision,
         gallery_size=provenance.gallery_size,
+        filtered_size=provenance.filtered_size,
     )
 
 
@@ -213,6 +214,7 @@ def to_candidate(candidate: Candidate) -> pb.Candidate:
         score=to_score(candidate.distance, candidate.score),
         negative=to_negative(candidate.negative),
         probability=candidate.probability,
+        labels=candidate.labels,
     )
 
 

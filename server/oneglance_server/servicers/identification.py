@@ -28,7 +28,7 @@ from oneglance_server.servicers.answers import (
 )
 from oneglance_server.servicers.encoded import answer, with_part
 from oneglance_server.servicers.receiving import Incoming
-from oneglance_server.servicers.requests import call_of, content_from, contents_from, page_from
+from oneglance_server.servicers.requests import call_of, content_from, contents_from, filter_from, page_from
 from oneglance_server.servicers.streams import in_order
 
 _LISTED_ON_THE_LOOP = 2000  # candidates: a few milliseconds
@@ -152,6 +152,8 @@ class IdentificationServicer(IdentificationServiceServicer):
             all_matches=request.all_matches,
             least_gap=request.least_gap if request.HasField("least_gap") else None,
             one_face_each=request.one_face_each,
+            among=filter_from(request.filter),
+            with_labels=request.with_labels,
         )
         return await answer(
             lambda: pb.IdentifyResponse(

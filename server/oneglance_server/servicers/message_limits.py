@@ -10,6 +10,7 @@ from oneglance_core.manifests import MAX_DIMENSION, MAX_STYLES
 from oneglance_server.service.content import (
     MAX_AXES,
     MAX_EXAMPLES_PER_ENROLL,
+    MAX_FILTER_LABELS,
     MAX_LABELS,
     MAX_PHOTOS,
     MAX_PROBES,
@@ -18,6 +19,9 @@ from oneglance_server.servicers.wire import Shape
 
 SMALL_REQUEST_BYTES = 64 << 10  # ids, numbers, a page token, a thousand characters of text
 
+# 64 labels with 1,000 characters each.
+LABELS_BYTES = 512 << 10
+LABELLED_REQUESTS = frozenset({"oneglance.v1.SubjectService.UpdateLabels"})
 # Methods whose requests carry pictures, tensors or encodings: up to max_message_bytes.
 LARGE_REQUESTS = frozenset(
     {
@@ -43,6 +47,9 @@ MAX_ELEMENTS = {
     "oneglance.v1.EnrollRequest.labels": MAX_LABELS,
     "oneglance.v1.IdentifyRequest.probes": MAX_PROBES,
     "oneglance.v1.StylizeSettings.styles": MAX_STYLES,
+    "oneglance.v1.SubjectFilter.labels": MAX_FILTER_LABELS,
+    "oneglance.v1.UpdateLabelsRequest.labels": MAX_LABELS,
+    "oneglance.v1.UpdateLabelsRequest.remove": MAX_LABELS,
     "oneglance.v1.Tensor.shape": MAX_AXES,
 }
 
@@ -51,7 +58,10 @@ _ITEMS = frozenset({"oneglance.v1.BulkEnrollRequest.item", "oneglance.v1.Identif
 
 
 def max_request_bytes(method: MethodDescriptor, max_message_bytes: int) -> int:
-    return max_message_bytes if method.full_name in LARGE_REQUESTS else SMALL_REQUEST_BYTES
+    if method.full_name in LARGE_REQUESTS:
+        return max_message_bytes
+    most = LABELS_BYTES if method.full_name in LABELLED_REQUESTS else SMALL_REQUEST_BYTES
+    return min(most, max_message_bytes)
 
 
 def request_shape(method: MethodDescriptor) -> Shape:

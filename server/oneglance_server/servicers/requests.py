@@ -21,6 +21,7 @@ from oneglance_core.faces.crops import FaceChoice
 from oneglance_core.faces.finder import SmallFaces
 from oneglance_core.faces.quality import QualityPolicy
 from oneglance_core.fusion import DecidedBy, Fusion
+from oneglance_index import SubjectFilter
 from oneglance_server.calls import Call, Caller, caller_at
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import off_loop
@@ -30,6 +31,7 @@ from oneglance_server.service.content import (
     Picture,
     Sound,
     Tensor,
+    check_filter,
     check_size,
 )
 from oneglance_server.service.doubts import DoubtPolicy
@@ -103,6 +105,11 @@ def content_from(example: pb.Example, path: str) -> Content:
             raise InvalidRequest.field(f"{path}.tensor.data_type", "is required", reason="TENSOR_INVALID")
         return Tensor(f"{path}.tensor", dtype, tuple(tensor.shape), tensor.data)
     raise InvalidRequest.field(path, "needs an image, a sound, a tensor or an encoding", reason="EMPTY")
+
+
+def filter_from(message: pb.SubjectFilter) -> SubjectFilter:
+    """Raises InvalidRequest."""
+    return check_filter(message.labels, message.id_prefix)
 
 
 def choice_from(selector: FaceSelector, path: str) -> FaceChoice:

@@ -15,6 +15,7 @@ from oneglance_index import (
     DoubtfulEnrollment,
     EncoderMismatch,
     EncodingInvalid,
+    EncodingKeyExists,
     EncodingNotFound,
     FusionChanged,
     GalleryError,
@@ -27,9 +28,11 @@ from oneglance_index import (
     MasterKeyWrong,
     NegativeEnrolled,
     NegativeNotFound,
+    NegativeOfTheOther,
     OutOfMemory,
     RequestConflict,
     RulesConflict,
+    SameSubject,
     StoreBusy,
     StoreClosed,
     StoreDamaged,
@@ -104,6 +107,9 @@ STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
     GalleryExists: (Code.ALREADY_EXISTS, "GALLERY_EXISTS"),
     SubjectNotFound: (Code.NOT_FOUND, "SUBJECT_NOT_FOUND"),
     SubjectExists: (Code.ALREADY_EXISTS, "SUBJECT_EXISTS"),
+    EncodingKeyExists: (Code.ALREADY_EXISTS, "ENCODING_KEY_EXISTS"),
+    SameSubject: (Code.INVALID_ARGUMENT, "SAME_SUBJECT"),
+    NegativeOfTheOther: (Code.FAILED_PRECONDITION, "NEGATIVE_ENROLLED"),
     EncodingNotFound: (Code.NOT_FOUND, "ENCODING_NOT_FOUND"),
     NegativeNotFound: (Code.NOT_FOUND, "NEGATIVE_NOT_FOUND"),
     NegativeEnrolled: (Code.FAILED_PRECONDITION, "NEGATIVE_ENROLLED"),
@@ -133,7 +139,7 @@ STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
 
 # Fields of index errors that a program may want; never paths or other internals.
 _PUBLIC_FIELDS = (
-    *("gallery_id", "subject_id", "encoding_id", "negative_id", "request_id", "limit", "maximum"),
+    *("gallery_id", "subject_id", "encoding_id", "encoding_key", "negative_id", "request_id", "limit", "maximum"),
     *("other_subject_id", "distance", "distance_limit"),
 )
 

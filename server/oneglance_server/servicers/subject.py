@@ -9,7 +9,8 @@ import grpc
 from oneglance.v1 import subject_pb2 as pb
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.subject_pb2_grpc import SubjectServiceServicer
-from oneglance_index import OnExisting, Retention, Subject
+from oneglance_core.names import composed
+from oneglance_index import Note, OnExisting, Retention, Subject
 from oneglance_server.calls import Call
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import off_loop
@@ -32,11 +33,13 @@ from oneglance_server.servicers.requests import (
     content_from,
     contents_from,
     doubt_policy_from,
+    filter_from,
     page_from,
     seconds_from,
 )
 from oneglance_server.servicers.streams import KeyedLock, in_order
 
+_MOST_VALUES = 1000  # of a label
 _LISTED_ON_THE_LOOP = 2000  # subjects, labels and encodings: a few milliseconds
 Context = grpc.aio.ServicerContext[Any, Any]
 _ON_EXISTING: dict[int, OnExisting] = {
@@ -63,7 +66,7 @@ class SubjectServicer(SubjectServiceServicer):
         subjects = KeyedLock()
 
         async def handle(request: pb.BulkEnrollRequest) -> pb.EnrollResponse:
-            async with subjects.hold((request.item.gallery_id, request.item.subject_id)):
+            async with subjects.hold((composed(request.item.gallery_id), composed(request.item.subject_id))):
                 return await self._enroll(call, request.item)
 
         async for index, outcome in in_order(call, request_iterator, handle, self._window):
@@ -78,14 +81,72 @@ class SubjectServicer(SubjectServiceServicer):
 
     async def ListSubjects(self, request: pb.ListSubjectsRequest, context: Context) -> pb.ListSubjectsResponse:
         size, after = page_from(request.page_size, request.page_token)
-        page = await self._gate.services.enrollment.page(call_of(context), request.gallery_id, size, after)
+        among = filter_from(request.filter)
+        page = await self._gate.services.enrollment.page(call_of(context), request.gallery_id, size, after, among)
         listed = sum(1 + len(one.labels) + len(one.encodings) + len(one.negatives) for one in page.subjects)
         subjects = await off_loop(lambda: list(map(_to_subject, page.subjects)), when=listed > _LISTED_ON_THE_LOOP)
         return pb.ListSubjectsResponse(subjects=subjects, next_page_token=to_page_token(page.next_after))
 
+    async def CountSubjects(self, request: pb.CountSubjectsRequest, context: Context) -> pb.CountSubjectsResponse:
+        found = await self._gate.services.subjects.count(
+            call_of(context), request.gallery_id, request.label, filter_from(request.filter)
+        )
+        if not request.label:
+            return pb.CountSubjectsResponse(subjects=found.subjects, gallery_revision=found.revision)
+        most = sorted(found.values.items(), key=lambda one: (-one[1], one[0]))
+        return pb.CountSubjectsResponse(
+            subjects=found.subjects,
+            values=[pb.LabelCount(value=value, subjects=count) for value, count in most[:_MOST_VALUES]],
+            without=found.without,
+            others=sum(count for _, count in most[_MOST_VALUES:]),
+            gallery_revision=found.revision,
+        )
+
+    async def RenameSubject(self, request: pb.RenameSubjectRequest, context: Context) -> pb.RenameSubjectResponse:
+        after = await self._gate.services.subjects.rename(
+            call_of(context), request.gallery_id, request.subject_id, request.new_subject_id
+        )
+        return pb.RenameSubjectResponse(gallery_revision=after.revision)
+
+    async def UpdateLabels(self, request: pb.UpdateLabelsRequest, context: Context) -> pb.UpdateLabelsResponse:
+        after = await self._gate.services.subjects.update_labels(
+            *(call_of(context), request.gallery_id, request.subject_id),
+            *(dict(request.labels), list(request.remove), request.clear),
+        )
+        return pb.UpdateLabelsResponse(gallery_revision=after.revision)
+
+    async def MergeSubjects(self, request: pb.MergeSubjectsRequest, context: Context) -> pb.MergeSubjectsResponse:
+        moved = await self._gate.services.subjects.merge(
+            call_of(context), request.gallery_id, request.subject_id, request.into_subject_id
+        )
+        return pb.MergeSubjectsResponse(encoding_ids=moved.encoding_ids, gallery_revision=moved.revision)
+
+    async def MoveEncoding(self, request: pb.MoveEncodingRequest, context: Context) -> pb.MoveEncodingResponse:
+        moved = await self._gate.services.subjects.move(
+            *(call_of(context), request.gallery_id, request.subject_id),
+            *(request.encoding_id, request.encoding_key, request.to_subject_id),
+        )
+        return pb.MoveEncodingResponse(
+            encoding_ids=moved.encoding_ids, subject_deleted=moved.subject_deleted, gallery_revision=moved.revision
+        )
+
+    async def DeleteSubjects(self, request: pb.DeleteSubjectsRequest, context: Context) -> pb.DeleteSubjectsResponse:
+        done = await self._gate.services.subjects.delete_many(
+            *(call_of(context), request.gallery_id, filter_from(request.filter)),
+            *(request.max_subjects, request.dry_run),
+        )
+        return pb.DeleteSubjectsResponse(
+            deleted=[
+                pb.DeletedSubject(subject_id=subject_id, encodings=one.encodings, receipt=one.receipt)
+                for subject_id, one in done.deleted.items()
+            ],
+            remaining=done.remaining,
+            gallery_revision=done.revision,
+        )
+
     async def DeleteEncoding(self, request: pb.DeleteEncodingRequest, context: Context) -> pb.DeleteEncodingResponse:
         deleted = await self._gate.services.enrollment.delete_encoding(
-            call_of(context), request.gallery_id, request.subject_id, request.encoding_id
+            call_of(context), request.gallery_id, request.subject_id, request.encoding_id, request.encoding_key
         )
         return pb.DeleteEncodingResponse(
             subject_deleted=deleted.subject_deleted, gallery_revision=deleted.revision, receipt=deleted.receipt
@@ -141,6 +202,7 @@ class SubjectServicer(SubjectServiceServicer):
         accept_breaches = request.accept_breaches
         doubt = doubt_policy_from(request.doubt_policy, "doubt_policy") if request.doubt_policy else None
         retention = _retention_from(request.retention) if request.HasField("retention") else None
+        notes = [Note(one.key, one.source) for one in request.examples]
         enrollment = Enrollment(
             gallery_id=request.gallery_id,
             subject_id=request.subject_id,
@@ -152,6 +214,7 @@ class SubjectServicer(SubjectServiceServicer):
             accept_breaches=accept_breaches,
             doubt_policy=doubt,
             retention=retention,
+            notes=notes,
         )
         answer = await self._gate.services.enrollment.enroll(call, enrollment)
         enrolled = answer.enrolled
@@ -173,7 +236,7 @@ def content_digest(request: pb.EnrollRequest) -> bytes:
 
     One example at a time: to serialize a message holds up all threads, 1 ms per megabyte.
     """
-    before = pb.EnrollRequest(gallery_id=request.gallery_id, subject_id=request.subject_id)
+    before = pb.EnrollRequest(gallery_id=composed(request.gallery_id), subject_id=composed(request.subject_id))
     digest = hashlib.sha256(before.SerializeToString(deterministic=True))
     for example in request.examples:
         only = pb.EnrollRequest(examples=[example])
@@ -189,7 +252,12 @@ def _to_subject(subject: Subject) -> pb.Subject:
         id=subject.id,
         labels=subject.labels,
         encodings=[
-            pb.EncodingRecord(id=encoding.id, create_time=to_timestamp(encoding.created))
+            pb.EncodingRecord(
+                id=encoding.id,
+                create_time=to_timestamp(encoding.created),
+                key=encoding.note.key,
+                source=encoding.note.source,
+            )
             for encoding in subject.encodings
         ],
         negatives=[

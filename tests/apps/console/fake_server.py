@@ -287,6 +287,41 @@ class FakeServer(
             gallery.revision += 1
         return subject_pb2.DeleteSubjectResponse(deleted_encodings=len(gone), gallery_revision=gallery.revision)
 
+    def DeleteEncoding(self, request: Any, context: Any) -> subject_pb2.DeleteEncodingResponse:
+        self.GetSubject(request, context)
+        gallery = self.galleries[request.gallery_id]
+        with self._lock:
+            subject = gallery.subjects[request.subject_id]
+            left = [one for one in subject.encodings if one.id != request.encoding_id]
+            del subject.encodings[:]
+            subject.encodings.extend(left)
+            gallery.vectors[request.subject_id] = [
+                one for one in gallery.vectors[request.subject_id] if one[0] != request.encoding_id
+            ]
+            if not left:
+                del gallery.subjects[request.subject_id], gallery.vectors[request.subject_id]
+            gallery.revision += 1
+        return subject_pb2.DeleteEncodingResponse(subject_deleted=not left, gallery_revision=gallery.revision)
+
+    def RenameSubject(self, request: Any, context: Any) -> subject_pb2.RenameSubjectResponse:
+        self.GetSubject(request, context)
+        gallery = self.galleries[request.gallery_id]
+        with self._lock:
+            subject = gallery.subjects.pop(request.subject_id)
+            subject.id = request.new_subject_id
+            gallery.subjects[request.new_subject_id] = subject
+            gallery.vectors[request.new_subject_id] = gallery.vectors.pop(request.subject_id)
+            gallery.revision += 1
+        return subject_pb2.RenameSubjectResponse(gallery_revision=gallery.revision)
+
+    def UpdateLabels(self, request: Any, context: Any) -> subject_pb2.UpdateLabelsResponse:
+        self.GetSubject(request, context)
+        labels = self.galleries[request.gallery_id].subjects[request.subject_id].labels
+        for key in request.remove:
+            labels.pop(key, None)
+        labels.update(request.labels)
+        return subject_pb2.UpdateLabelsResponse()
+
     # Comparison
 
     def Identify(self, request: Any, context: Any) -> identification_pb2.IdentifyResponse:

@@ -172,6 +172,26 @@ def test_subjects_are_browsed_page_by_page_and_deleted_after_confirmation(page: 
     assert "p1195" not in fake.galleries["people"].subjects
 
 
+def test_a_subject_is_changed_and_one_encoding_deleted(page: Any, fake: FakeServer) -> None:
+    fake.make("people", tmp=GREEN)
+    fake.galleries["people"].add("tmp", fake.galleries["people"].vectors["tmp"][0][1], "second")
+    page.get_by_role("tab", name="People").click()
+    page.locator("tr", has_text="tmp").get_by_role("button", name="Change").click()
+    page.get_by_label("new id").fill("علی‌رضا")
+    page.get_by_role("button", name="Rename").click()
+    row = page.locator("tr", has_text="علی‌رضا")
+    expect(row).to_have_count(1)
+    row.get_by_role("button", name="Change").click()
+    page.get_by_label("label", exact=True).fill("site")
+    page.get_by_label("value").fill("berlin")
+    page.get_by_role("button", name="Set", exact=True).click()
+    expect(row).to_contain_text("site=berlin")
+    row.get_by_role("button", name="Change").click()
+    page.get_by_role("button", name="Delete encoding").first.click()
+    expect(page.locator(".dialog")).to_have_count(0)
+    until(lambda: len(fake.galleries["people"].subjects["علی‌رضا"].encodings) == 1)
+
+
 def test_a_threshold_set_by_hand_moves_every_mark(page: Any, fake: FakeServer) -> None:
     look(page, photo(ORANGE))
     expect(page.locator(".box.known")).to_have_count(1)

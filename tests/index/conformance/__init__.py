@@ -11,6 +11,7 @@ from tests.index.conformance import (  # noqa: F401  (register their checks)
     fusion,
     galleries,
     heads,
+    managing,
     negatives,
     searching,
     subjects,

@@ -63,8 +63,20 @@ class Trial:
         digest: str = "e",
         **how: Any,
     ) -> Found:
+        return self.ask_in("g", probe, k, within, limit, digest, **how)
+
+    def ask_in(
+        self,
+        gallery: str,
+        probe: Sequence[float] | Vectors,
+        k: int,
+        within: float | None = None,
+        limit: int = 0,
+        digest: str = "e",
+        **how: Any,
+    ) -> Found:
         search = Search(np.array([probe], np.float32), digest, k, within, limit, **how)
-        (found,) = self.store.search_many("g", [search])
+        (found,) = self.store.search_many(gallery, [search])
         if isinstance(found, GalleryError):
             raise found
         return found

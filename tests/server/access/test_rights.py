@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from oneglance import Client, OneglanceError, enroll_request, identify_request, retention, stranger
+from oneglance import Client, OneglanceError, enroll_request, identify_request, retention, stranger, subject_filter
 from oneglance.v1.gallery_pb2 import ListGalleriesRequest
 from oneglance.v1.subject_pb2 import Retention
 from oneglance_server.access.rights import GALLERY_RIGHTS, SERVER_RIGHTS
@@ -30,6 +30,8 @@ FAR[0, 0] = 0
 
 # The method, the right it needs in the gallery, and how it is called there. SEE: any right in the gallery.
 SEE = "any"
+# Two rights: none of them alone is enough.
+BOTH = "both"
 IN_A_GALLERY: dict[str, tuple[str, Callable[[Client, str], object]]] = {
     "GalleryService.CreateGallery": ("administer", lambda c, g: c.create_gallery(g, encoder="pixels")),
     "GalleryService.GetGallery": (SEE, lambda c, g: c.get_gallery(g)),
@@ -60,6 +62,12 @@ IN_A_GALLERY: dict[str, tuple[str, Callable[[Client, str], object]]] = {
     "SubjectService.AddNegative": ("enroll", lambda c, g: c.add_negative(g, "it", picture(5))),
     "SubjectService.GetSubject": ("export", lambda c, g: c.get_subject(g, "it")),
     "SubjectService.ListSubjects": ("export", lambda c, g: list(c.list_subjects(g))),
+    "SubjectService.CountSubjects": ("export", lambda c, g: c.count_subjects(g, "a")),
+    "SubjectService.RenameSubject": ("enroll", lambda c, g: c.rename_subject(g, "it", "it")),
+    "SubjectService.UpdateLabels": ("enroll", lambda c, g: c.update_labels(g, "it", {"a": "b"})),
+    "SubjectService.MergeSubjects": (BOTH, lambda c, g: c.merge_subjects(g, "it", "nobody")),
+    "SubjectService.MoveEncoding": (BOTH, lambda c, g: c.move_encoding(g, "it", "1", "nobody")),
+    "SubjectService.DeleteSubjects": (BOTH, lambda c, g: c.delete_subjects(g, subject_filter(id_prefix="nobody"))),
     "SubjectService.DeleteSubject": ("erase", lambda c, g: c.delete_subject(g, "nobody")),
     "SubjectService.DeleteEncoding": ("erase", lambda c, g: c.delete_encoding(g, "it", "none")),
     "SubjectService.DeleteNegative": ("erase", lambda c, g: c.delete_negative(g, "it", "none")),
@@ -232,6 +240,34 @@ def test_to_enroll_is_not_to_erase(running: tuple[Server, dict[str, str]]) -> No
         ends = datetime(2999, 1, 1, tzinfo=UTC)
         caller.enroll(OWN, "visitor", picture(4), retention=retention(ends), on_existing="fail")
         admin.delete_subject(OWN, "visitor")
+
+
+def test_what_needs_two_rights_needs_both(
+    models: tuple[Path, Path], running: tuple[Server, dict[str, str]], tmp_path: Path
+) -> None:
+    two: dict[str, tuple[set[str], Callable[[Client], object]]] = {
+        "MergeSubjects": ({"enroll", "erase"}, lambda c: c.merge_subjects(OWN, "it", "nobody")),
+        "MoveEncoding": ({"enroll", "erase"}, lambda c: c.move_encoding(OWN, "it", "1", "nobody")),
+        "DeleteSubjects": ({"erase", "export"}, lambda c: c.delete_subjects(OWN, subject_filter(id_prefix="nobody"))),
+        "a filter": ({"identify", "export"}, lambda c: c.identify(OWN, IT, filter=subject_filter({"a": "b"}))),
+        "labels": ({"identify", "export"}, lambda c: c.identify(OWN, IT, with_labels=True)),
+    }
+    pairs = {frozenset(rights): "-".join(sorted(rights)) for rights, _ in two.values()}
+    rules = [ADMIN, *(grant([f"key:{name}"], [OWN], sorted(pair)) for pair, name in pairs.items())]
+    (tmp_path / "policy.toml").write_text("".join(rules))
+    keys = {pair: key_of(tmp_path / "data", name) for pair, name in pairs.items()}
+    admin_key = key_of(tmp_path / "data", "admin")
+    policy = str(tmp_path / "policy.toml")
+    with server_thread(data_dir=tmp_path / "data", models=(models[0],), policy=policy) as server:
+        with Client(server.address, token=admin_key) as admin:
+            restore(admin)
+        for what, (rights, ask) in two.items():
+            for pair, key in keys.items():
+                with Client(server.address, token=key) as caller:
+                    assert denied(lambda: ask(caller)) == (pair != rights), (what, pair)  # noqa: B023
+    with as_caller(running, "identify") as caller:
+        assert not denied(lambda: caller.identify(OWN, IT, filter=subject_filter(id_prefix="i")))
+        assert denied(lambda: caller.identify(OWN, IT, filter=subject_filter({"a": "b"})))
 
 
 def test_pages_of_galleries_tell_of_no_others(running: tuple[Server, dict[str, str]]) -> None:

@@ -36,7 +36,7 @@ def _quiet() -> None:
 def _no_home(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Commands keep nothing in the home of who runs the tests; nor do the processes that tests start."""
     home = tmp_path_factory.mktemp("home")
-    os.environ |= {"XDG_DATA_HOME": str(home / "share"), "XDG_STATE_HOME": str(home / "state")}
+    os.environ["XDG_DATA_HOME"] = str(home)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,9 @@
-"""A day in the life: forty people from a messy folder, renamed, merged, relabelled, moved and deleted, with a server that
+"""A day in the life: forty people from a messy folder, renamed, merged, relabelled, moved, deleted, and a server that
 is killed in between. What it says at the end is what a plain dictionary says."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -92,10 +91,7 @@ class Day:
     def command(self, *words: str) -> subprocess.Popen[str]:
         code = "import sys; from oneglance_apps.cli import main; sys.exit(main())"
         where = ["--server", self.server.address, "--timeout", str(PATIENCE_SECONDS)]
-        environment = os.environ | {"XDG_STATE_HOME": str(self._folder / "state")}
-        return subprocess.Popen(
-            [sys.executable, "-c", code, *words, *where], stdout=subprocess.PIPE, text=True, env=environment
-        )
+        return subprocess.Popen([sys.executable, "-c", code, *words, *where], stdout=subprocess.PIPE, text=True)
 
     def run(self, *words: str, status: int = 0) -> str:
         process = self.command(*words)

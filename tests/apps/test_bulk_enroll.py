@@ -1,5 +1,6 @@
 """``oneglance bulk-enroll``: every file of a folder has an outcome, and a second run changes nothing."""
 
+import hashlib
 import json
 import os
 import re
@@ -13,22 +14,19 @@ from typing import Any
 import pytest
 
 from oneglance import Client
-from oneglance_apps.bulk.journal import Journal, JournalInUse
+from oneglance_apps.bulk.enroll import key_of
 from oneglance_apps.bulk.labels import read_labels
 from oneglance_apps.bulk.listing import list_folder
 from oneglance_apps.cli import main
 from oneglance_core.picture_files import is_picture
 from oneglance_server.app import Server
 from tests.pictures import picture, png
-from tests.running import ServerProcess
+from tests.running import ServerProcess, server_thread
+from tests.server.access.callers import ADMIN, grant
+from tests.server.access.callers import key_of as api_key
 from tests.waiting import PATIENCE_SECONDS
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @pytest.fixture
@@ -284,29 +282,44 @@ def test_what_concerns_all_photos_ends_the_run(server: Server, folder: Path, tmp
     assert "no photos in it" in capsys.readouterr().err
 
 
-def test_one_run_at_a_time(bulk: Command, folder: Path, tmp_path: Path) -> None:
+def test_who_may_only_enroll_doubles_nothing(
+    models: tuple[Path, Path], folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """He may not see what is enrolled: the server says so, photo by photo."""
     put(folder, "ada/1.png", 0)
-    file = tmp_path / "journal"
-    with Journal(file, write=True):
-        with pytest.raises(JournalInUse):
-            Journal(file, write=True)
-        assert not bulk("--journal", str(file), status=2)
-        assert "under way" in bulk.err
+    put(folder, "ada/2.png", 1)
+    (tmp_path / "policy.toml").write_text(ADMIN + grant(["key:door"], ["g"], ["enroll"]))
+    data = tmp_path / "data"
+    admin, door = api_key(data, "admin"), api_key(data, "door")
+    with (
+        server_thread(data_dir=data, models=models[:1], policy=str(tmp_path / "policy.toml")) as server,
+        Client(server.address, token=admin) as client,
+    ):
+        client.create_gallery("g", encoder="pixels")
+        token = tmp_path / "token"
+        token.write_text(door)
+        words = ["bulk-enroll", "g", str(folder), "--server", server.address, "--token-file", str(token), "--json"]
+        for outcome in ("enrolled", "skipped"):
+            assert main(words) == 0
+            told = [json.loads(line)["outcome"] for line in capsys.readouterr().out.splitlines()]
+            assert told == [outcome] * 2
+        assert enrolled(client, "g") == {"ada": 2}
 
 
-def test_half_a_line_of_a_journal_is_no_line(tmp_path: Path) -> None:
-    file = tmp_path / "journal"
-    with Journal(file, write=True) as journal:
-        sent = journal.send("ada", "aa")
-        journal.send("bob", "bb")
-        journal.answered("bob", "bb", "7")
-    with file.open("ab") as torn:
-        torn.write(b'{"subject": "ada", "dig')
-    with Journal(file, write=True) as journal:
-        assert journal.encodings("bob", "bb") == ["7"]
-        assert journal.send("ada", "aa") == sent  # no answer came: it is sent again as the same request
-    with Journal(file, write=False) as journal:
-        assert journal.encodings("bob", "bb") == ["7"]
+def test_what_was_moved_or_renamed_is_known(bulk: Command, client: Client, gallery: str, folder: Path) -> None:
+    file = put(folder, "ada/1.png", 0)
+    put(folder, "ada/2.png", 1)
+    bulk()
+    (first, _) = client.get_subject(gallery, "ada").encodings
+    assert (first.key, first.source) == (key_of(hashlib.sha256(file.read_bytes()).hexdigest()), "ada/1.png")
+    client.rename_subject(gallery, "ada", "Ada")
+    (folder / "ada").rename(folder / "Ada")
+    assert set(outcomes(bulk()).values()) == {"skipped"}
+    client.enroll(gallery, "Bob", png(picture(5)))
+    client.merge_subjects(gallery, "Ada", "Bob")
+    (folder / "Ada").rename(folder / "Bob")
+    assert set(outcomes(bulk()).values()) == {"skipped"}
+    assert enrolled(client, gallery) == {"Bob": 3}
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
@@ -334,12 +347,12 @@ def test_a_run_that_was_ended_goes_on(
 def test_a_server_that_is_started_again_is_waited_for(models: tuple[Path, Path], folder: Path, tmp_path: Path) -> None:
     for seed in range(200):
         put(folder, f"{seed}.png", seed)
-    data, journal = tmp_path / "data", tmp_path / "journal"
+    data = tmp_path / "data"
     with ServerProcess(data, models=":".join(map(str, models))) as first:
         with Client(first.address, timeout_seconds=PATIENCE_SECONDS) as client:
             client.create_gallery("g", encoder="pixels")
         command = [sys.executable, "-m", "oneglance_apps.cli", "bulk-enroll", "g", str(folder)]
-        command += ["--server", first.address, "--timeout", str(PATIENCE_SECONDS), "--journal", str(journal)]
+        command += ["--server", first.address, "--timeout", str(PATIENCE_SECONDS)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert process.stdout is not None
         for _ in range(20):

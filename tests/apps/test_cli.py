@@ -100,13 +100,13 @@ def test_a_session(server: Server, files: Path, capsys: Capture) -> None:
 
     assert run("health") == "serving\n"
     assert "0 subjects" in run("create-gallery", "cli", "--encoder", "pixels")
-    out = run("bulk-enroll", "cli", str(files / "people"), "--journal", str(files / "journal"), status=3).splitlines()
+    out = run("bulk-enroll", "cli", str(files / "people"), status=3).splitlines()
     assert sum("enrolled as" in line for line in out) == 3
     assert sum(line.startswith("bad.png: refused for bad: ") for line in out) == 1
     added = run("enroll", "cli", "ada", str(files / "3.png"), "--label", "name=Ada L.")
     assert re.match(r"ada: known subject, encoding id \d+, ", added)  # never "encodings 5"
     subject = run("get-subject", "cli", "ada")
-    assert re.match(r"ada: encoding ids \d+, \d+ name=Ada L\.", subject)
+    assert re.match(r"ada: encoding ids \d+ \(key sha256:\w{12}…, from ada/\d\.png\), .*\d+ name=Ada L\.", subject)
     assert len(run("list-subjects", "cli").splitlines()) == 3
     text = run("identify", "cli", str(files / "0.png"), str(files / "probe.npy"), "--all-matches")
     assert text.splitlines()[0] == "ada"

@@ -48,7 +48,7 @@ def test_answers_that_nobody_reads(server: Server, client: Client, gallery: str,
     at = ["--server", server.address]
     for words in (["list-subjects", gallery], ["get-gallery", gallery, "--json"], ["list-models"]):
         assert into_a_closed_pipe(APPS, *words, *at) == (EXIT_PIPE, "")
-    words = ["bulk-enroll", gallery, str(tmp_path / "photos"), "--journal", str(tmp_path / "journal")]
+    words = ["bulk-enroll", gallery, str(tmp_path / "photos")]
     status, err = into_a_closed_pipe(APPS, *words, *at)
     assert status == EXIT_PIPE
     assert "Traceback" not in err

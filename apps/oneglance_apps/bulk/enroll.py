@@ -3,12 +3,12 @@
 import hashlib
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from oneglance.client.errors import (
-    AbortedError,
     AlreadyExistsError,
     DeadlineExceededError,
     FailedPreconditionError,
@@ -20,24 +20,23 @@ from oneglance.client.errors import (
     ResourceExhaustedError,
     UnavailableError,
 )
-from oneglance.client.requests import DoubtPolicy, OnExisting
+from oneglance.client.requests import DoubtPolicy, OnExisting, keyed
 from oneglance.client.sync_client import Client
 from oneglance.v1.common_pb2 import Example
 from oneglance.v1.subject_pb2 import EnrollResponse
-from oneglance_apps.bulk.journal import Journal
 from oneglance_apps.bulk.listing import Listing, Photo
 from oneglance_apps.error_words import why, with_names
 from oneglance_apps.side_by_side import side_by_side
 from oneglance_apps.text import breach, doubt
+from oneglance_core.printable import printable
+
+T = TypeVar("T")
 
 OnKnown = Literal["skip", "add", "replace", "fail"]
 Outcome = Literal["enrolled", "planned", "skipped", "refused", "failed"]
 PAUSE_SECONDS = 0.5  # before the next try, when no server answered
-CONFLICT = "REQUEST_CONFLICT"
-INTERRUPTED = (
-    "a run that was interrupted sent it with other options, and it may be enrolled; "
-    "with the same options as then this will be settled, and --on-existing add enrolls it in any case"
-)
+MAX_SOURCE_CHARACTERS = 1000
+BEFORE = "enrolled before"
 
 
 @dataclass(frozen=True)
@@ -73,20 +72,18 @@ class EnrollOptions:
 class FolderEnrollment:
     """``make_example``: of a photo and its bytes."""
 
-    def __init__(
-        self, client: Client, options: EnrollOptions, journal: Journal, make_example: Callable[[Photo, bytes], Example]
-    ) -> None:
-        self._client, self._options, self._journal, self._make_example = client, options, journal, make_example
+    def __init__(self, client: Client, options: EnrollOptions, make_example: Callable[[Photo, bytes], Example]) -> None:
+        self._client, self._options, self._make_example = client, options, make_example
         self._first: dict[tuple[str, str], Photo] = {}
-        self._enrolled: dict[str, frozenset[str] | None] = {}
+        self._enrolled: dict[str, Mapping[str, str]] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
 
     def results(self, listing: Listing, at_once: int) -> Iterator[Result]:
         """Of every photo, as they come.
 
-        Raises OneglanceError for what concerns all photos (no server, no such gallery, no right), OSError when the
-        journal can't be written. What had an answer until then stays enrolled.
+        Raises OneglanceError for what concerns all photos (no server, no such gallery, no right). What had an answer
+        until then stays enrolled.
         """
         subjects = listing.by_subject()
         if self._options.on_existing in ("skip", "add"):
@@ -125,9 +122,8 @@ class FolderEnrollment:
         try:
             answer = self._send(photo, content, digest, on_existing)
         except OneglanceError as error:
-            return self._refused(photo, digest, error)
+            return _refused(photo, error)
         (encoding_id,) = answer.encoding_ids
-        self._journal.answered(photo.subject, digest, encoding_id)
         notes = [*map(breach, answer.breaches), *(with_names(doubt(one), ["it"]) for one in answer.doubts)]
         return Result(photo, "enrolled", encoding_id=encoding_id, notes=tuple(notes))
 
@@ -141,63 +137,67 @@ class FolderEnrollment:
             return Result(photo, "skipped", f"the same content as {first.name}")
         if self._options.on_existing != "skip":
             return None
-        ids = self._journal.encodings(photo.subject, digest)
-        if not ids:
-            return None
-        there = self._encodings_of(photo.subject)
-        still = [one for one in ids if there is None or one in there]
-        return Result(photo, "skipped", "enrolled before", encoding_id=still[0]) if still else None
+        encoding_id = (self._encodings_of(photo.subject)).get(key_of(digest))
+        return Result(photo, "skipped", BEFORE, encoding_id=encoding_id) if encoding_id else None
 
     def _planned(self, photo: Photo, on_existing: OnExisting) -> Result:
         if on_existing == "fail" and self._encodings_of(photo.subject):
             return Result(photo, "refused", "the subject is enrolled", "SUBJECT_EXISTS")
         return Result(photo, "planned")
 
-    def _encodings_of(self, subject: str) -> frozenset[str] | None:
-        """Ids; None for a caller who may not see them."""
+    def _encodings_of(self, subject: str) -> Mapping[str, str]:
+        """Ids by key; none for a caller who may not see them, to whom the server says so when the photo is sent."""
         if subject not in self._enrolled:
-            ids: frozenset[str] | None
             try:
-                found = self._client.get_subject(self._options.gallery_id, subject)
-                ids = frozenset(one.id for one in found.encodings)
-            except (NotFoundError, InvalidArgumentError):
-                ids = frozenset()
-            except PermissionDeniedError:
-                ids = None
-            self._enrolled[subject] = ids
+                found = self._patiently(lambda: self._client.get_subject(self._options.gallery_id, subject))
+                self._enrolled[subject] = {one.key or one.id: one.id for one in found.encodings}
+            except (NotFoundError, InvalidArgumentError, PermissionDeniedError):
+                self._enrolled[subject] = {}
         return self._enrolled[subject]
 
     def _send(self, photo: Photo, content: bytes, digest: str, on_existing: OnExisting) -> EnrollResponse:
-        request_id = self._journal.send(photo.subject, digest)
-        example = self._make_example(photo, content)
+        key = "" if self._options.on_existing == "add" else key_of(digest)
+        example = keyed(self._make_example(photo, content), key, printable(photo.name)[:MAX_SOURCE_CHARACTERS])
+        request_id = f"bulk-enroll-{uuid.uuid4()}"  # makes it safe to send it again
+        return self._patiently(
+            lambda: self._client.enroll(
+                self._options.gallery_id,
+                photo.subject,
+                example,
+                labels=self._options.labels.get(photo.subject),
+                on_existing=on_existing,
+                request_id=request_id,
+                accept_breaches=self._options.accept_breaches,
+                doubt_policy=self._options.doubt_policy,
+            )
+        )
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Again and again where no server answers: one that is started again, say."""
         until: float | None = None
         while True:
             try:
-                return self._client.enroll(
-                    self._options.gallery_id,
-                    photo.subject,
-                    example,
-                    labels=self._options.labels.get(photo.subject),
-                    on_existing=on_existing,
-                    request_id=request_id,
-                    accept_breaches=self._options.accept_breaches,
-                    doubt_policy=self._options.doubt_policy,
-                )
-            except UnavailableError:  # a server that is started again, say; the request id makes it safe
+                return call()
+            except UnavailableError:
                 until = until or time.monotonic() + self._options.patience_seconds
                 if time.monotonic() >= until or self._stopped.wait(PAUSE_SECONDS):
                     raise
 
-    def _refused(self, photo: Photo, digest: str, error: OneglanceError) -> Result:
-        """The result of a photo that was refused. Raises ``error`` where it concerns all photos."""
-        if isinstance(error, AbortedError) and error.reason == CONFLICT:
-            return Result(photo, "failed", INTERRUPTED, error.reason)
-        if isinstance(error, (DeadlineExceededError, InternalError)):
-            return Result(photo, "failed", f"{error.message}: run it again", error.reason)
-        if not _concerns_one_photo(error):
-            raise error
-        self._journal.answered(photo.subject, digest, "")
-        return Result(photo, "refused", why(error, ["the photo"]).removeprefix("the photo: "), error.reason)
+
+def key_of(digest: str) -> str:
+    """What an encoding is called that was made of a file with this SHA-256, hexadecimal."""
+    return f"sha256:{digest}"
+
+
+def _refused(photo: Photo, error: OneglanceError) -> Result:
+    """The result of a photo that was refused. Raises ``error`` where it concerns all photos."""
+    if error.reason == "ENCODING_KEY_EXISTS":
+        return Result(photo, "skipped", BEFORE)
+    if isinstance(error, (DeadlineExceededError, InternalError)):
+        return Result(photo, "failed", f"{error.message}: run it again", error.reason)
+    if not _concerns_one_photo(error):
+        raise error
+    return Result(photo, "refused", why(error, ["the photo"]).removeprefix("the photo: "), error.reason)
 
 
 def _concerns_one_photo(error: OneglanceError) -> bool:

@@ -7,7 +7,6 @@ from pathlib import Path
 from oneglance.client.sync_client import Client
 from oneglance_apps.bulk.account import Account, left_out_fields, result_fields
 from oneglance_apps.bulk.enroll import EnrollOptions, FolderEnrollment, Result
-from oneglance_apps.bulk.journal import Journal, journal_file
 from oneglance_apps.bulk.labels import read_labels
 from oneglance_apps.bulk.listing import list_folder
 from oneglance_apps.cli.arguments import (
@@ -34,8 +33,8 @@ and each gets a line: enrolled, skipped, refused, failed, or left out, and why.
 
 The same command can be given again: photos whose content is enrolled as that subject
 are skipped, so a second run changes nothing, and one that was ended, however, goes on.
-What was enrolled is noted in a file of yours for each gallery (--journal), which holds
-names of subjects and digests of photos; another user or another machine has another.
+The server keeps the SHA-256 of a photo as the key of its encoding, and the file's name
+as its source, both encrypted: so that holds on any machine, and after a rename.
 """
 EPILOG = f"""\
 examples:
@@ -81,9 +80,6 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--labels", type=Path, metavar="FILE.csv", help="labels of the subjects")
     add("--dry-run", action="store_true", help="say what would be sent; enroll nothing")
     add("--report", type=Path, metavar="FILE.json", help="write there what became of every file, however the run ends")
-    add(
-        "--journal", type=Path, metavar="FILE", help="where it is noted what was enrolled [in ~/.local/state/oneglance]"
-    )
     add("--in-flight", type=within(int, least=1, most=64), default=8, metavar="N", help="calls at once [%(default)s]")
     for item in (ACCEPT_BREACHES, ON_DOUBT, FACE, SMALL_FACES_OPTION, UPRIGHT_ONLY):
         add(item.flag, **item.options)
@@ -113,7 +109,6 @@ def _bulk_enroll(client: Client, o: Options) -> None:
     account = Account(o.gallery, str(o.folder), listing)
     if o.report:
         account.write(o.report)  # of a run that is killed there is one, too; and what can't be written is told now
-    file = o.journal or journal_file(client.get_gallery(o.gallery))
     with Progress() as progress:
         for subject in sorted(labels.keys() - listing.by_subject().keys()):
             progress.say(
@@ -131,14 +126,11 @@ def _bulk_enroll(client: Client, o: Options) -> None:
             patience_seconds=o.timeout,
         )
         try:
-            with Journal(file, write=not o.dry_run) as journal:
-                enrollment = FolderEnrollment(
-                    client, options, journal, lambda photo, content: file_example(photo.path, content, o)
-                )
-                for result in enrollment.results(listing, o.in_flight):
-                    account.results.append(result)
-                    progress.say(json.dumps(result_fields(result)) if o.json else result_line(result))
-                    progress.show(len(account.results), len(listing.photos), account.progress())
+            enrollment = FolderEnrollment(client, options, lambda photo, content: file_example(photo.path, content, o))
+            for result in enrollment.results(listing, o.in_flight):
+                account.results.append(result)
+                progress.say(json.dumps(result_fields(result)) if o.json else result_line(result))
+                progress.show(len(account.results), len(listing.photos), account.progress())
         finally:
             progress.say(f"oneglance: {account.summary()}", error=True)
             if o.report:

@@ -235,7 +235,7 @@ def _subject(s: Subject) -> str:
 
 
 def _encoding(one: EncodingRecord) -> str:
-    named = [f"key {printable(one.key)}"] if one.key else []
+    named = [f"key {_shortened(printable(one.key))}"] if one.key else []
     named += [f"from {printable(one.source)}"] if one.source else []
     return one.id + (f" ({', '.join(named)})" if named else "")
 
@@ -379,6 +379,12 @@ def _stylized(p: StylizedPicture) -> str:
 
 def _item(r: Any, outcome: str) -> str:
     return f"{r.index}: " + (f"refused: {r.error.message}" if r.HasField("error") else as_text(getattr(r, outcome)))
+
+
+def _shortened(key: str) -> str:
+    """A digest says as much by its beginning; --json has all of it."""
+    kind, colon, digest = key.partition(":")
+    return f"{kind}:{digest[:12]}…" if colon and kind == "sha256" else key
 
 
 def _api_key(key: ApiKey) -> str:

@@ -258,7 +258,7 @@ def parts(bench: Bench) -> None:
         trial = GpuScan(open_gpu("cuda:0", 0, size, lanes), 128)
         trial._chunks = scan._chunks
         taken = free - bench.gpu.card.free_bytes()
-        times = [ms(functools.partial(trial.nearest, probes[:count], K), 10) for count in (1, 4, 16, 64, 256)]
+        times = [ms(functools.partial(trial.nearest, probes[:count], K, 1.0), 10) for count in (1, 4, 16, 64, 256)]
         say(
             f"{lanes} parts, scratch {size >> 20} MiB ({taken >> 20} MiB taken)",
             " / ".join(f"{took:.2f}" for took in times) + " ms",
@@ -443,7 +443,7 @@ def report_scan(what: str, scan: Scan, matrix: Vectors, predicted: dict[int, str
     if not np.array_equal(matrix[nearest], matrix[at]):
         raise Wrong(f"{what}: a row is not nearest to itself")
     for count, expected in predicted.items():
-        took = ms(functools.partial(scan.nearest, probes[:count], K))
+        took = ms(functools.partial(scan.nearest, probes[:count], K, 1.0))
         floor = matrix.nbytes / (2 if half else 1) / 3.35e12 * 1e3
         say(f"{what}, {count} probes, k = {K}", f"{took:.2f} ms", f"{expected}; reading alone {floor:.1f} on an H100")
 

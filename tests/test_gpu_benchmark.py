@@ -34,5 +34,7 @@ def test_a_wrong_answer_ends_it(
 ) -> None:
     floats = card.floats
     monkeypatch.setattr(card, "floats", lambda address, *shape, **how: np.flip(floats(address, *shape, **how), 0))
-    assert gpu.main(["--rows", "5000", "--steps", "4,5"]) == 1
-    assert "scan" not in capsys.readouterr().out
+    assert gpu.main(["--rows", "5000", "--steps", "5,7"]) == 1
+    told = capsys.readouterr().out
+    assert "a row is not nearest to itself" in told
+    assert "\n7. " not in told

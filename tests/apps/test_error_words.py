@@ -1,6 +1,5 @@
 """What is told of a refused call: the user's files, once, not paths in a message."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -91,9 +90,10 @@ def test_a_row_of_an_array_is_named(server: Server, client: Client, gallery: str
     assert f"{files}/two.npy, row 1: " in capsys.readouterr().err
 
 
-def test_gallery_and_subject_are_named_in_words(server: Server, files: Path, gallery: str, capsys: Capture) -> None:
-    words = ["enroll", gallery, "a\x00da", str(files / "good.png"), "--server", server.address]
-    assert main(words) == 1
-    assert capsys.readouterr().err.startswith("oneglance: INVALID_ARGUMENT [ID_INVALID]: the subject's id: ")
-    assert main([*words, "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["field_violations"][0]["field"] == "subject_id"
+def test_what_is_no_name_is_told_before_the_server_is_asked(files: Path, gallery: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["enroll", gallery, "a\x00da", str(files / "good.png"), "--server", "127.0.0.1:1"])
+    assert ended.value.code == 2
+    assert (
+        "argument SUBJECT: 'a\\x00da' is no name: character 2 is U+0000: a control character" in capsys.readouterr().err
+    )

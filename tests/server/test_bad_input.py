@@ -15,6 +15,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 from PIL import Image
 
+import oneglance
 from oneglance import Client, OneglanceError, encoding, enroll_request, identify_request, keyed, subject_filter
 from oneglance.client.errors import from_error, raise_from
 from oneglance.client.requests import mate, stranger
@@ -121,7 +122,7 @@ CASES: dict[str, tuple[Case, str, str, str]] = {
         "probes[1].image",
     ),
     "image-too-many-bytes": (
-        lambda c, g, d: c.enroll(g, "s", bytes(17 << 20)),
+        lambda c, g, d: c.enroll(g, "s", bytes(33 << 20)),
         "INVALID_ARGUMENT",
         "IMAGE_TOO_LARGE",
         "examples[0].image",
@@ -204,7 +205,7 @@ CASES: dict[str, tuple[Case, str, str, str]] = {
         "examples[0].tensor.shape",
     ),
     "tensor-channels": (
-        lambda c, g, d: c.enroll(g, "s", np.zeros((8, 8, 3), np.uint8)),
+        lambda c, g, d: c.enroll(g, "s", oneglance.tensor(np.zeros((8, 8, 3), np.uint8))),
         "INVALID_ARGUMENT",
         "TENSOR_INVALID",
         "examples[0].tensor.shape",

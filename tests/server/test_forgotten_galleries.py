@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -94,7 +95,7 @@ async def test_it_is_forgotten_when_its_deletion_succeeds_though_its_caller_left
     await asyncio.sleep(0)
     deletion.cancel()
     await asyncio.wait([deletion])
-    store.done.set_result("as it was")
+    store.done.set_result(SimpleNamespace(gallery=SimpleNamespace(id="g")))
     await reached(forgotten.is_set)
 
 

@@ -107,7 +107,8 @@ def test_a_damaged_or_contradictory_model_is_refused(models: tuple[Path, Path], 
     manifest["input"]["shape"] = [9, 9, 1]
     (other / "manifest.json").write_text(json.dumps(manifest))
     assert "the manifest says uint8 [free, 9, 9, 1]" in serve_and_fail("--models", str(other), *data)
-    assert "two models are named" in serve_and_fail("--models", f"{models[0]}:{models[0]}", *data)
+    twice = shutil.copytree(models[0], tmp_path / "twice")
+    assert "two models are named" in serve_and_fail("--models", f"{models[0]}:{twice}", *data)
     same = pixels_model(tmp_path / "same", name="same", tau=0.9)
     assert "the same encoder as 'pixels'" in serve_and_fail("--models", f"{models[0]}:{same}", *data)
     manifest = json.loads((models[0] / "manifest.json").read_text())

@@ -47,7 +47,7 @@ def a_name(text: str) -> str:
     try:
         as_name(text)
     except NameInvalid as error:
-        raise argparse.ArgumentTypeError(f"{printable(text)!r} is no name: {error}") from error
+        raise argparse.ArgumentTypeError(f"'{printable(text)}' is no name: {error}") from error
     return text
 
 
@@ -57,7 +57,7 @@ def a_label(text: str) -> tuple[str, str]:
     try:
         return as_name(key), as_value(value)
     except NameInvalid as error:
-        raise argparse.ArgumentTypeError(f"{printable(text)!r} is no label: {error}") from error
+        raise argparse.ArgumentTypeError(f"'{printable(text)}' is no label: {error}") from error
 
 
 GALLERY = argument("gallery", "gallery id", type=a_name, metavar="GALLERY")

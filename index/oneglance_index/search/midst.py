@@ -6,7 +6,8 @@ encoder adds one offset to all it makes, that is not enough; without the offset 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -61,22 +62,32 @@ class Midst:
         if self._point is not None and len(known):
             self._norms[known] = squared_norms(matrix[known] - self._point)
 
-    def nearest(self, matrix: Vectors, first: int, queries: Vectors, k: int) -> list[tuple[Vectors, Integers]]:
-        """As engine.nearest, block by block of the rows of a part of the matrix that begins with row `first`.
+    def nearest(self, matrix: Vectors, first: int, queries: Vectors, k: int) -> Iterator[tuple[Vectors, Integers]]:
+        """As engine.nearest, for one block after the other of a part of the matrix that begins with row `first`.
 
-        queries: less the point already. Some of the rows are told by each block, k of each query at most.
+        queries: less the point already.
         """
         assert self._point is not None
         step = _block(matrix)
-        less = np.empty((min(step, len(matrix)), matrix.shape[1]), np.float32)
-        found = []
+        less = _scratch(step * matrix.shape[1]).reshape(step, -1)
         for start in range(0, len(matrix), step):
             rows = matrix[start : start + step]
             np.subtract(rows, self._point, out=less[: len(rows)])
             norms = self._norms[first + start : first + start + len(rows)]
             distances, labels = engine.nearest(less[: len(rows)], norms, False, queries, min(k, len(rows)))
-            found.append((distances, labels + start))
-        return found
+            yield distances, labels + start
+
+
+# Each thread keeps its own, so that what it needs is there when memory is short.
+_OF_THREAD = threading.local()
+
+
+def _scratch(size: int) -> Vectors:
+    """Room for so many numbers, whatever they are."""
+    room: Vectors | None = getattr(_OF_THREAD, "room", None)
+    if room is None or len(room) < size:
+        room = _OF_THREAD.room = np.empty(size, np.float32)
+    return room[:size]
 
 
 def _block(matrix: Vectors) -> int:

@@ -114,7 +114,7 @@ class CpuScan:
         dimension = self._matrix.shape[1]
         bounds: Bounds = ByRow(dimension) if by_row else ByProduct(dimension, max_norm)
         find = self._by_row if by_row else self._by_product
-        point = None if by_row else self._midst.look(self._matrix, self._norms)
+        point = None if by_row else self._point()
         if point is not None:
             bounds = ByProduct(dimension, self._midst.max_norm, ROUNDING, centre=point)
             find, queries = self._amid, queries - point
@@ -124,6 +124,13 @@ class CpuScan:
         ]
         return Proposed(*nearest_of_parts(self._pool, parts, queries, k), bounds)
 
+    def _point(self) -> Vectors | None:
+        """As Midst.look. Without memory for that, it is done without: then more rows may have to be measured."""
+        try:
+            return self._midst.look(self._matrix, self._norms)
+        except MemoryError:
+            return None
+
     def _by_row(self, start: int, stop: int, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
         return engine.nearest(self._matrix[start:stop], self._norms[start:stop], True, queries, k)
 
@@ -131,7 +138,8 @@ class CpuScan:
         return engine.nearest(self._matrix[start:stop], self._norms[start:stop], False, queries, k)
 
     def _amid(self, start: int, stop: int, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
-        return merged(self._midst.nearest(self._matrix[start:stop], start, queries, k), k)
+        blocks = self._midst.nearest(self._matrix[start:stop], start, queries, k)
+        return functools.reduce(lambda found, more: merged([found, more], k), blocks)
 
 
 def every_distance(pool: ThreadPoolExecutor, threads: int, matrix: Vectors, probe: Vectors) -> Vectors:

@@ -91,7 +91,7 @@ def opened(
         return _made(data, limits, make, wanted, halve)
     except _Unended as error:
         scans = jpeg_scans(data)
-        if scans is None or not scans.whole or not _every_block(error.ended):
+        if scans is None or scans.arithmetic or not scans.whole or not _every_block(error.ended):
             raise PictureError("IMAGE_UNDECODABLE", f"damaged picture: {error.__cause__}") from error
         return _made(error.ended, limits, make, wanted, halve)
 
@@ -152,7 +152,7 @@ def _made(data: bytes, limits: PictureLimits, make: Make[Made], wanted: Wanted |
 
 def _every_block(jpeg: bytes) -> bool:
     """Whether the bytes before its end marker hold every block of every scan: libjpeg fills what is missing with gray,
-    and only warns."""
+    and only warns; of arithmetic coding it doesn't even warn."""
     try:
         simplejpeg.decode_jpeg(jpeg, "GRAY", min_height=1, min_width=1, min_factor=8, strict=True)
     except ValueError:

@@ -55,6 +55,7 @@ class JpegScans:
 
     components: bytes = b""
     progressive: bool = False
+    arithmetic: bool = False
     scans: int = 0
     coded: dict[tuple[int, int], int] = field(default_factory=dict)
 
@@ -124,6 +125,7 @@ def _walk_jpeg(data: bytes, found: JpegScans, most: int) -> None:
         if kind in _FRAMES:
             found.components = data[position + 8 : position + 8 + 3 * data[position + 7] : 3]
             found.progressive = kind in _PROGRESSIVE
+            found.arithmetic = kind > 0xC8
         elif kind == 0xDA:
             if found.scans == most:
                 raise _Excess(f"a JPEG of more than {most} scans")

@@ -135,12 +135,18 @@ def test_what_is_no_photo_is_refused() -> None:
         sound(5)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I;16", "F"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I;16"])
 def test_pillow_images_of_every_mode(mode: str) -> None:
     image = Image.fromarray(PIXELS)
-    made = image.convert("L").convert(mode) if mode in ("I;16", "F") else image.convert(mode)
+    made = image.convert("L").convert(mode) if mode == "I;16" else image.convert(mode)
     seen = decoded(example(made).image)
     assert seen.shape[:2] == PIXELS.shape[:2]
+
+
+@pytest.mark.parametrize("mode", ["I", "F", "I;16B"])
+def test_pillow_images_that_do_not_say_what_is_white_are_refused(mode: str) -> None:
+    with pytest.raises(TypeError, match="which of its values is white"):
+        example(Image.new(mode, (8, 8)))
 
 
 def test_a_pillow_image_keeps_how_it_is_turned() -> None:

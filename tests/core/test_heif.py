@@ -306,3 +306,17 @@ def test_memory_of_the_decoder_is_bounded() -> None:
             patch.setattr(decoding, "_MEMORY_A_PIXEL", 0)
             assert refused(mended, PictureLimits(1 << 24, 20_000_000))[0] in ("IMAGE_TOO_LARGE", "IMAGE_UNDECODABLE")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # KB
+
+
+def test_a_grid_of_which_tiles_are_missing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its decoder fills them in without a word."""
+    monkeypatch.setattr(pillow_heif.options, "GRID_TILE_SIZE", 64)
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    pillow_heif.from_pillow(Image.fromarray(noise).resize((320, 240))).save(buffer)
+    grid = buffer.getvalue()
+    assert b"grid" in grid
+    assert heif_header(grid) is not None
+    for cut in (1, 100, len(grid) // 2, len(grid) - len(grid) // 5):
+        with pytest.raises(ValueError, match="ends too early"):
+            heif_header(grid[:-cut])

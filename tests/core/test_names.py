@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oneglance_core.names import NameInvalid, as_name, as_value
+from oneglance_core.names import NameInvalid, as_name, as_value, composed
 
 JOSE = "José"
 TAKEN = [
@@ -96,3 +96,41 @@ def test_a_name_is_one_again_and_harms_no_terminal(text: str) -> None:
     assert not any(unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") for one in name)
     assert name == name.strip()
     assert unicodedata.bidirectional(name[0]) not in ("LRO", "RLO", "LRE", "RLE", "PDF", "LRI", "RLI", "FSI", "PDI")
+
+
+MARKS = "a" + "\u0301" * 6000 + "\u0316" * 6000
+SHOWN = ["❤\ufe0f", "ℹ\ufe0f", "1\ufe0f\u20e3", "葛\U000e0100", "🏴\U000e0067\U000e007f", "ᠮᠣ\u180b"]
+NOT_SEEN = [
+    "anna\u3164",
+    "an\u034fna",
+    "\u2800",
+    "anna\ufe0f",
+    "\ufe0f",
+    "anna\U000e0041",
+    "שרה\ufe0f",
+    "ann\U000e0100a",
+]
+
+
+def test_nothing_is_composed_that_would_take_long() -> None:
+    """To order marks takes time with their number squared, on the server's event loop. If it were done, this would take
+    longer than a test may."""
+    endless = "a" + "\u0301" * 500_000 + "\u0316" * 500_000
+    assert composed(endless) == endless
+    for text in (endless, MARKS, MARKS[:40], "\u0301" * 31):
+        assert composed(text) == text
+        with pytest.raises(NameInvalid):
+            as_name(text)
+    with pytest.raises(NameInvalid, match="more than 30 marks"):
+        as_value("a" + "\u0301\u0316" * 300)
+
+
+@pytest.mark.parametrize("text", SHOWN)
+def test_selectors_stand_where_they_show(text: str) -> None:
+    assert as_name(text) == text
+
+
+@pytest.mark.parametrize("text", NOT_SEEN)
+def test_what_nobody_sees_is_refused(text: str) -> None:
+    with pytest.raises(NameInvalid):
+        as_name(text)

@@ -230,3 +230,15 @@ def test_a_filtered_answer_is_that_of_those_who_pass(server: Server, client: Cli
         )
         expected = sorted((i for i in range(60) if i % 3 == int(third)), key=lambda i: distances[i])
         assert [one.subject_id for one in found.results[0].candidates] == [f"s{i:02}" for i in expected]
+
+
+@pytest.mark.parametrize("prefix", ["a" + " " * 1000, "a\n", "a\u2028", "   ", "a" * 129])
+def test_a_beginning_that_no_name_has_is_refused(client: Client, gallery: str, prefix: str) -> None:
+    assert reason(lambda: list(client.list_subjects(gallery, subject_filter(id_prefix=prefix)))) == "ID_INVALID"
+
+
+def test_a_beginning_may_end_in_a_space(client: Client, gallery: str) -> None:
+    client.enroll(gallery, "Ada Lovelace", *pictures(1))
+    client.enroll(gallery, "Adam", *pictures(2))
+    found = [one.id for one in client.list_subjects(gallery, subject_filter(id_prefix="Ada "))]
+    assert found == ["Ada Lovelace"]

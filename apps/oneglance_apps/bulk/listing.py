@@ -66,7 +66,8 @@ def list_folder(folder: Path, is_example: Callable[[Path], bool], nested: Nested
         raise NotADirectoryError(f"{folder}: not a folder")
     found = Listing()
     os.scandir(folder).close()  # raises now
-    for path, parts in _walk(folder, (), found, frozenset()):
+    about = folder.stat()
+    for path, parts in _walk(folder, (), found, frozenset({(about.st_dev, about.st_ino)})):
         name = "/".join(parts)
         if not (is_example(path) or ends_in(path, MORE_PICTURES)):
             found.left_out.append(LeftOut(name, "no picture and no sound by its name", False))

@@ -332,12 +332,12 @@ def list_subjects(client: Client, o: Options) -> Iterable[Message]:
 @command(
     "count subjects, and with which values of a label",
     GALLERY,
-    argument("--by", "key of the label", type=a_name, default="", metavar="KEY"),
+    argument("--by", "key of the label", type=a_name, metavar="KEY"),
     HAVING,
     ID_PREFIX,
 )
 def count_subjects(client: Client, o: Options) -> Iterable[Message]:
-    yield client.count_subjects(o.gallery, o.by, _filter(o))
+    yield client.count_subjects(o.gallery, o.by or "", _filter(o))
 
 
 @command(

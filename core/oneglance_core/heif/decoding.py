@@ -45,7 +45,7 @@ def decode_heif(data: bytes, header: HeifHeader) -> Image.Image:
     with _nameless_file() as file:
         try:
             ended = subprocess.run(
-                [sys.executable, "-I", "-B", _PROCESS, header.format, *limits],
+                [sys.executable, "-I", "-B", _PROCESS, header.format, *limits, *_folders()],
                 input=data,
                 stdout=file,
                 stderr=subprocess.PIPE,
@@ -67,6 +67,12 @@ def decode_heif(data: bytes, header: HeifHeader) -> Image.Image:
             told = ended.stderr.decode(errors="replace").strip().splitlines()
             raise PictureError("IMAGE_UNDECODABLE", f"damaged picture: {told[-1] if told else 'its decoder failed'}")
         return _read(file.fileno())
+
+
+def _folders() -> list[str]:
+    """Where packages are that its isolation may hide: those of the user, or of PYTHONPATH."""
+    found = (importlib.util.find_spec(name) for name in ("PIL", "pillow_heif"))
+    return list({str(Path(one.origin).parents[1]) for one in found if one is not None and one.origin is not None})
 
 
 def _read(written: int) -> Image.Image:

@@ -11,6 +11,8 @@ from typing import Literal
 
 MAX_ITEMS = 1000  # a phone's photo of 48 megapixels has about 250: its tiles, and those of its thumbnail
 MAX_BOXES = 4096
+_MOST_OVERLAP = 2  # tiles reach beyond the right and lower edge
+_TILE_PIXELS = 4 << 20
 
 _HEIC = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"))
 _AVIF = frozenset((b"avif", b"avis"))
@@ -61,6 +63,7 @@ def _read(data: bytes, kind: Literal["HEIC", "AVIF"]) -> HeifHeader:
         for name, begin, _ in boxes.all(*boxes.one(b"ipco", *properties))
     ]
     mine: tuple[int, int] | None = None
+    pixels: dict[int, int] = {}
     items = 0
     for name, begin, _ in boxes.all(*properties):
         if name != b"ipma":
@@ -69,10 +72,19 @@ def _read(data: bytes, kind: Literal["HEIC", "AVIF"]) -> HeifHeader:
             items += 1
             if items > MAX_ITEMS:
                 raise ValueError(f"more than {MAX_ITEMS} pictures and tiles in one file")
+            size = next((size for i in indices if 0 < i <= len(sizes) and (size := sizes[i - 1])), None)
+            if size is not None:
+                pixels[item] = size[0] * size[1]
             if item == picture:
-                mine = next((size for i in indices if 0 < i <= len(sizes) and (size := sizes[i - 1])), mine)
+                mine = size or mine
     if mine is None or not all(mine):
         raise ValueError("it does not say its size")
+    for name, begin, end in boxes.all(*inside):
+        if name == b"iloc":
+            _check_extents(data, begin, end)
+    parts = sum(pixels.get(part, 0) for part in _tiles(data, boxes, picture, *inside))
+    if parts > _MOST_OVERLAP * mine[0] * mine[1] + _TILE_PIXELS:
+        raise ValueError("its tiles have many more pixels than the picture")
     return HeifHeader(kind, *mine, max(width * height for width, height in filter(None, sizes)))
 
 
@@ -130,3 +142,48 @@ def _associations(data: bytes, begin: int) -> Iterator[tuple[int, list[int]]]:
             numbers = [number & 0x7F for number in struct.unpack_from(f"{count}B", data, at)]
         at += count * (1 + wide_numbers)
         yield item, numbers
+
+
+def _check_extents(data: bytes, begin: int, end: int) -> None:
+    """Raises ValueError where the content of an item isn't all there (ISO/IEC 14496-12, 8.11.3)."""
+    version = data[begin]
+    sizes = struct.unpack_from(">H", data, begin + 4)[0]
+    offset_size, length_size, base_size, index_size = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
+    at = begin + 6
+    (count,) = struct.unpack_from(">I" if version == 2 else ">H", data, at)
+    at += 4 if version == 2 else 2
+    if count > MAX_BOXES:
+        raise ValueError(f"more than {MAX_BOXES} items in one file")
+    extents = 0
+
+    def number(size: int) -> int:
+        nonlocal at
+        at += size
+        return int.from_bytes(data[at - size : at], "big")
+
+    for _ in range(count):
+        number(4 if version == 2 else 2)
+        in_file = version == 0 or number(2) & 15 == 0
+        number(2)
+        base, parts = number(base_size), number(2)
+        extents += parts
+        if extents > MAX_BOXES or at > end:
+            raise ValueError("more parts of items than a picture has")
+        for _ in range(parts):
+            if version > 0:
+                number(index_size)
+            offset, length = number(offset_size), number(length_size)
+            if in_file and base + offset + length > len(data):
+                raise ValueError("it ends too early")
+
+
+def _tiles(data: bytes, boxes: _Boxes, picture: int, begin: int, end: int) -> Iterator[int]:
+    """The items that a picture is put together of, as often as it names them."""
+    for name, start, stop in boxes.all(begin, end):
+        if name != b"iref":
+            continue
+        wide = data[start] > 0
+        for kind, at, _ in boxes.all(start + 4, stop):
+            item, count = struct.unpack_from(">IH" if wide else ">HH", data, at)
+            if kind == b"dimg" and item == picture:
+                yield from struct.unpack_from(f">{count}{'I' if wide else 'H'}", data, at + (6 if wide else 4))

@@ -1,4 +1,5 @@
-"""Decodes one HEIC or AVIF, as a process of its own: ``python -I -B process.py FORMAT WIDTH HEIGHT MEMORY SECONDS``.
+"""Decodes one HEIC or AVIF, as a process of its own: ``python -I -B process.py FORMAT WIDTH HEIGHT MEMORY SECONDS
+FOLDER...``, the folders that have Pillow and pillow-heif.
 
 The codecs are large and have had faults that a made-up file could use. So what decodes a file knows no key and no
 gallery, has a ceiling of memory and of processor time, can open neither file nor socket, and ends with the picture.
@@ -9,20 +10,24 @@ stdout; or says on stderr why not. It imports nothing of oneglance.
 Exit status: 0, 1 for a file that can't be decoded, 3 for more memory than it may have.
 """
 
+import ctypes
 import io
 import resource
+import signal
 import sys
 from importlib import import_module
 
 DAMAGED, TOO_LARGE = 1, 3
+_END_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _STRIP_PIXELS = 1 << 20
 
 
 def main(format: str, width: int, height: int, memory: int, seconds: int) -> int:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64 + 4 * width * height, 64 + 4 * width * height))
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_CPU, seconds)
+    _limit(resource.RLIMIT_AS, memory)
+    _limit(resource.RLIMIT_FSIZE, 64 + 4 * width * height)
+    ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL)
     data = sys.stdin.buffer.read()
     try:
         from PIL import AvifImagePlugin, Image, ImageOps
@@ -38,7 +43,7 @@ def main(format: str, width: int, height: int, memory: int, seconds: int) -> int
         else:
             AvifImagePlugin.DEFAULT_MAX_THREADS = 1
         import_module("PIL.TiffImagePlugin")  # it reads EXIF; from here on nothing can be opened
-        resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+        _limit(resource.RLIMIT_NOFILE, 0)
         if format == "HEIC":
             picture = pillow_heif.open_heif(io.BytesIO(data)).to_pillow()
             picture.info.pop("exif", None)  # it is upright already, whatever EXIF says
@@ -66,10 +71,18 @@ def main(format: str, width: int, height: int, memory: int, seconds: int) -> int
     return 0
 
 
+def _limit(which: int, most: int) -> None:
+    """No more than so much, nor than the host allows."""
+    hard = resource.getrlimit(which)[1]
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(which, (most, most))
+
+
 def _say(status: int, text: str) -> int:
     print(text[:500], file=sys.stderr)
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], *map(int, sys.argv[2:])))
+    sys.path += sys.argv[6:]
+    sys.exit(main(sys.argv[1], *map(int, sys.argv[2:6])))

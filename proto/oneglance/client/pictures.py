@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 Order = Literal["RGB", "BGR"]
 _PNG_COLOURS = {1: 0, 3: 2, 4: 6}  # by number of channels
-_PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
+_PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 _ORDER = "say the order of its channels: photo(array, order='BGR') for what OpenCV gives, order='RGB' for all others"
 
 
@@ -61,6 +61,11 @@ def is_ambiguous(array: npt.NDArray[Any]) -> bool:
 
 
 def _of_pillow(image: Any) -> bytes:
+    if image.mode in ("I", "F") or (image.mode.startswith("I;16") and image.mode != "I;16"):
+        raise TypeError(
+            f"an image of mode {image.mode} doesn't say which of its values is white: give the bytes of its file, or "
+            "convert it to 8 bits"
+        )
     if image.mode not in _PNG_MODES:
         exif, image = image.getexif(), image.convert("RGB")
     else:

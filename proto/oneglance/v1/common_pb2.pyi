@@ -545,7 +545,7 @@ class Provenance(google.protobuf.message.Message):
     gallery_size: builtins.int
     """Subjects in the gallery at that revision."""
     filtered_size: builtins.int
-    """With a filter: how many of them it lets through."""
+    """With a filter, for callers with the right "export": how many of them it lets through."""
     def __init__(
         self,
         *,

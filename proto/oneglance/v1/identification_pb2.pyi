@@ -261,7 +261,8 @@ class IdentifyRequest(google.protobuf.message.Message):
     @property
     def filter(self) -> oneglance.v1.common_pb2.SubjectFilter:
         """Only these subjects are compared, as if nobody else were enrolled: candidates, gaps and, by FUSION_MARGIN, scores are
-        among them, and the answer is exact. tau stays the gallery's, and with it expected_fpir, which is then an upper bound.
+        among them, and the answer is exact. tau stays the gallery's, and with it expected_fpir, which is then an upper bound, but not by
+        FUSION_MARGIN: among fewer others a stranger may match more easily.
         With labels it needs the right "export", too: by trying many one would learn everybody's labels.
         """
 

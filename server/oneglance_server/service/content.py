@@ -188,9 +188,11 @@ def check_filter(labels: Mapping[str, str], id_prefix: str) -> SubjectFilter:
             "filter.labels", f"{len(labels)} labels, at most {MAX_FILTER_LABELS}", reason="TOO_MANY"
         )
     names = check_labels(labels, "filter.labels")
-    prefix = check_id("filter.id_prefix", id_prefix.rstrip()) if id_prefix else ""
-    spaces = id_prefix[len(id_prefix.rstrip()) :]  # an id may go on after them
-    return SubjectFilter(tuple(sorted(names.items())), prefix + spaces)
+    prefix = ""
+    if id_prefix:
+        more = "." if id_prefix[-1].isspace() and not id_prefix.isspace() else ""  # an id may go on after spaces
+        prefix = check_id("filter.id_prefix", id_prefix + more).removesuffix(more)
+    return SubjectFilter(tuple(sorted(names.items())), prefix)
 
 
 def check_notes(notes: Sequence[Note]) -> Sequence[Note]:

@@ -227,6 +227,8 @@ class IdentificationService:
         known = sum(answer.identified is not None for answer in answers)
         self._decided(gallery, identified=known, unknown=compared - known, not_compared=len(answers) - compared)
         provenance = _provenance(gallery, encoded, found)
+        if not call.may("export", gallery_id):  # by trying many beginnings, one would learn everybody's id
+            provenance = replace(provenance, filtered_size=None)
         await self._tell(call, gallery, answers, threshold, provenance)
         return Identified(answers, threshold, provenance, encoded.photos)
 

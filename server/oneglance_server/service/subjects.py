@@ -119,8 +119,9 @@ class SubjectService:
         for subject_id, outcome in zip(chosen, done, strict=True):
             if isinstance(outcome, Deleted):
                 deleted[subject_id] = outcome
-            elif not isinstance(outcome, SubjectNotFound):  # deleted, or relabelled, meanwhile
-                raise outcome
+        troubles = [one for one in done if isinstance(one, BaseException) and not isinstance(one, SubjectNotFound)]
+        if troubles and not deleted:
+            raise troubles[0]  # else who was deleted, and their receipts, are told; the others remain
         left = await self._reads.run(call.let_in, self._store.count_label, gallery_id, "", among)
         if dry_run:
             await self._audit.did(call, "count-subjects", gallery_id, count=left.subjects)

@@ -6,8 +6,8 @@ import grpc
 
 from oneglance.v1 import server_pb2 as pb
 from oneglance.v1.server_pb2_grpc import ServerServiceServicer
+from oneglance_core.defaults import MAX_CANDIDATES
 from oneglance_core.names import MAX_NAME_CHARACTERS
-from oneglance_index import IndexSettings
 from oneglance_server.service import content
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.servicers.requests import call_of
@@ -39,6 +39,6 @@ class AboutServicer(ServerServiceServicer):
                 labels=content.MAX_LABELS,
                 id_characters=MAX_NAME_CHARACTERS,
                 encodings_per_subject=limits.max_encodings_per_subject,
-                candidates=IndexSettings().max_candidates,
+                candidates=MAX_CANDIDATES,
             ),
         )

@@ -306,6 +306,33 @@ def test_who_may_only_enroll_doubles_nothing(
         assert enrolled(client, "g") == {"ada": 2}
 
 
+def test_who_is_enrolled_gets_new_labels(
+    bulk: Command, client: Client, gallery: str, folder: Path, tmp_path: Path
+) -> None:
+    put(folder, "ada/1.png", 0)
+    put(folder, "bob/1.png", 1)
+    bulk()
+    client.update_labels(gallery, "ada", {"team": "red", "own": "kept"})
+    table = tmp_path / "labels.csv"
+    table.write_text("subject,team\nada,blue\nbob,green\n")
+    assert set(outcomes(bulk("--labels", str(table), "--dry-run")).values()) == {"skipped"}
+    assert client.get_subject(gallery, "ada").labels["team"] == "red"
+    assert set(outcomes(bulk("--labels", str(table))).values()) == {"skipped"}
+    assert dict(client.get_subject(gallery, "ada").labels) == {"team": "blue", "own": "kept"}
+    assert dict(client.get_subject(gallery, "bob").labels) == {"team": "green"}
+    revision = client.get_gallery(gallery).revision
+    bulk("--labels", str(table))
+    assert client.get_gallery(gallery).revision == revision
+
+
+def test_a_link_to_the_folder_itself_is_told(bulk: Command, client: Client, gallery: str, folder: Path) -> None:
+    put(folder, "ada/1.png", 0)
+    (folder / "self").symlink_to(folder)
+    told = bulk()
+    assert told["self"]["outcome"] == "left out"
+    assert enrolled(client, gallery) == {"ada": 1}
+
+
 def test_what_was_moved_or_renamed_is_known(bulk: Command, client: Client, gallery: str, folder: Path) -> None:
     file = put(folder, "ada/1.png", 0)
     put(folder, "ada/2.png", 1)

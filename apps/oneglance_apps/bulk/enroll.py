@@ -137,7 +137,7 @@ class FolderEnrollment:
             return Result(photo, "skipped", f"the same content as {first.name}")
         if self._options.on_existing != "skip":
             return None
-        encoding_id = (self._encodings_of(photo.subject)).get(key_of(digest))
+        encoding_id = self._encodings_of(photo.subject).get(key_of(digest))
         return Result(photo, "skipped", BEFORE, encoding_id=encoding_id) if encoding_id else None
 
     def _planned(self, photo: Photo, on_existing: OnExisting) -> Result:
@@ -150,10 +150,18 @@ class FolderEnrollment:
         if subject not in self._enrolled:
             try:
                 found = self._patiently(lambda: self._client.get_subject(self._options.gallery_id, subject))
+                self._label(subject, found.labels)
                 self._enrolled[subject] = {one.key or one.id: one.id for one in found.encodings}
             except (NotFoundError, InvalidArgumentError, PermissionDeniedError):
                 self._enrolled[subject] = {}
         return self._enrolled[subject]
+
+    def _label(self, subject: str, present: Mapping[str, str]) -> None:
+        """Who is enrolled already gets the labels that are new."""
+        wanted = self._options.labels.get(subject, {})
+        new = {key: value for key, value in wanted.items() if present.get(key) != value}
+        if new and not self._options.dry_run:
+            self._patiently(lambda: self._client.update_labels(self._options.gallery_id, subject, new))
 
     def _send(self, photo: Photo, content: bytes, digest: str, on_existing: OnExisting) -> EnrollResponse:
         key = "" if self._options.on_existing == "add" else key_of(digest)

@@ -33,6 +33,7 @@ from tests.apps.console.browsing import COMMAND, ConsoleProcess, choose, page_of
 from tests.apps.console.fake_server import AUTHOR_TAU, FakeServer, encode_colour, photo
 from tests.models import SIDE, pixels_model
 from tests.running import ServerProcess, server_thread
+from tests.test_names_everywhere import NAMES
 from tests.waiting import PATIENCE_SECONDS, until
 
 expect = playwright.expect
@@ -190,6 +191,25 @@ def test_a_subject_is_changed_and_one_encoding_deleted(page: Any, fake: FakeServ
     page.get_by_role("button", name="Delete encoding").first.click()
     expect(page.locator(".dialog")).to_have_count(0)
     until(lambda: len(fake.galleries["people"].subjects["علی‌رضا"].encodings) == 1)
+
+
+def test_names_of_many_scripts_are_shown_and_entered(page: Any, fake: FakeServer) -> None:
+    fake.galleries.clear()
+    fake.make("people", **dict.fromkeys(NAMES.values(), GREEN))
+    page.reload()
+    page.get_by_role("tab", name="People").click()
+    expect(page.locator(".people .soft")).to_contain_text(f"of {len(NAMES)} subjects")
+    shown = page.locator(".people tr td:first-child").all_inner_texts()
+    page.get_by_role("button", name="Next").click()
+    expect(page.locator(".people .soft")).to_contain_text(f"to {len(NAMES)} of")
+    shown += page.locator(".people tr td:first-child").all_inner_texts()
+    assert sorted(shown) == sorted(NAMES.values())
+    page.get_by_role("tab", name="Look").click()
+    look(page, photo(ORANGE))
+    for name in ("می‌خواهم", "ශ්‍රී", "👩‍👩‍👧", "Mac O’Brien"):
+        page.locator(".enroll").get_by_label("name").fill(name)
+        page.get_by_role("button", name="Enroll").click()
+        until(lambda name=name: name in fake.galleries["people"].subjects)
 
 
 def test_a_threshold_set_by_hand_moves_every_mark(page: Any, fake: FakeServer) -> None:

@@ -11,6 +11,7 @@ from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_NOT_CO
 from oneglance_apps.console.elements import draw_box, draw_candidate, draw_entry, draw_thumb
 from oneglance_apps.console.page_state import TOO_LARGE, PageState
 from oneglance_apps.console.wording import expected_fpir_text, quality_text, source_text
+from oneglance_apps.error_words import with_names
 from oneglance_apps.limits import NO_LIVENESS
 from oneglance_apps.text import (
     breach,
@@ -266,7 +267,7 @@ class LookTab:
         if answer.HasField("nearest_other"):
             ui.notify(f"Nearest other subject: {neighbour(answer.nearest_other)}")
         for one in answer.doubts:
-            ui.notify(f"Doubtful: {doubt(one)}", type="warning", close_button="OK", timeout=0)
+            ui.notify(f"Doubtful: {with_names(doubt(one), ['it'])}", type="warning", close_button="OK", timeout=0)
         self.name.value = self.labels.value = ""
         self.boxes.classes(remove="asked")
         await self._state.refresh()

@@ -136,7 +136,7 @@ def test_enrolling_tells_the_nearest_other_subject_and_what_is_doubtful(page: An
     page.get_by_role("button", name="Enroll").click()
     distance = f"{((encode_colour(ORANGE) - encode_colour(RED)) ** 2).sum():.4f}"
     expect(page.get_by_text(f"Nearest other subject: ruth, {distance}")).to_be_visible()
-    expect(page.get_by_text(f"Doubtful: examples[0] is {distance} from ruth (within 0.3600)")).to_be_visible()
+    expect(page.get_by_text(f"Doubtful: it is {distance} from ruth (within 0.3600)")).to_be_visible()
 
 
 def test_not_this_person_keeps_the_face_as_a_negative(page: Any, fake: FakeServer) -> None:

@@ -184,6 +184,7 @@ class SlotsMachine(RuleBasedStateMachine):
 
     @invariant()
     def each_row_has_its_key(self) -> None:
+        left, self.disk.left = self.disk.left, None  # the disk fails the calls under test, not this look
         for gallery, rows in self.rows.items():
             slots = self.keys.of(gallery)
             assert len(set(slots._free)) == len(slots._free)
@@ -191,6 +192,7 @@ class SlotsMachine(RuleBasedStateMachine):
             assert {slot for slot, used in enumerate(slots._used) if not used} == set(slots._free)
             for slot, (row, _) in [*rows.items()][:5]:
                 assert decrypt(slots.read(slot), row, b"") == b"row"
+        self.disk.left = left
 
 
 SlotsMachine.TestCase.settings = settings(max_examples=8, stateful_step_count=25, deadline=None)

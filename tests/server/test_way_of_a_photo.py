@@ -13,6 +13,8 @@ from tests.pictures import png
 from tests.running import server_thread
 
 ROOT = Path(__file__).resolve().parents[2]
+# What looks at the event loop now and then, so also during a photo's way, or not.
+BESIDE = {"server/oneglance_server/loop_watch.py"}
 PACKAGES = ("core/oneglance_core/", "index/oneglance_index/", "server/oneglance_server/")
 
 
@@ -52,5 +54,5 @@ def test_the_files_of_the_page_are_those_that_a_photo_passes(tmp_path: Path) -> 
     finally:
         threading.setprofile(None)
     assert answer.subject_id == "ada"
-    passed = {file for file in entered if file.startswith(PACKAGES)}
+    passed = {file for file in entered if file.startswith(PACKAGES)} - BESIDE
     assert passed == set(listed())

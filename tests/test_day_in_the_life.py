@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,8 +107,10 @@ class Day:
 
 
 @pytest.fixture
-def day(tmp_path: Path) -> Day:
-    return Day(tmp_path, face_models(tmp_path / "models"))
+def day(tmp_path: Path) -> Iterator[Day]:
+    day = Day(tmp_path, face_models(tmp_path / "models"))
+    yield day
+    day.server.kill()
 
 
 def check(day: Day, people: dict[str, Person]) -> None:
@@ -203,4 +206,3 @@ def test_a_day_in_the_life(day: Day, tmp_path: Path) -> None:
     assert status == 0
     day.server = day._start(day.server.address)
     check(day, people)
-    day.server.kill()

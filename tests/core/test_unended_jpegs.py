@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from oneglance_core.picture_structure import jpeg_scans
 from oneglance_core.pictures import PictureError, PictureLimits, decode_photo, read_header
 
 LIMITS = PictureLimits(1 << 24, 1 << 22)
@@ -78,3 +79,11 @@ def test_damage_before_the_missing_end_is_never_anything_but_a_picture_error(kin
     data[at : at + len(change)] = change
     with contextlib.suppress(PictureError):
         assert decode_photo(bytes(data), LIMITS).dtype == np.uint8
+
+
+def test_arithmetic_coding_is_told_apart() -> None:
+    """libjpeg fills in what is missing there, and doesn't even warn."""
+    data = jpeg("baseline").replace(b"\xff\xc0", b"\xff\xc9", 1)
+    scans = jpeg_scans(data[:-2])
+    assert scans is not None
+    assert (scans.whole, scans.arithmetic) == (True, True)

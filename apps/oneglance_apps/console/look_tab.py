@@ -107,7 +107,7 @@ class LookTab:
                     with ui.row().classes("fields"):
                         self.name = ui.input("name").props("outlined dense")
                         self.labels = ui.input("labels").props('outlined dense placeholder="key=value, key=value"')
-                        ui.button("Enroll", on_click=self._enroll).props("unelevated no-caps")
+                        self.enroll = ui.button("Enroll", on_click=self._enroll).props("unelevated no-caps")
                     self.accept = ui.switch("even if the quality is too low").props("dense")
                 self.refusal = ui.label().classes("refusal")
                 self.basis = ui.element("dl").classes("basis")
@@ -247,28 +247,34 @@ class LookTab:
         if not self.picture or not gallery:
             return
         face = self.results[self.chosen].face if self.chosen is not None else None
+        name, labels = self.name.value, self.labels.value
+        self.name.value = self.labels.value = ""  # now, for the next name may be typed while this one is enrolled
+        self.enroll.disable()
         try:
             with self._state.errors_shown_in(self.refusal, reraise=True):
                 answer = await self._state.api.enroll(
                     gallery.id,
-                    self.name.value.strip(),
+                    name.strip(),
                     self._example(self.picture, face),
-                    labels=_labels(self.labels.value),
+                    labels=_labels(labels),
                     accept_breaches=self.accept.value,
                 )
         except OneglanceError as error:
+            if not self.name.value and not self.labels.value:
+                self.name.value, self.labels.value = name, labels
             if error.photo is not None and error.photo.faces and self._state.is_shown(gallery):
                 if len(self.results) != len(error.photo.faces):
                     self.results, self.chosen = [FaceResult(face, None) for face in error.photo.faces], None
                     self._render_faces(error.photo)
                 self.boxes.classes("asked")
             return
+        finally:
+            self.enroll.enable()
         ui.notify(f"{answer.subject_id}: {'enrolled' if answer.created else 'one more encoding'}", type="positive")
         if answer.HasField("nearest_other"):
             ui.notify(f"Nearest other subject: {neighbour(answer.nearest_other)}")
         for one in answer.doubts:
             ui.notify(f"Doubtful: {with_names(doubt(one), ['it'])}", type="warning", close_button="OK", timeout=0)
-        self.name.value = self.labels.value = ""
         self.boxes.classes(remove="asked")
         await self._state.refresh()
         await self.look_again()

@@ -209,6 +209,7 @@ def test_names_of_many_scripts_are_shown_and_entered(page: Any, fake: FakeServer
     for name in ("می‌خواهم", "ශ්‍රී", "👩‍👩‍👧", "Mac O’Brien"):
         page.locator(".enroll").get_by_label("name").fill(name)
         page.get_by_role("button", name="Enroll").click()
+        expect(page.locator(".enroll").get_by_label("name")).to_have_value("")
         until(partial(fake.galleries["people"].subjects.__contains__, name))
 
 

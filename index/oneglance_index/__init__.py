@@ -21,7 +21,10 @@ from oneglance_index.errors import (
     GalleryError,
     GalleryExists,
     GalleryNotFound,
+    GalleryUnfinished,
     GenerationUnsupported,
+    ImportConflict,
+    ImportRefused,
     IndexOutOfStep,
     LikeAnother,
     LimitExceeded,
@@ -53,6 +56,7 @@ from oneglance_index.errors import (
     WriteQueueFull,
 )
 from oneglance_index.local import MAX_DIMENSION, LocalGalleries
+from oneglance_index.moved import ExportStep, KnownSubjects, MovedEncoding, MovedSubject
 from oneglance_index.protocol import GalleryStore
 from oneglance_index.records import (
     EVERYBODY,
@@ -134,6 +138,7 @@ __all__ = [
     "Enrolled",
     "Event",
     "Expired",
+    "ExportStep",
     "Followable",
     "Followed",
     "Found",
@@ -144,11 +149,15 @@ __all__ = [
     "GalleryNotFound",
     "GalleryPage",
     "GalleryStore",
+    "GalleryUnfinished",
     "Generation",
     "GenerationUnsupported",
+    "ImportConflict",
+    "ImportRefused",
     "IndexInfo",
     "IndexOutOfStep",
     "IndexSettings",
+    "KnownSubjects",
     "LabelCounts",
     "LikeAnother",
     "Likeness",
@@ -158,6 +167,8 @@ __all__ = [
     "MasterKeyMissing",
     "MasterKeyWrong",
     "Moved",
+    "MovedEncoding",
+    "MovedSubject",
     "NearerNegative",
     "Negative",
     "NegativeEnrolled",

@@ -3,6 +3,9 @@
     GalleryError
     ├── GalleryNotFound        no gallery has this id
     ├── GalleryExists          a gallery has this id already
+    ├── GalleryUnfinished      the gallery is being imported, and answers nobody yet
+    ├── ImportConflict         another import into this gallery is under way, or this one is elsewhere
+    ├── ImportRefused          what is imported can't be, or isn't whole
     ├── SubjectNotFound        the gallery holds no subject of this id
     ├── SubjectExists          enroll with on_existing="fail" met an enrolled subject
     ├── EncodingNotFound       the subject holds no encoding of this id
@@ -70,6 +73,33 @@ class GalleryExists(GalleryError):
     def __init__(self, gallery_id: str) -> None:
         super().__init__(f"gallery {gallery_id!r} exists already")
         self.gallery_id = gallery_id
+
+
+class GalleryUnfinished(GalleryError):
+    def __init__(self, gallery_id: str) -> None:
+        super().__init__(
+            f"gallery {gallery_id!r} is being imported and answers nobody yet: go on with the import, or delete it"
+        )
+        self.gallery_id = gallery_id
+
+
+class ImportConflict(GalleryError):
+    """`reason` says what is in the way."""
+
+    def __init__(self, gallery_id: str, reason: str) -> None:
+        super().__init__(f"gallery {gallery_id!r}: {reason}")
+        self.gallery_id = gallery_id
+        self.reason = reason
+
+
+class ImportRefused(GalleryError):
+    """`field` is where it stands, as "subjects[3].id"; "" where it is none in particular."""
+
+    def __init__(self, gallery_id: str, field: str, reason: str) -> None:
+        super().__init__(f"not imported into gallery {gallery_id!r}: {field}{': ' if field else ''}{reason}")
+        self.gallery_id = gallery_id
+        self.field = field
+        self.reason = reason
 
 
 class SubjectNotFound(GalleryError):

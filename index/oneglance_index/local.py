@@ -37,6 +37,7 @@ from oneglance_index.errors import (
     StoreDamaged,
     SubjectNotFound,
 )
+from oneglance_index.moved import ExportStep, KnownSubjects, MovedSubject
 from oneglance_index.opened import Opened, OpenedGalleries
 from oneglance_index.records import (
     EVERYBODY,
@@ -62,6 +63,7 @@ from oneglance_index.records import (
     SubjectFilter,
     SubjectPage,
     ThresholdPage,
+    ThresholdVersion,
     Vectors,
 )
 from oneglance_index.search import faiss_calls as engine
@@ -72,7 +74,7 @@ from oneglance_index.search.questions import check_searches
 from oneglance_index.search.registry import Machine, check_supported
 from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.settings import IndexSettings
-from oneglance_index.store import managing, mutations, pages, queries
+from oneglance_index.store import exporting, importing, managing, mutations, pages, queries
 from oneglance_index.store.auditing import Prune, Record
 from oneglance_index.store.database import Store
 from oneglance_index.store.enrolling import Enroll
@@ -503,6 +505,37 @@ class LocalGalleries:
             return self._request_memory.find(db, at, subject_id, request_id, request_digest, time.time())
 
         return self._store.read(find)
+
+    # Moving.
+
+    def export_step(self, gallery_id: str, known: KnownSubjects, max_bytes: int) -> ExportStep:
+        with _memory("to export"):
+            return self._store.read(lambda db: exporting.step(db, gallery_id, known, max_bytes))
+
+    def export_subjects(
+        self, gallery_id: str, uid: str, numbers: Sequence[int], max_bytes: int
+    ) -> tuple[list[MovedSubject], int]:
+        return self._store.read(lambda db: exporting.subjects(db, gallery_id, uid, numbers, max_bytes))
+
+    def begin_import(self, gallery_id: str, gallery: Gallery, digest: str) -> Future[Gallery]:
+        active = gallery.active
+        try:
+            check_supported(gallery_id, active.kind, active.fusion)
+            mutations.check_decidable(gallery_id, active.fusion, active.decided_by)
+        except (GenerationUnsupported, RulesConflict, ValueError) as error:
+            return _failed(error)
+        return self._submit(importing.BeginImport(gallery_id, gallery, digest))
+
+    def import_subjects(self, gallery_id: str, digest: str, done: int, subjects: Sequence[MovedSubject]) -> Future[int]:
+        limits = self.settings.max_encodings_per_subject, self.settings.max_negatives_per_subject
+        mutation = importing.ImportSubjects(gallery_id, digest, done, tuple(subjects), *limits)
+        return self._submit(mutation, size=sum(one.nbytes for one in subjects))
+
+    def import_thresholds(self, gallery_id: str, digest: str, versions: Sequence[ThresholdVersion]) -> Future[None]:
+        return self._submit(importing.ImportThresholds(gallery_id, digest, tuple(versions)))
+
+    def finish_import(self, gallery_id: str, digest: str) -> Future[Gallery]:
+        return self._opened.once_in_step(gallery_id, self._submit(importing.FinishImport(gallery_id, digest)))
 
     # Searching.
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from oneglance_core.fusion import has_template
-from oneglance_index.errors import GalleryNotFound, IndexOutOfStep, OutOfMemory, StoreClosed
+from oneglance_index.errors import GalleryNotFound, GalleryUnfinished, IndexOutOfStep, OutOfMemory, StoreClosed
 from oneglance_index.records import Change, Gallery, Integers, OpenProgress
 from oneglance_index.search import snapshot
 from oneglance_index.search.fused import adds_template
@@ -52,7 +52,9 @@ class Opened:
     having_negatives: frozenset[int] = frozenset()
 
     def in_step(self) -> GalleryIndex:
-        """Raises IndexOutOfStep."""
+        """Raises IndexOutOfStep, GalleryUnfinished."""
+        if self.gallery.unfinished:
+            raise GalleryUnfinished(self.gallery.id)
         if self.index is None:
             raise IndexOutOfStep(self.gallery.id)
         return self.index
@@ -230,7 +232,8 @@ class OpenedGalleries:
             assert effect.updated is not None
             with self._rebuilding:
                 opened = self._opened[effect.gallery_id]
-                self._opened[effect.gallery_id] = replace(opened, gallery=effect.updated, index=None)
+                having = opened.having_negatives if effect.having_negatives is None else effect.having_negatives
+                self._opened[effect.gallery_id] = Opened(effect.generation, effect.updated, None, having)
             self._upkeep.drop(effect.generation)
             self._give_up(effect)
         elif effect.changes:

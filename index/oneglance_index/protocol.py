@@ -37,6 +37,7 @@ from oneglance_core.fusion import DecidedBy
 from oneglance_core.pair_head import PairHead
 from oneglance_index.audit import Event
 from oneglance_index.errors import GalleryError
+from oneglance_index.moved import ExportStep, KnownSubjects, MovedSubject
 from oneglance_index.records import (
     EVERYBODY,
     AddedNegative,
@@ -60,6 +61,7 @@ from oneglance_index.records import (
     SubjectFilter,
     SubjectPage,
     ThresholdPage,
+    ThresholdVersion,
     Vectors,
 )
 
@@ -337,6 +339,37 @@ class GalleryStore(Protocol):
         Raises GalleryNotFound, RequestConflict, SubjectNotFound for an id whose subject was deleted since, whatever the
         request is.
         """
+
+    # Moving.
+
+    def export_step(self, gallery_id: str, known: KnownSubjects, max_bytes: int) -> ExportStep:
+        """What of a gallery isn't elsewhere yet, at one revision, where `known` is: with the subjects themselves, if
+        their encodings have at most `max_bytes`. GalleryNotFound, GalleryUnfinished."""
+
+    def export_subjects(
+        self, gallery_id: str, uid: str, numbers: Sequence[int], max_bytes: int
+    ) -> tuple[list[MovedSubject], int]:
+        """The subjects of the first of these numbers, without those that are gone, and how many numbers that were:
+        about `max_bytes`, a single larger one alone. GalleryNotFound, also where it is another gallery than `uid`."""
+
+    def begin_import(self, gallery_id: str, gallery: Gallery, digest: str) -> Future[Gallery]:
+        """Makes an unfinished gallery with the settings, times and sizes of `gallery`, or goes on with the one that an
+        import of this digest began: the result's `subjects` came already. Until finish_import() it is found by
+        get_gallery(), list_galleries() and delete_gallery() alone; all else raises GalleryUnfinished. GalleryExists,
+        ImportConflict, GenerationUnsupported, RulesConflict."""
+
+    def import_subjects(self, gallery_id: str, digest: str, done: int, subjects: Sequence[MovedSubject]) -> Future[int]:
+        """The next subjects, in the order of their numbers, after `done` others; those of encodings count from 0 over
+        the whole gallery. All of them, or none. How many subjects came by then. GalleryNotFound, GalleryExists,
+        ImportConflict, ImportRefused, LimitExceeded (encodings or negatives of a subject)."""
+
+    def import_thresholds(self, gallery_id: str, digest: str, versions: Sequence[ThresholdVersion]) -> Future[None]:
+        """Versions of the threshold, the oldest first. Errors as of import_subjects()."""
+
+    def finish_import(self, gallery_id: str, digest: str) -> Future[Gallery]:
+        """The gallery answers, as the other one did: at the same revision, with the same thresholds, distances and
+        order of equal ones. Encodings and negatives have new ids. ImportRefused where not all came; else as
+        import_subjects()."""
 
     # Searching.
 

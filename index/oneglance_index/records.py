@@ -84,8 +84,9 @@ class Gallery:
 
     `revision` goes up by one with every committed change of the gallery. `encodings` and `negatives` count those of the
     active generation. `target_fpir` is the share of strangers that may be let in where the gallery has no threshold of
-    its own, or None; what τ that takes, a TauRule says. `policies`, `rights` and `retention` are JSON. These three are
-    kept; nothing sets them or acts on them yet.
+    its own, or None; what τ that takes, a TauRule says. `policies`, `rights` and `retention` are JSON. `policies` is
+    that of an import under way (store/importing.py), else None; the other two are kept, and nothing sets them or acts
+    on them yet. `uid` is this very gallery's: one that is made anew under the same id has another.
     """
 
     id: str
@@ -100,6 +101,12 @@ class Gallery:
     subjects: int
     encodings: int
     negatives: int = 0
+    uid: str = ""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it is being imported: it answers nobody until that is done."""
+        return self.policies is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def verify(
     by_probability: bool = False,
 ) -> Found:
     """As GalleryStore.verify()."""
-    stored = queries.gallery(db, gallery_id)
+    stored = queries.finished(db, gallery_id)
     gallery = stored.gallery
     if encoder_digest not in (None, gallery.active.encoder_digest):
         raise EncoderMismatch(gallery_id, gallery.active.encoder_digest, encoder_digest or "")

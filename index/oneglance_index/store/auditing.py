@@ -10,7 +10,7 @@ from typing import Any
 from oneglance_core.names import composed
 from oneglance_index.audit import ITSELF, Actor, Event
 from oneglance_index.records import Gallery
-from oneglance_index.store import managing, mutations
+from oneglance_index.store import importing, managing, mutations
 from oneglance_index.store.enrolling import Enroll
 from oneglance_index.store.following import Following
 from oneglance_index.store.mutations import Applied, Mutation
@@ -58,6 +58,11 @@ def _deleted(one: mutations.DeleteEncodings) -> Mapping[str, object]:
     return {} if one.encoding_id is None else {"encoding": one.encoding_id}
 
 
+def _imported(one: importing.BeginImport) -> Mapping[str, object]:
+    sizes = {"subjects": one.gallery.subjects, "encodings": one.gallery.encodings}
+    return {"model": one.gallery.active.encoder_digest, "digest": one.digest, **sizes}
+
+
 _TOLD: Mapping[type[object], _Told] = {
     mutations.CreateGallery: ("create-gallery", _created),
     mutations.DeleteGallery: ("delete-gallery", lambda _: {}),
@@ -76,6 +81,8 @@ _TOLD: Mapping[type[object], _Told] = {
     managing.UpdateLabels: ("update-labels", _relabelled),
     managing.MergeSubjects: ("merge-subjects", lambda _: {}),
     managing.MoveEncodings: ("move-encoding", lambda one: {"encoding": one.encoding_id}),
+    importing.BeginImport: ("import-gallery", _imported),
+    importing.FinishImport: ("finish-import", lambda one: {"digest": one.digest}),
     Enroll: ("enroll", _enrolled),
 }
 # Of what concerns two subjects, or two ids, each has an entry of its own that says which of the two it is: entries are

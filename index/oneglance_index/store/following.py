@@ -47,7 +47,7 @@ TauRule = Callable[[Followable], Followed | None]
 def followable(gallery: Gallery) -> Followable | None:
     """None where τ doesn't follow: the gallery has its own, or no target."""
     active = gallery.active
-    if active.threshold is not None or gallery.target_fpir is None:
+    if active.threshold is not None or gallery.target_fpir is None or gallery.unfinished:
         return None
     return Followable(
         active.encoder_digest,

@@ -61,7 +61,8 @@ class Effect:
 
     `changes` are of one revision, each of another subject. `updated` is the gallery after its own settings changed;
     `remade` says that its rule of fusion did, so that the index is made anew from the store. `negatives` is the number
-    of a subject whose negatives changed, and whether it has any now.
+    of a subject whose negatives changed, and whether it has any now; `having_negatives`, of one that is remade, the
+    numbers of all that have some, where these changed, too.
     """
 
     generation: int
@@ -72,6 +73,7 @@ class Effect:
     remade: bool = False
     dropped: bool = False
     negatives: tuple[int, bool] | None = None
+    having_negatives: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +112,26 @@ class CreateGallery:
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         if queries.find_gallery(db, self.gallery_id) is not None:
             raise GalleryExists(self.gallery_id)
-        now = time.time()
+        return self.made(db, time.time(), time.time())
+
+    def made(
+        self, db: sqlite3.Connection, created: float, generation_created: float, policies: str | None = None
+    ) -> Applied[Gallery]:
+        """Created at these times."""
         number, generation = next_number(db, GALLERIES), next_number(db, GENERATIONS)
-        insert_gallery(db, (number, now, self.gallery_id, self.description, self.target_fpir, None, None, None))
+        row: tuple[object, ...] = (self.gallery_id, self.description, self.target_fpir, policies, None, None)
+        insert_gallery(db, (number, created, *row))
         before = Place(
             *(self.gallery_id, number, generation, self.encoder_digest, self.dimension, self.fusion),
             *(-1, 0, 0, NO_ROWS),
         )
         keys_of(db).make(number)
         ledger = Ledger(db, before)
-        row = (generation, number, self.dimension, 0, now, self.least_gap, "active", self.encoder_digest, self.kind)
-        ledger.insert(GENERATIONS, (*row, self.fusion, self.quality, None, self.doubt, self.decided_by))
+        row = (generation, number, self.dimension, 0, generation_created, self.least_gap, "active")
+        ledger.insert(
+            GENERATIONS,
+            (*row, self.encoder_digest, self.kind, self.fusion, self.quality, None, self.doubt, self.decided_by),
+        )
         ledger.close()
         stored = queries.gallery(db, self.gallery_id)
         return Applied(stored.gallery, Effect(stored.place.generation, self.gallery_id, created=stored.gallery))
@@ -147,7 +158,7 @@ class SetThreshold:
     of: Gallery | None = None
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
-        stored = queries.gallery(db, self.gallery_id)
+        stored = queries.finished(db, self.gallery_id)
         if self.of is not None:
             if stored.gallery.created != self.of.created:  # another one of the same name
                 raise GalleryNotFound(self.gallery_id)
@@ -168,7 +179,7 @@ class SetTargetFpir:
     target_fpir: float | None
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
-        stored = queries.gallery(db, self.gallery_id)
+        stored = queries.finished(db, self.gallery_id)
         active = stored.gallery.active
         update_gallery(db, stored.gallery_row, target_fpir=self.target_fpir)
         clear = active.threshold is not None or (self.target_fpir is None and active.followed is not None)
@@ -183,7 +194,7 @@ class SetFusion:
     fusion: str
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
-        stored = queries.gallery(db, self.gallery_id)
+        stored = queries.finished(db, self.gallery_id)
         if stored.place.fusion == self.fusion:
             return Applied(stored.gallery)
         check_decidable(self.gallery_id, self.fusion, stored.gallery.active.decided_by)
@@ -207,7 +218,7 @@ class SetDecidedBy:
     decided_by: str
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
-        stored = queries.gallery(db, self.gallery_id)
+        stored = queries.finished(db, self.gallery_id)
         active = stored.gallery.active
         if active.decided_by == self.decided_by:
             return Applied(stored.gallery)
@@ -230,7 +241,7 @@ class SetQuality:
     quality: str | None
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
-        stored = queries.gallery(db, self.gallery_id)
+        stored = queries.finished(db, self.gallery_id)
         return _changed(db, stored, quality=self.quality)
 
 
@@ -240,7 +251,7 @@ class SetLeastGap:
     least_gap: float
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
-        stored = queries.gallery(db, self.gallery_id)
+        stored = queries.finished(db, self.gallery_id)
         return _changed(db, stored, least_gap=self.least_gap)
 
 
@@ -250,7 +261,7 @@ class SetDoubt:
     doubt: str | None
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
-        stored = queries.gallery(db, self.gallery_id)
+        stored = queries.finished(db, self.gallery_id)
         return _changed(db, stored, doubt=self.doubt)
 
 
@@ -402,7 +413,7 @@ class SetRetention:
     retention: Retention
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
-        stored = queries.gallery(db, self.gallery_id)
+        stored = queries.finished(db, self.gallery_id)
         subject = queries.find_subject(db, stored.place.number, self.subject_id)
         if subject is None:
             raise SubjectNotFound(self.gallery_id, self.subject_id)
@@ -431,7 +442,7 @@ class AddNegative:
     max_negatives: int
 
     def run(self, db: sqlite3.Connection) -> Applied[AddedNegative]:
-        stored = queries.gallery(db, self.gallery_id)
+        stored = queries.finished(db, self.gallery_id)
         at = stored.place
         if self.encoder_digest not in (None, at.encoder_digest):
             raise EncoderMismatch(self.gallery_id, at.encoder_digest, self.encoder_digest or "")
@@ -468,7 +479,7 @@ class DeleteNegative:
     negative_id: str
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
-        stored = queries.gallery(db, self.gallery_id)
+        stored = queries.finished(db, self.gallery_id)
         subject = queries.find_subject(db, stored.place.number, self.subject_id)
         if subject is None:
             raise SubjectNotFound(self.gallery_id, self.subject_id)

@@ -144,10 +144,14 @@ def _gallery(db: sqlite3.Connection, row: sqlite3.Row) -> tuple[Gallery, int]:
     return gallery, _ENTRY_BYTES + sum(_bytes(text) for text in texts)
 
 
-def _threshold(db: sqlite3.Connection, row: sqlite3.Row) -> tuple[ThresholdVersion, int]:
+def threshold_version(db: sqlite3.Connection, row: sqlite3.Row) -> ThresholdVersion:
+    """Of a row of `thresholds`. Raises StoreDamaged."""
     THRESHOLDS.check(db, tuple(row))
-    fields = {field.name: row[field.name] for field in dataclasses.fields(ThresholdVersion)}
-    return ThresholdVersion(**fields), _ENTRY_BYTES + _bytes(row["calibration"]) + _bytes(row["followed"])
+    return ThresholdVersion(**{field.name: row[field.name] for field in dataclasses.fields(ThresholdVersion)})
+
+
+def _threshold(db: sqlite3.Connection, row: sqlite3.Row) -> tuple[ThresholdVersion, int]:
+    return threshold_version(db, row), _ENTRY_BYTES + _bytes(row["calibration"]) + _bytes(row["followed"])
 
 
 def _subject(db: sqlite3.Connection, at: queries.Place, stored: queries.StoredSubject) -> tuple[Subject, int]:

@@ -5,6 +5,7 @@ Rows are believed if their seals are right (seals.py).
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import sqlite3
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from oneglance_core.fusion import has_template
 from oneglance_core.names import composed
-from oneglance_index.errors import GalleryNotFound
+from oneglance_index.errors import GalleryNotFound, GalleryUnfinished
 from oneglance_index.records import (
     NO_NOTE,
     Checksum,
@@ -165,8 +166,15 @@ def stored_gallery(db: sqlite3.Connection, row: sqlite3.Row) -> Stored:
         subjects=at.subjects,
         encodings=at.encodings,
         negatives=row["negatives"],
+        uid=uid(db, at.number),
     )
     return Stored(at, gallery, gallery_row, generation_row)
+
+
+def uid(db: sqlite3.Connection, gallery: int) -> str:
+    """Of the gallery of this number: 16 hexadecimal digits, like no other's of any store."""
+    store_id = db.execute("SELECT id FROM store").fetchall()[0]["id"]
+    return hashlib.sha256(f"{store_id}/{gallery}".encode()).hexdigest()[:16]
 
 
 def threshold(db: sqlite3.Connection, generation: int, version: int) -> sqlite3.Row | None:
@@ -215,19 +223,20 @@ def _known_total(db: sqlite3.Connection, number: int, known: Sequence[Any]) -> T
     raise damaged(db, f"what gallery number {number} knows of its rows was changed")
 
 
-def place(db: sqlite3.Connection, gallery_id: str) -> Place:
-    """By the very id, else by its composed form. Raises GalleryNotFound, StoreDamaged."""
+def place(db: sqlite3.Connection, gallery_id: str, *, unfinished: bool = False) -> Place:
+    """By the very id, else by its composed form. Raises GalleryNotFound, StoreDamaged, and unless `unfinished`
+    GalleryUnfinished."""
     for name in dict.fromkeys((gallery_id, composed(gallery_id))):
-        found = _place(db, name)
+        found = _place(db, name, unfinished)
         if found is not None:
             return found
     raise GalleryNotFound(gallery_id)
 
 
-def _place(db: sqlite3.Connection, gallery_id: str) -> Place | None:
+def _place(db: sqlite3.Connection, gallery_id: str, unfinished: bool) -> Place | None:
     rows = db.execute(
-        "SELECT g.id, g.number, g.revision, g.subjects, g.encodings, g.sealed_rows, g.sealed_digest, g.root,"
-        " a.number, a.encoder_digest, a.dimension, a.fusion,"
+        "SELECT g.policies, g.id, g.number, g.revision, g.subjects, g.encodings, g.sealed_rows, g.sealed_digest,"
+        " g.root, a.number, a.encoder_digest, a.dimension, a.fusion,"
         " (SELECT seq FROM sqlite_sequence WHERE name = 'subjects'),"
         " (SELECT seq FROM sqlite_sequence WHERE name = 'encodings')"
         " FROM galleries AS g JOIN generations AS a ON a.gallery = g.number AND a.state = 'active' WHERE g.id = ?",
@@ -235,7 +244,9 @@ def _place(db: sqlite3.Connection, gallery_id: str) -> Place | None:
     ).fetchall()
     if not rows:
         return None
-    name, number, *known, generation, encoder, dimension, fusion, subject, encoding = rows[0]
+    importing, name, number, *known, generation, encoder, dimension, fusion, subject, encoding = rows[0]
+    if importing is not None and not unfinished:
+        raise GalleryUnfinished(gallery_id)
     total = _known_total(db, number, known)
     sizes = (*known[:3], total, subject or 0, encoding or 0)
     return Place(name, number, generation, encoder, dimension, fusion, *sizes)
@@ -274,6 +285,14 @@ def gallery(db: sqlite3.Connection, gallery_id: str) -> Stored:
     found = find_gallery(db, gallery_id)
     if found is None:
         raise GalleryNotFound(gallery_id)
+    return found
+
+
+def finished(db: sqlite3.Connection, gallery_id: str) -> Stored:
+    """As gallery(); raises GalleryUnfinished."""
+    found = gallery(db, gallery_id)
+    if found.gallery.unfinished:
+        raise GalleryUnfinished(gallery_id)
     return found
 
 
@@ -336,7 +355,7 @@ def expired(db: sqlite3.Connection, now: float, most: int) -> list[Expired]:
     rows = db.execute(
         f"SELECT g.id, {columns} FROM subjects AS s JOIN galleries AS g ON g.number = s.gallery"
         " JOIN generations AS a ON a.gallery = g.number AND a.state = 'active'"
-        " WHERE s.expires <= ? ORDER BY s.expires, s.number LIMIT ?",
+        " WHERE s.expires <= ? AND g.policies IS NULL ORDER BY s.expires, s.number LIMIT ?",
         (now, most),
     ).fetchall()
     found = []

@@ -147,7 +147,8 @@ CREATE TABLE audit_head (
 ) STRICT;
 """
 # `galleries` and `digest`: how many galleries there are, and the digest of their rows. `commits`: see commits.py.
-# `policies`, `rights` and `retention` are JSON. Nothing acts on them yet. `encodings` of a gallery, and of a subject,
+# `policies`, `rights` and `retention` are JSON: the first of an import under way (importing.py), the others of nothing
+# yet. `encodings` of a gallery, and of a subject,
 # counts those of the active generation. `sealed_rows`, `sealed_digest`: what a gallery knows of its rows; `root` seals
 # them, and its revision and sizes. A gallery without an active generation is deleted; its rows are going.
 TABLES = f"""

@@ -29,6 +29,7 @@ from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
 from oneglance_server.service.look_alikes import LookAlikeService
 from oneglance_server.service.models import ModelService
+from oneglance_server.service.moving import MovingService
 from oneglance_server.service.services import Services
 from oneglance_server.service.styles import Stylizers
 from oneglance_server.service.stylizing import StylizationService, StylizeLimits
@@ -133,6 +134,7 @@ def make_services(
             store, reads, encoding, thresholds, identification, settings.unfit_inputs == "refuse", audit
         ),
         subjects=SubjectService(store, reads, audit),
+        moving=MovingService(store, reads, encoders, audit),
         identification=identification,
         detection=DetectionService(cropper, encoding, encoders),
         look_alikes=LookAlikeService(store, reads, identification, thresholds, audit),

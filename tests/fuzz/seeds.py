@@ -20,6 +20,7 @@ from oneglance.v1 import (
     gallery_pb2,
     identification_pb2,
     model_pb2,
+    moving_pb2,
     server_pb2,
     stylization_pb2,
     subject_pb2,
@@ -231,6 +232,37 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     yield (
         "/SetDoubtPolicy",
         [galleries.SetDoubtPolicyRequest(gallery_id="g", doubt_policy=common_pb2.DOUBT_POLICY_FLAG)],
+    )
+    moved = moving_pb2.MovedGallery(
+        encoder_digest=digest,
+        dimension=DIMENSION,
+        kind="flat",
+        fusion="mean",
+        decided_by="distance",
+        subject_count=1,
+        encoding_count=1,
+    )
+    known = moving_pb2.ExportKnown(numbers=[1, 2], versions=[3, 4])
+    yield (
+        "/ExportGallery",
+        [
+            moving_pb2.ExportGalleryRequest(settings=moving_pb2.ExportSettings(gallery_id="g")),
+            moving_pb2.ExportGalleryRequest(known=known),
+        ],
+    )
+    brought = moving_pb2.MovedSubject(id="s1", labels={"a": "b"}, purpose="entrance")
+    brought.encodings.add(key="k", values=values[0].tobytes())
+    yield (
+        "/ImportGallery",
+        [
+            moving_pb2.ImportGalleryRequest(
+                settings=moving_pb2.ImportSettings(gallery_id=spare, gallery=moved, digest="0" * 64)
+            ),
+            moving_pb2.ImportGalleryRequest(subjects=moving_pb2.MovedSubjects(subjects=[brought])),
+            moving_pb2.ImportGalleryRequest(
+                thresholds=moving_pb2.MovedThresholds(thresholds=[moving_pb2.MovedThreshold(version=1, tau=0.5)])
+            ),
+        ],
     )
     yield "/ListThresholds", [galleries.ListThresholdsRequest(gallery_id="g")]
     settings = galleries.CalibrationSettings(gallery_id="g", target_fpir=0.5, data="strangers")

@@ -90,6 +90,12 @@ from oneglance.v1.identification_pb2 import (
 from oneglance.v1.identification_pb2_grpc import IdentificationServiceStub
 from oneglance.v1.model_pb2 import DescribeModelRequest, DescribeModelResponse, ListModelsRequest, Model
 from oneglance.v1.model_pb2_grpc import ModelServiceStub
+from oneglance.v1.moving_pb2 import (
+    ExportGalleryRequest,
+    ExportGalleryResponse,
+    ImportGalleryRequest,
+    ImportGalleryResponse,
+)
 from oneglance.v1.server_pb2 import GetServerRequest, GetServerResponse
 from oneglance.v1.server_pb2_grpc import ServerServiceStub
 from oneglance.v1.stylization_pb2 import (
@@ -438,6 +444,20 @@ class AsyncClient:
             if not token:
                 break
         return versions
+
+    async def export_gallery(
+        self, requests: AsyncIterable[ExportGalleryRequest]
+    ) -> AsyncIterator[ExportGalleryResponse]:
+        """Everything that a gallery has, its encodings included. ``oneglance export-gallery`` makes files of it."""
+        async for response in self._stream(self._galleries.ExportGallery, requests):
+            yield response
+
+    async def import_gallery(
+        self, requests: AsyncIterable[ImportGalleryRequest]
+    ) -> AsyncIterator[ImportGalleryResponse]:
+        """Makes a gallery of what an export brought; an answer to each request, and one once the gallery answers."""
+        async for response in self._stream(self._galleries.ImportGallery, requests):
+            yield response
 
     # Subjects
 

@@ -90,6 +90,12 @@ from oneglance.v1.identification_pb2 import (
 from oneglance.v1.identification_pb2_grpc import IdentificationServiceStub
 from oneglance.v1.model_pb2 import DescribeModelRequest, DescribeModelResponse, ListModelsRequest, Model
 from oneglance.v1.model_pb2_grpc import ModelServiceStub
+from oneglance.v1.moving_pb2 import (
+    ExportGalleryRequest,
+    ExportGalleryResponse,
+    ImportGalleryRequest,
+    ImportGalleryResponse,
+)
 from oneglance.v1.server_pb2 import GetServerRequest, GetServerResponse
 from oneglance.v1.server_pb2_grpc import ServerServiceStub
 from oneglance.v1.stylization_pb2 import (
@@ -426,6 +432,20 @@ class Client:
             if not token:
                 break
         return versions
+
+    def export_gallery(
+        self, requests: Iterable[ExportGalleryRequest]
+    ) -> Iterator[ExportGalleryResponse]:
+        """Everything that a gallery has, its encodings included. ``oneglance export-gallery`` makes files of it."""
+        for response in self._stream(self._galleries.ExportGallery, requests):
+            yield response
+
+    def import_gallery(
+        self, requests: Iterable[ImportGalleryRequest]
+    ) -> Iterator[ImportGalleryResponse]:
+        """Makes a gallery of what an export brought; an answer to each request, and one once the gallery answers."""
+        for response in self._stream(self._galleries.ImportGallery, requests):
+            yield response
 
     # Subjects
 

@@ -526,6 +526,7 @@ class Provenance(google.protobuf.message.Message):
     GALLERY_REVISION_FIELD_NUMBER: builtins.int
     GALLERY_SIZE_FIELD_NUMBER: builtins.int
     FILTERED_SIZE_FIELD_NUMBER: builtins.int
+    GALLERY_UID_FIELD_NUMBER: builtins.int
     encoder_digest: builtins.str
     """Identity of the encoder (see Model.digest)."""
     execution_provider: builtins.str
@@ -546,6 +547,8 @@ class Provenance(google.protobuf.message.Message):
     """Subjects in the gallery at that revision."""
     filtered_size: builtins.int
     """With a filter, for callers with the right "export": how many of them it lets through."""
+    gallery_uid: builtins.str
+    """Whose revision it is (Gallery.uid): a gallery that was made anew under the same id has another."""
     def __init__(
         self,
         *,
@@ -557,9 +560,10 @@ class Provenance(google.protobuf.message.Message):
         gallery_revision: builtins.int = ...,
         gallery_size: builtins.int = ...,
         filtered_size: builtins.int | None = ...,
+        gallery_uid: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_filtered_size", b"_filtered_size", "filtered_size", b"filtered_size"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_filtered_size", b"_filtered_size", "encoder_digest", b"encoder_digest", "exact", b"exact", "execution_provider", b"execution_provider", "filtered_size", b"filtered_size", "gallery_revision", b"gallery_revision", "gallery_size", b"gallery_size", "index_device", b"index_device", "index_kind", b"index_kind"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_filtered_size", b"_filtered_size", "encoder_digest", b"encoder_digest", "exact", b"exact", "execution_provider", b"execution_provider", "filtered_size", b"filtered_size", "gallery_revision", b"gallery_revision", "gallery_size", b"gallery_size", "gallery_uid", b"gallery_uid", "index_device", b"index_device", "index_kind", b"index_kind"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_filtered_size", b"_filtered_size"]) -> typing.Literal["filtered_size"] | None: ...
 
 Global___Provenance: typing_extensions.TypeAlias = Provenance

@@ -91,6 +91,8 @@ class Gallery(google.protobuf.message.Message):
     DOUBT_POLICY_FIELD_NUMBER: builtins.int
     NEGATIVE_COUNT_FIELD_NUMBER: builtins.int
     DECIDED_BY_FIELD_NUMBER: builtins.int
+    UID_FIELD_NUMBER: builtins.int
+    UNFINISHED_FIELD_NUMBER: builtins.int
     id: builtins.str
     description: builtins.str
     encoder_digest: builtins.str
@@ -119,6 +121,10 @@ class Gallery(google.protobuf.message.Message):
     """Negatives of its subjects (SubjectService.AddNegative)."""
     decided_by: oneglance.v1.common_pb2.DecidedBy.ValueType
     """Never UNSPECIFIED. DISTANCE in galleries made before there was a choice."""
+    uid: builtins.str
+    """This very gallery's: one that is made anew under the same id has another."""
+    unfinished: builtins.bool
+    """It is being imported, and answers nobody until that is done."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
@@ -150,9 +156,11 @@ class Gallery(google.protobuf.message.Message):
         doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType = ...,
         negative_count: builtins.int = ...,
         decided_by: oneglance.v1.common_pb2.DecidedBy.ValueType = ...,
+        uid: builtins.str = ...,
+        unfinished: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "drift", b"drift", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "decided_by", b"decided_by", "description", b"description", "dimension", b"dimension", "doubt_policy", b"doubt_policy", "drift", b"drift", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "least_gap", b"least_gap", "negative_count", b"negative_count", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "decided_by", b"decided_by", "description", b"description", "dimension", b"dimension", "doubt_policy", b"doubt_policy", "drift", b"drift", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "least_gap", b"least_gap", "negative_count", b"negative_count", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold", "uid", b"uid", "unfinished", b"unfinished"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___Gallery: typing_extensions.TypeAlias = Gallery

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from oneglance.v1 import gallery_pb2 as oneglance_dot_v1_dot_gallery__pb2
+from oneglance.v1 import moving_pb2 as oneglance_dot_v1_dot_moving__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -116,6 +117,16 @@ class GalleryServiceStub(object):
                 '/oneglance.v1.GalleryService/ListThresholds',
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.ListThresholdsRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_gallery__pb2.ListThresholdsResponse.FromString,
+                _registered_method=True)
+        self.ExportGallery = channel.stream_stream(
+                '/oneglance.v1.GalleryService/ExportGallery',
+                request_serializer=oneglance_dot_v1_dot_moving__pb2.ExportGalleryRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_moving__pb2.ExportGalleryResponse.FromString,
+                _registered_method=True)
+        self.ImportGallery = channel.stream_stream(
+                '/oneglance.v1.GalleryService/ImportGallery',
+                request_serializer=oneglance_dot_v1_dot_moving__pb2.ImportGalleryRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_moving__pb2.ImportGalleryResponse.FromString,
                 _registered_method=True)
 
 
@@ -247,6 +258,25 @@ class GalleryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportGallery(self, request_iterator, context):
+        """Everything that a gallery has, templates included, as it is at one revision, while it changes. An export that was cut
+        off goes on: known subjects come first, and only what changed since is sent. Needs the right "move".
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportGallery(self, request_iterator, context):
+        """Makes a gallery of what another one was, in the order of its numbers: it answers as that did, with the same thresholds
+        and the same distances; encodings and negatives have new ids. Until the last answer the gallery is unfinished and
+        answers nobody; the same import goes on with it, and DeleteGallery removes it.
+        INVALID_ARGUMENT (IMPORT_INVALID) names what can't be imported; ALREADY_EXISTS where there is a gallery of that id;
+        FAILED_PRECONDITION (IMPORT_CONFLICT) where another import is under way. Needs the rights "move" and "administer".
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GalleryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -324,6 +354,16 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.ListThresholds,
                     request_deserializer=oneglance_dot_v1_dot_gallery__pb2.ListThresholdsRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_gallery__pb2.ListThresholdsResponse.SerializeToString,
+            ),
+            'ExportGallery': grpc.stream_stream_rpc_method_handler(
+                    servicer.ExportGallery,
+                    request_deserializer=oneglance_dot_v1_dot_moving__pb2.ExportGalleryRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_moving__pb2.ExportGalleryResponse.SerializeToString,
+            ),
+            'ImportGallery': grpc.stream_stream_rpc_method_handler(
+                    servicer.ImportGallery,
+                    request_deserializer=oneglance_dot_v1_dot_moving__pb2.ImportGalleryRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_moving__pb2.ImportGalleryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -739,6 +779,60 @@ class GalleryService(object):
             '/oneglance.v1.GalleryService/ListThresholds',
             oneglance_dot_v1_dot_gallery__pb2.ListThresholdsRequest.SerializeToString,
             oneglance_dot_v1_dot_gallery__pb2.ListThresholdsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportGallery(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/oneglance.v1.GalleryService/ExportGallery',
+            oneglance_dot_v1_dot_moving__pb2.ExportGalleryRequest.SerializeToString,
+            oneglance_dot_v1_dot_moving__pb2.ExportGalleryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportGallery(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/oneglance.v1.GalleryService/ImportGallery',
+            oneglance_dot_v1_dot_moving__pb2.ImportGalleryRequest.SerializeToString,
+            oneglance_dot_v1_dot_moving__pb2.ImportGalleryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,6 +8,7 @@ import collections.abc
 import grpc
 import grpc.aio
 import oneglance.v1.gallery_pb2
+import oneglance.v1.moving_pb2
 import sys
 import typing
 
@@ -265,7 +266,39 @@ _GalleryServiceListThresholdsType = typing_extensions.TypeVar(
     ],
 )
 
-class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceRotateKeyType, _GalleryServiceCreateBackupType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetDecidedByType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceListThresholdsType]):
+_GalleryServiceExportGalleryType = typing_extensions.TypeVar(
+    '_GalleryServiceExportGalleryType',
+    grpc.StreamStreamMultiCallable[
+        oneglance.v1.moving_pb2.ExportGalleryRequest,
+        oneglance.v1.moving_pb2.ExportGalleryResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        oneglance.v1.moving_pb2.ExportGalleryRequest,
+        oneglance.v1.moving_pb2.ExportGalleryResponse,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        oneglance.v1.moving_pb2.ExportGalleryRequest,
+        oneglance.v1.moving_pb2.ExportGalleryResponse,
+    ],
+)
+
+_GalleryServiceImportGalleryType = typing_extensions.TypeVar(
+    '_GalleryServiceImportGalleryType',
+    grpc.StreamStreamMultiCallable[
+        oneglance.v1.moving_pb2.ImportGalleryRequest,
+        oneglance.v1.moving_pb2.ImportGalleryResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        oneglance.v1.moving_pb2.ImportGalleryRequest,
+        oneglance.v1.moving_pb2.ImportGalleryResponse,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        oneglance.v1.moving_pb2.ImportGalleryRequest,
+        oneglance.v1.moving_pb2.ImportGalleryResponse,
+    ],
+)
+
+class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceRotateKeyType, _GalleryServiceCreateBackupType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetDecidedByType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceListThresholdsType, _GalleryServiceExportGalleryType, _GalleryServiceImportGalleryType]):
     """Galleries: named sets of enrolled subjects, each bound to one encoder for life.
 
         gallery  1 --- n  subject  1 --- n  encoding
@@ -338,6 +371,14 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.gallery_pb2.ListThresholdsRequest,
             oneglance.v1.gallery_pb2.ListThresholdsResponse,
         ],
+        grpc.StreamStreamMultiCallable[
+            oneglance.v1.moving_pb2.ExportGalleryRequest,
+            oneglance.v1.moving_pb2.ExportGalleryResponse,
+        ],
+        grpc.StreamStreamMultiCallable[
+            oneglance.v1.moving_pb2.ImportGalleryRequest,
+            oneglance.v1.moving_pb2.ImportGalleryResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -401,6 +442,14 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
         grpc.aio.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.ListThresholdsRequest,
             oneglance.v1.gallery_pb2.ListThresholdsResponse,
+        ],
+        grpc.aio.StreamStreamMultiCallable[
+            oneglance.v1.moving_pb2.ExportGalleryRequest,
+            oneglance.v1.moving_pb2.ExportGalleryResponse,
+        ],
+        grpc.aio.StreamStreamMultiCallable[
+            oneglance.v1.moving_pb2.ImportGalleryRequest,
+            oneglance.v1.moving_pb2.ImportGalleryResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -468,6 +517,19 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     follows the gallery's size. An empty list is a success.
     """
 
+    ExportGallery: _GalleryServiceExportGalleryType
+    """Everything that a gallery has, templates included, as it is at one revision, while it changes. An export that was cut
+    off goes on: known subjects come first, and only what changed since is sent. Needs the right "move".
+    """
+
+    ImportGallery: _GalleryServiceImportGalleryType
+    """Makes a gallery of what another one was, in the order of its numbers: it answers as that did, with the same thresholds
+    and the same distances; encodings and negatives have new ids. Until the last answer the gallery is unfinished and
+    answers nobody; the same import goes on with it, and DeleteGallery removes it.
+    INVALID_ARGUMENT (IMPORT_INVALID) names what can't be imported; ALREADY_EXISTS where there is a gallery of that id;
+    FAILED_PRECONDITION (IMPORT_CONFLICT) where another import is under way. Needs the rights "move" and "administer".
+    """
+
 GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.CreateGalleryRequest,
@@ -528,6 +590,14 @@ GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.ListThresholdsRequest,
         oneglance.v1.gallery_pb2.ListThresholdsResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        oneglance.v1.moving_pb2.ExportGalleryRequest,
+        oneglance.v1.moving_pb2.ExportGalleryResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        oneglance.v1.moving_pb2.ImportGalleryRequest,
+        oneglance.v1.moving_pb2.ImportGalleryResponse,
     ],
 ]
 
@@ -679,6 +749,29 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[oneglance.v1.gallery_pb2.ListThresholdsResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.ListThresholdsResponse]]:
         """Every threshold the gallery has had, the newest first, page by page: those that were set, and each move of one that
         follows the gallery's size. An empty list is a success.
+        """
+
+    @abc.abstractmethod
+    def ExportGallery(
+        self,
+        request_iterator: _MaybeAsyncIterator[oneglance.v1.moving_pb2.ExportGalleryRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[oneglance.v1.moving_pb2.ExportGalleryResponse], collections.abc.AsyncIterator[oneglance.v1.moving_pb2.ExportGalleryResponse]]:
+        """Everything that a gallery has, templates included, as it is at one revision, while it changes. An export that was cut
+        off goes on: known subjects come first, and only what changed since is sent. Needs the right "move".
+        """
+
+    @abc.abstractmethod
+    def ImportGallery(
+        self,
+        request_iterator: _MaybeAsyncIterator[oneglance.v1.moving_pb2.ImportGalleryRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[oneglance.v1.moving_pb2.ImportGalleryResponse], collections.abc.AsyncIterator[oneglance.v1.moving_pb2.ImportGalleryResponse]]:
+        """Makes a gallery of what another one was, in the order of its numbers: it answers as that did, with the same thresholds
+        and the same distances; encodings and negatives have new ids. Until the last answer the gallery is unfinished and
+        answers nobody; the same import goes on with it, and DeleteGallery removes it.
+        INVALID_ARGUMENT (IMPORT_INVALID) names what can't be imported; ALREADY_EXISTS where there is a gallery of that id;
+        FAILED_PRECONDITION (IMPORT_CONFLICT) where another import is under way. Needs the rights "move" and "administer".
         """
 
 def add_GalleryServiceServicer_to_server(servicer: GalleryServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

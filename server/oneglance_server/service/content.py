@@ -22,6 +22,9 @@ MAX_DESCRIPTION_CHARACTERS = 1000
 MAX_EXAMPLES_PER_ENROLL = 64
 MAX_PROBES = 1024
 MAX_PHOTOS = 64
+MAX_MOVED = 1024  # subjects, encodings of one, or thresholds that are moved, in one message
+MAX_KNOWN = 3_000  # subjects that an export knows, in one message
+UNIT_TOLERANCE = 1e-3  # of the length of an encoding, where that is 1
 MAX_AXES = 8  # of a tensor
 MAX_FACES = 2048  # of all photos of one call
 MAX_MATCHES = 10_000
@@ -112,6 +115,7 @@ class Provenance:
     gallery_revision: int = 0
     gallery_size: int = 0
     filtered_size: int | None = None
+    gallery_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +204,31 @@ def check_notes(notes: Sequence[Note]) -> Sequence[Note]:
     checked: list[Note] = []
     for place, note in enumerate(notes):
         path = f"examples[{place}]"
-        key = check_id(f"{path}.key", note.key) if note.key else ""
-        if key and any(key == other.key for other in checked):
-            raise InvalidRequest.field(f"{path}.key", f"another example has the key {key!r}, too")
-        checked.append(Note(key, _named(f"{path}.source", as_value, note.source)))
+        named = check_note(path, note)
+        if named.key and any(named.key == other.key for other in checked):
+            raise InvalidRequest.field(f"{path}.key", f"another example has the key {named.key!r}, too")
+        checked.append(named)
     return checked
+
+
+def check_note(path: str, note: Note) -> Note:
+    """Its names. Raises InvalidRequest."""
+    key = check_id(f"{path}.key", note.key) if note.key else ""
+    return Note(key, _named(f"{path}.source", as_value, note.source))
+
+
+def check_unit(path: str, vectors: npt.NDArray[np.float32]) -> None:
+    """Encodings, float32 [..., D], of an encoder whose encodings have unit length. Raises InvalidRequest."""
+    lengths = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=-1))
+    wrong = np.abs(lengths - 1) > UNIT_TOLERANCE
+    if wrong.any():
+        row = "" if vectors.ndim == 1 else f"[{int(np.argmax(wrong))}]"
+        raise InvalidRequest.field(
+            f"{path}{row}",
+            f"has length {float(np.extract(wrong, lengths)[0]):.6g}, the encoder's encodings have 1 within"
+            f" {UNIT_TOLERANCE:g}",
+            reason="ENCODING_INVALID",
+        )
 
 
 def check_which(encoding_id: str, encoding_key: str) -> tuple[str | None, str | None]:

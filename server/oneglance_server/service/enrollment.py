@@ -162,9 +162,8 @@ class EnrollmentService:
             asked = request.gallery_id, request.subject_id, request_id, request.request_digest
             earlier = await self._reads.run(call, self._store.replay, *asked)
             if earlier is not None:
-                return EnrollmentAnswer(
-                    earlier, Provenance(active.encoder_digest, "", gallery_revision=earlier.revision)
-                )
+                told = {"gallery_revision": earlier.revision, "gallery_uid": gallery.uid}
+                return EnrollmentAnswer(earlier, Provenance(active.encoder_digest, "", **told))
         call.spend("encodings", len(request.contents))
         encoded = await self._encoding.encode(call, request.contents, Space(active.encoder_digest, active.dimension))
         breached = breaches_of(request.contents, encoded, policy_of(gallery))
@@ -196,7 +195,9 @@ class EnrollmentService:
                 break
             except NeighbourGone:  # deleted at this very moment
                 continue
-        provenance = Provenance(active.encoder_digest, encoded.provider, gallery_revision=enrolled.revision)
+        provenance = Provenance(
+            *(active.encoder_digest, encoded.provider), gallery_revision=enrolled.revision, gallery_uid=gallery.uid
+        )
         return EnrollmentAnswer(enrolled, provenance, encoded.faces, tuple(chain.from_iterable(breached)))
 
     async def _doubting(self, call: Call, gallery: Gallery, request: Enrollment, encoded: Encoded) -> Doubting | None:
@@ -265,7 +266,8 @@ class EnrollmentService:
         """Keep an example of somebody else with a subject. Durable and in effect when it returns."""
         call.need("enroll", check_id("gallery_id", gallery_id))
         check_id("subject_id", subject_id)
-        active = self._store.known(gallery_id).active
+        gallery = self._store.known(gallery_id)
+        active = gallery.active
         call.spend("encodings", 1)
         encoded = await self._encoding.encode(call, [content], Space(active.encoder_digest, active.dimension))
         with tracing.span("write"):
@@ -274,7 +276,9 @@ class EnrollmentService:
                     gallery_id, subject_id, encoded.vectors[0], encoder_digest=active.encoder_digest
                 )
             )
-        provenance = Provenance(active.encoder_digest, encoded.provider, gallery_revision=added.revision)
+        provenance = Provenance(
+            *(active.encoder_digest, encoded.provider), gallery_revision=added.revision, gallery_uid=gallery.uid
+        )
         return NegativeAnswer(added, provenance, encoded.faces[0])
 
     async def delete_negative(self, call: Call, gallery_id: str, subject_id: str, negative_id: str) -> Gallery:

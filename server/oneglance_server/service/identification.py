@@ -183,6 +183,7 @@ class IdentificationService:
                 encoded.provider,
                 gallery_revision=gallery.revision,
                 gallery_size=gallery.subjects,
+                gallery_uid=gallery.uid,
             )
             refused = _with_refused([], encoded.photos)
             self._decided(gallery, not_compared=len(refused))
@@ -547,4 +548,5 @@ def _provenance(gallery: Gallery, encoded: Encoded, found: Found) -> Provenance:
         gallery_revision=found.revision,
         gallery_size=found.subjects,
         filtered_size=found.among,
+        gallery_uid=gallery.uid,
     )

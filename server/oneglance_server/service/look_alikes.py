@@ -141,10 +141,14 @@ def _provenance(gallery: Gallery, found: Found | None) -> Provenance:
     """``found`` None: nobody was searched for."""
     if found is None:
         return Provenance(
-            gallery.active.encoder_digest, "", gallery_revision=gallery.revision, gallery_size=gallery.subjects
+            *(gallery.active.encoder_digest, ""),
+            gallery_revision=gallery.revision,
+            gallery_size=gallery.subjects,
+            gallery_uid=gallery.uid,
         )
     return Provenance(
-        gallery.active.encoder_digest, "", found.kind, found.device, found.exact, found.revision, found.subjects
+        *(gallery.active.encoder_digest, "", found.kind, found.device, found.exact, found.revision, found.subjects),
+        gallery_uid=gallery.uid,
     )
 
 

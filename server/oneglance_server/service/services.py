@@ -13,6 +13,7 @@ from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
 from oneglance_server.service.look_alikes import LookAlikeService
 from oneglance_server.service.models import ModelService
+from oneglance_server.service.moving import MovingService
 from oneglance_server.service.stylizing import StylizationService
 from oneglance_server.service.subjects import SubjectService
 
@@ -24,6 +25,7 @@ class Services:
     backups: BackupService
     enrollment: EnrollmentService
     subjects: SubjectService
+    moving: MovingService
     identification: IdentificationService
     detection: DetectionService
     look_alikes: LookAlikeService

@@ -203,6 +203,7 @@ def to_provenance(provenance: Provenance) -> pb.Provenance:
         gallery_revision=provenance.gallery_revision,
         gallery_size=provenance.gallery_size,
         filtered_size=provenance.filtered_size,
+        gallery_uid=provenance.gallery_uid,
     )
 
 
@@ -239,6 +240,8 @@ def to_gallery(state: GalleryState) -> GalleryMessage:
         doubt_policy=_DOUBT_POLICIES[state.doubt_policy],
         negative_count=gallery.negatives,
         decided_by=to_decided_by(gallery.active.decided_by),
+        uid=gallery.uid,
+        unfinished=gallery.unfinished,
     )
 
 

@@ -1,17 +1,21 @@
 """oneglance.v1.GalleryService."""
 
+import functools
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
 import grpc
+import numpy as np
+from numpy.typing import NDArray
 
 from oneglance.v1 import gallery_pb2 as pb
+from oneglance.v1 import moving_pb2 as moving_pb
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceServicer
 from oneglance_core.defaults import FUSION, TARGET_FPIR
 from oneglance_core.faces.quality import DEFAULT_POLICY
-from oneglance_index import FusionChanged
+from oneglance_index import FusionChanged, KnownSubjects
 from oneglance_server.errors import (
     CannotCalibrate,
     DetectorNotLoaded,
@@ -20,7 +24,7 @@ from oneglance_server.errors import (
 )
 from oneglance_server.offload import off_loop
 from oneglance_server.service.calibrating import MAX_CALIBRATION_PROBES, CalibrationProbe
-from oneglance_server.service.content import MAX_DESCRIPTION_CHARACTERS, check_text
+from oneglance_server.service.content import MAX_DESCRIPTION_CHARACTERS, MAX_KNOWN, check_id, check_text
 from oneglance_server.service.doubts import DEFAULT_DOUBT_POLICY
 from oneglance_server.service.galleries import Version
 from oneglance_server.service.services import ReadinessGate
@@ -31,6 +35,15 @@ from oneglance_server.servicers.answers import (
     to_page_token,
     to_threshold,
     to_timestamp,
+)
+from oneglance_server.servicers.moved import (
+    chunks,
+    moved_gallery_from,
+    moved_subject_from,
+    moved_threshold_from,
+    to_moved_gallery,
+    to_moved_subject,
+    to_moved_threshold,
 )
 from oneglance_server.servicers.receiving import Incoming, Received
 from oneglance_server.servicers.requests import (
@@ -213,6 +226,90 @@ class GalleryServicer(GalleryServiceServicer):
         return pb.ListThresholdsResponse(
             versions=listed, next_page_token=to_page_token(None if after is None else str(after))
         )
+
+    async def ExportGallery(  # type: ignore[override]  # the interceptor makes it an Incoming
+        self, request_iterator: Incoming[moving_pb.ExportGalleryRequest], context: Context
+    ) -> AsyncIterator[moving_pb.ExportGalleryResponse]:
+        moving = self._gate.services.moving
+        call = call_of(context, patient=True)
+        settings: moving_pb.ExportSettings | None = None
+        numbers: list[NDArray[np.int64]] = []
+        versions: list[NDArray[np.uint64]] = []
+        async for received in request_iterator:
+            message = await received.message()
+            received.release()
+            if (message.WhichOneof("item") == "settings") != (settings is None):
+                raise InvalidRequest.field("settings", "come first, and once", reason="SETTINGS_MISPLACED")
+            if settings is None:
+                settings = message.settings
+                call.need("move", check_id("settings.gallery_id", settings.gallery_id))
+            elif len(message.known.numbers) != len(message.known.versions):
+                raise InvalidRequest.field("known.versions", "as many as numbers are required")
+            else:
+                numbers.append(np.array(message.known.numbers, np.int64))
+                versions.append(np.array(message.known.versions, np.uint64))
+        if settings is None:
+            raise InvalidRequest.field("settings", "come first", reason="SETTINGS_MISPLACED")
+        known = KnownSubjects.none()
+        if numbers:
+            known = KnownSubjects(np.concatenate(numbers), np.concatenate(versions))
+            if (known.numbers[1:] <= known.numbers[:-1]).any():
+                raise InvalidRequest.field("known.numbers", "must ascend")
+        gallery = await moving.export_begun(call, settings.gallery_id, settings.gallery_uid, known)
+        unit = moving.unit_norm(gallery.active.encoder_digest)
+        begun = moving_pb.ExportBegun(gallery_uid=gallery.uid, gallery=to_moved_gallery(gallery, unit))
+        yield moving_pb.ExportGalleryResponse(begun=begun)
+        async for part in moving.export(call, gallery, known):
+            subjects = part if isinstance(part, list) else part.subjects or ()
+            if not isinstance(part, list):
+                for start in range(0, len(part.gone), MAX_KNOWN):
+                    gone = moving_pb.ExportGone(numbers=part.gone[start : start + MAX_KNOWN].tolist())
+                    yield moving_pb.ExportGalleryResponse(gone=gone)
+            for some in chunks(subjects, lambda one: one.nbytes):
+                made = await off_loop(functools.partial(list, map(to_moved_subject, some)))
+                yield moving_pb.ExportGalleryResponse(subjects=moving_pb.MovedSubjects(subjects=made))
+            if not isinstance(part, list) and part.thresholds is not None:
+                for listed in chunks(part.thresholds, lambda one: 128 + 4 * len(one.calibration or "")):
+                    moved = moving_pb.MovedThresholds(thresholds=map(to_moved_threshold, listed))
+                    yield moving_pb.ExportGalleryResponse(thresholds=moved)
+                yield moving_pb.ExportGalleryResponse(done=to_moved_gallery(part.gallery, unit))
+
+    async def ImportGallery(  # type: ignore[override]  # the interceptor makes it an Incoming
+        self, request_iterator: Incoming[moving_pb.ImportGalleryRequest], context: Context
+    ) -> AsyncIterator[moving_pb.ImportGalleryResponse]:
+        moving = self._gate.services.moving
+        call = call_of(context, patient=True)
+        settings: moving_pb.ImportSettings | None = None
+        done = 0
+        async for received in request_iterator:
+            message = await received.message()
+            try:
+                kind = message.WhichOneof("item")
+                if (kind == "settings") != (settings is None):
+                    raise InvalidRequest.field("settings", "come first, and once", reason="SETTINGS_MISPLACED")
+                if settings is None:
+                    settings = message.settings
+                    moving.allow_import(call, settings.gallery_id)
+                    gallery = moved_gallery_from(settings.gallery, "settings.gallery")
+                    done = await moving.begin_import(call, settings.gallery_id, gallery, settings.digest)
+                elif kind == "subjects":
+                    given = [
+                        moved_subject_from(one, f"subjects[{i}]") for i, one in enumerate(message.subjects.subjects)
+                    ]
+                    done = await moving.import_subjects(
+                        *(call, settings.gallery_id, settings.digest, done, given, settings.gallery.encoder_digest)
+                    )
+                else:
+                    listed = message.thresholds.thresholds
+                    versions = [moved_threshold_from(one, f"thresholds[{i}]") for i, one in enumerate(listed)]
+                    await moving.import_thresholds(settings.gallery_id, settings.digest, versions)
+            finally:
+                received.release()
+            yield moving_pb.ImportGalleryResponse(subject_count=done)
+        if settings is None:
+            raise InvalidRequest.field("settings", "come first", reason="SETTINGS_MISPLACED")
+        await moving.finish_import(settings.gallery_id, settings.digest)
+        yield moving_pb.ImportGalleryResponse(subject_count=done, finished=True)
 
 
 def _to_version(kept: Version) -> pb.ThresholdVersion:

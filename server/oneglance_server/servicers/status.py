@@ -21,6 +21,10 @@ from oneglance_index import (
     GalleryError,
     GalleryExists,
     GalleryNotFound,
+    GalleryUnfinished,
+    GenerationUnsupported,
+    ImportConflict,
+    ImportRefused,
     IndexOutOfStep,
     LikeAnother,
     LimitExceeded,
@@ -105,6 +109,10 @@ STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
     GalleryNotFound: (Code.NOT_FOUND, "GALLERY_NOT_FOUND"),
     BackupExists: (Code.ALREADY_EXISTS, "BACKUP_EXISTS"),
     GalleryExists: (Code.ALREADY_EXISTS, "GALLERY_EXISTS"),
+    GalleryUnfinished: (Code.FAILED_PRECONDITION, "GALLERY_UNFINISHED"),
+    ImportConflict: (Code.FAILED_PRECONDITION, "IMPORT_CONFLICT"),
+    ImportRefused: (Code.INVALID_ARGUMENT, "IMPORT_INVALID"),
+    GenerationUnsupported: (Code.FAILED_PRECONDITION, "GENERATION_UNSUPPORTED"),
     SubjectNotFound: (Code.NOT_FOUND, "SUBJECT_NOT_FOUND"),
     SubjectExists: (Code.ALREADY_EXISTS, "SUBJECT_EXISTS"),
     EncodingKeyExists: (Code.ALREADY_EXISTS, "ENCODING_KEY_EXISTS"),
@@ -179,6 +187,8 @@ def to_error(error: BaseException) -> Error:
     elif isinstance(error, GalleryError):
         fields = {name: getattr(error, name) for name in _PUBLIC_FIELDS if hasattr(error, name)}
         message.metadata.update({name: str(value) for name, value in fields.items()})
+        if isinstance(error, ImportRefused) and error.field:
+            message.field_violations.add(field=error.field, description=error.reason)
         if isinstance(error, DoubtfulEnrollment):
             message.doubts.extend(to_doubts(error.doubts[:MAX_DOUBTS_IN_ERROR]))
     return message

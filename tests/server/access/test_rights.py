@@ -12,6 +12,7 @@ import pytest
 
 from oneglance import Client, OneglanceError, enroll_request, identify_request, retention, stranger, subject_filter
 from oneglance.v1.gallery_pb2 import ListGalleriesRequest
+from oneglance.v1.moving_pb2 import ExportGalleryRequest, ExportSettings, ImportGalleryRequest, ImportSettings
 from oneglance.v1.subject_pb2 import Retention
 from oneglance_server.access.rights import GALLERY_RIGHTS, SERVER_RIGHTS
 from oneglance_server.app import SERVICES, Server
@@ -32,12 +33,23 @@ FAR[0, 0] = 0
 SEE = "any"
 # Two rights: none of them alone is enough.
 BOTH = "both"
+
+
+def importing(gallery_id: str) -> ImportGalleryRequest:
+    return ImportGalleryRequest(settings=ImportSettings(gallery_id=gallery_id))
+
+
 IN_A_GALLERY: dict[str, tuple[str, Callable[[Client, str], object]]] = {
     "GalleryService.CreateGallery": ("administer", lambda c, g: c.create_gallery(g, encoder="pixels")),
     "GalleryService.GetGallery": (SEE, lambda c, g: c.get_gallery(g)),
     "GalleryService.DeleteGallery": ("administer", lambda c, g: c.delete_gallery(g)),
     "GalleryService.RotateKey": ("administer", lambda c, g: c.rotate_key(g)),
     "GalleryService.GetThreshold": (SEE, lambda c, g: c.get_threshold(g)),
+    "GalleryService.ExportGallery": (
+        "move",
+        lambda c, g: first(c.export_gallery(iter([ExportGalleryRequest(settings=ExportSettings(gallery_id=g))]))),
+    ),
+    "GalleryService.ImportGallery": (BOTH, lambda c, g: first(c.import_gallery(iter([importing(g)])))),
     "GalleryService.ListThresholds": (SEE, lambda c, g: c.list_thresholds(g)),
     "GalleryService.SetThreshold": ("calibrate", lambda c, g: c.set_threshold(g, 0.3)),
     "GalleryService.SetFusion": ("calibrate", lambda c, g: c.set_fusion(g, "nearest")),
@@ -249,6 +261,7 @@ def test_what_needs_two_rights_needs_both(
         "MergeSubjects": ({"enroll", "erase"}, lambda c: c.merge_subjects(OWN, "it", "nobody")),
         "MoveEncoding": ({"enroll", "erase"}, lambda c: c.move_encoding(OWN, "it", "1", "nobody")),
         "DeleteSubjects": ({"erase", "export"}, lambda c: c.delete_subjects(OWN, subject_filter(id_prefix="nobody"))),
+        "ImportGallery": ({"administer", "move"}, lambda c: first(c.import_gallery(iter([importing(OWN)])))),
         "a filter": ({"identify", "export"}, lambda c: c.identify(OWN, IT, filter=subject_filter({"a": "b"}))),
         "labels": ({"identify", "export"}, lambda c: c.identify(OWN, IT, with_labels=True)),
     }
@@ -321,3 +334,13 @@ def test_who_may_not_see_candidates_sees_nobody_beyond_tau(running: tuple[Server
         assert admin.enroll(OWN, "third", picture(2), on_existing="replace").nearest_other.subject_id == "another"
         admin.delete_subject(OWN, "another")
         admin.delete_subject(OWN, "third")
+
+
+def test_who_may_not_export_isnt_told_how_many_labels_there_are(running: tuple[Server, dict[str, str]]) -> None:
+    with as_caller(running, "enroll") as caller, as_caller(running, "admin") as admin:
+        admin.enroll(OWN, "labelled", picture(6), labels={f"l{number}": "" for number in range(60)}, doubt_policy="off")
+        for name, told in ((caller, "got 65"), (admin, "got 70")):
+            with pytest.raises(OneglanceError, match=told) as refused:
+                name.update_labels(OWN, "labelled", {f"new{number}": "" for number in range(10)})
+            assert refused.value.reason == "LIMIT_EXCEEDED"
+        admin.delete_subject(OWN, "labelled")

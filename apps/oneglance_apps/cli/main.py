@@ -15,6 +15,7 @@ from oneglance_apps.cli import (
     demo,
     evaluate,
     keeping,
+    moving,
     rpc_commands,  # noqa: F401  (registers its commands)
     serve,
     stylize,
@@ -57,6 +58,7 @@ def parser(*, with_settings: bool = True) -> argparse.ArgumentParser:
     stylize.add_command(parsers)
     bulk_enroll.add_command(parsers)
     keeping.add_commands(parsers)
+    moving.add_commands(parsers)
     evaluate.add_command(parsers)
     completion.add_command(parsers)
     commands.add_registered_commands(parsers)

@@ -1,0 +1,1 @@
+"""A gallery as files: taken out of a server, and brought into another one."""

@@ -33,7 +33,8 @@ def why(error: OneglanceError, names: Sequence[str] = ()) -> str:
     """Why a call was refused, without its status. What is at fault is named once."""
     told = dict.fromkeys(f"{_named(field, names)}: {text}" for field, text in error.field_violations)
     whole = not any(error.message == f"{field}: {text}" for field, text in error.field_violations)
-    return with_names("; ".join([*([error.message] if whole else []), *told]), names)
+    text = "; ".join([*([error.message] if whole else []), *told])
+    return with_names(text.replace("(accept_breaches enrolls it)", "(--accept-breaches enrolls it)"), names)
 
 
 def _named(field: str, names: Sequence[str]) -> str:

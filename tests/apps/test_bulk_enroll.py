@@ -402,3 +402,14 @@ def test_a_folder_that_cannot_be_read_is_told(folder: Path) -> None:
         assert [one.name for one in listing.left_out if one.photo] == ["ada"]
     finally:
         (folder / "ada").chmod(0o700)
+
+
+def test_a_folder_may_be_deep(folder: Path) -> None:
+    folders = [os.path.join(folder, *["d"] * depth) for depth in range(1201)]
+    for one in folders:
+        os.mkdir(one)
+    listing = list_folder(folder, is_picture, "refuse")
+    for one in reversed(folders):  # what removes it afterwards can't
+        os.rmdir(one)
+    assert not listing.photos
+    assert [one.why for one in listing.left_out] == ["an empty folder"]

@@ -149,7 +149,8 @@ class FolderEnrollment:
         """Ids by key; none for a caller who may not see them, to whom the server says so when the photo is sent."""
         if subject not in self._enrolled:
             try:
-                found = self._patiently(lambda: self._client.get_subject(self._options.gallery_id, subject))
+                asked = self._options.gallery_id, subject
+                found = self._patiently(lambda: self._client.get_subject(*asked), DeadlineExceededError)
                 self._label(subject, found.labels)
                 self._enrolled[subject] = {one.key or one.id: one.id for one in found.encodings}
             except (NotFoundError, InvalidArgumentError, PermissionDeniedError):
@@ -180,13 +181,13 @@ class FolderEnrollment:
             )
         )
 
-    def _patiently(self, call: Callable[[], T]) -> T:
-        """Again and again where no server answers: one that is started again, say."""
+    def _patiently(self, call: Callable[[], T], *more: type[OneglanceError]) -> T:
+        """Again and again where no server answers: one that is started again, say; or with `more` errors."""
         until: float | None = None
         while True:
             try:
                 return call()
-            except UnavailableError:
+            except (UnavailableError, *more):
                 until = until or time.monotonic() + self._options.patience_seconds
                 if time.monotonic() >= until or self._stopped.wait(PAUSE_SECONDS):
                     raise

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from oneglance_core.picture_files import ends_in
 
@@ -89,6 +89,29 @@ def _walk(
     folder: Path, parts: tuple[str, ...], found: Listing, above: frozenset[tuple[int, int]]
 ) -> Iterator[tuple[Path, tuple[str, ...]]]:
     """The regular files below, by name; what isn't one goes to ``found``. ``above``: the folders that lead here."""
+    entered = [_entries(folder, parts, found, above)]  # however deep: no call in a call for each folder
+    while entered:
+        one = next(entered[-1], None)
+        if one is None:
+            entered.pop()
+        elif isinstance(one, _Below):
+            entered.append(_entries(*one))
+        else:
+            yield one
+
+
+class _Below(NamedTuple):
+    """A folder in a folder, as _walk() takes it."""
+
+    folder: Path
+    parts: tuple[str, ...]
+    found: Listing
+    above: frozenset[tuple[int, int]]
+
+
+def _entries(
+    folder: Path, parts: tuple[str, ...], found: Listing, above: frozenset[tuple[int, int]]
+) -> Iterator[tuple[Path, tuple[str, ...]] | _Below]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
@@ -111,7 +134,7 @@ def _walk(
             if here in above:
                 found.left_out.append(LeftOut("/".join(below), "a link to a folder that it is in", False))
             else:
-                yield from _walk(path, below, found, above | {here})
+                yield _Below(path, below, found, above | {here})
         elif stat.S_ISREG(about.st_mode):
             yield path, below
         else:

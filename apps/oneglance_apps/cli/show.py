@@ -177,8 +177,9 @@ def _measured(found: Candidate | VerifyResponse) -> str:
 
 
 def _provenance(p: Provenance) -> str:
+    by = f" on {p.execution_provider}" if p.execution_provider else ""  # nothing was encoded
     return (
-        f"encoder {short_digest(p.encoder_digest)} on {p.execution_provider}; {index_name(p)}; "
+        f"encoder {short_digest(p.encoder_digest)}{by}; {index_name(p)}; "
         f"revision {p.gallery_revision}, {counted(p.gallery_size, 'subject')}"
     )
 

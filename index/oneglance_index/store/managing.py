@@ -162,7 +162,7 @@ class MoveEncodings:
         come = _give(ledger, source, target, rows)
         left = source.encodings - len(rows)
         if left:
-            gone, slots = _take(ledger, source, numbers, come.ids)
+            gone, slots = _take(ledger, source, target, numbers, come.ids)
         else:
             _hand_over_answers(ledger, source, target, come.ids)
             gone, slots = _remove(ledger, source)
@@ -227,13 +227,13 @@ def _remove(ledger: Ledger, subject: StoredSubject) -> tuple[Change, list[int]]:
 
 
 def _take(
-    ledger: Ledger, subject: StoredSubject, numbers: Integers, ids: Mapping[str, str]
+    ledger: Ledger, subject: StoredSubject, target: StoredSubject, numbers: Integers, ids: Mapping[str, str]
 ) -> tuple[Change, list[int]]:
-    """Encodings of a subject that keeps others go. As _remove()."""
+    """Encodings of a subject that keeps others go to `target`. As _remove()."""
     for number in numbers.tolist():
         ledger.remove(ENCODINGS, "number = ?", (number,))
     now = without_former_key(ledger, subject, encodings=subject.encodings - len(numbers))
-    _hand_over_answers(ledger, now, now, ids)
+    _hand_over_answers(ledger, now, target, ids, all_of_them=False)
     slots = [subject.slot, *log_deletions(ledger.db, ledger.at, ledger.revision, subject.number, numbers)]
     return _gone(ledger, subject, now, numbers), slots
 
@@ -247,9 +247,11 @@ def _gone(
     return bare_change(ledger.revision, at.dimension, removed=removed, **fields, **more)
 
 
-def _hand_over_answers(ledger: Ledger, source: StoredSubject, target: StoredSubject, ids: Mapping[str, str]) -> None:
+def _hand_over_answers(
+    ledger: Ledger, source: StoredSubject, target: StoredSubject, ids: Mapping[str, str], *, all_of_them: bool = True
+) -> None:
     """What is remembered of requests about `source` is about `target` from here on, with the encodings as they are
-    called now: so a retry brings nobody back."""
+    called now: so a retry brings nobody back. Unless `all_of_them`, only of those whose encodings all went."""
     db, gallery = ledger.db, ledger.at.number
     former, key = queries.subject_key(db, source), queries.subject_key(db, target)
     cursor = db.execute(f"SELECT {REQUESTS.columns} FROM requests WHERE subject = ?", (source.number,))
@@ -259,9 +261,10 @@ def _hand_over_answers(ledger: Ledger, source: StoredSubject, target: StoredSubj
         number, answer = row[0], row[-2]
         identity = request_identity(gallery, number)
         told = json.loads(queries.decrypted(db, source, former, answer, identity))
+        went = all_of_them or ids.keys() >= set(told["encoding_ids"])
         told["encoding_ids"] = [ids.get(one, one) for one in told["encoding_ids"]]
-        sealed = encrypt(key, json.dumps(told, ensure_ascii=False).encode(), identity)
-        ledger.update(REQUESTS, row, subject=target.number, answer=sealed)
+        sealed = encrypt(key if went else former, json.dumps(told, ensure_ascii=False).encode(), identity)
+        ledger.update(REQUESTS, row, subject=target.number if went else source.number, answer=sealed)
 
 
 def _found(db: sqlite3.Connection, at: Place, subject_id: str) -> StoredSubject:

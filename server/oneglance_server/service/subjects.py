@@ -10,6 +10,7 @@ from oneglance_index import (
     Gallery,
     GalleryStore,
     LabelCounts,
+    LimitExceeded,
     Moved,
     SubjectFilter,
     SubjectNotFound,
@@ -66,10 +67,15 @@ class SubjectService:
         gone = {*removed, *(check_id(f"remove[{place}]", key) for place, key in enumerate(removed))}
         if gone & named.keys():
             raise InvalidRequest.field("remove", f"{min(gone & named.keys())!r} is set, too")
-        with tracing.span("write"):
-            return await asyncio.wrap_future(
-                self._store.update_labels(gallery_id, subject_id, named, removed=gone, clear=clear)
-            )
+        try:
+            with tracing.span("write"):
+                return await asyncio.wrap_future(
+                    self._store.update_labels(gallery_id, subject_id, named, removed=gone, clear=clear)
+                )
+        except LimitExceeded as error:
+            if call.may("export", gallery_id):
+                raise
+            raise LimitExceeded(error.limit, error.maximum, error.maximum + 1) from None  # not how many there are
 
     async def merge(self, call: Call, gallery_id: str, subject_id: str, into_id: str) -> Moved:
         call.need("enroll", check_id("gallery_id", gallery_id))

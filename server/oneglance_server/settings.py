@@ -63,7 +63,7 @@ class Settings(Frozen, BaseSettings):
     )
     http_origins: Annotated[tuple[str, ...], NoDecode, Flag(separator=",", metavar="ORIGIN")] = Field(
         (),
-        description="Web pages that may call over HTTP, as https://app.example, comma-separated; '*': any. Empty: none.",
+        description="Web pages that may call over HTTP, as https://app.example, comma-separated; *: any.",
     )
     policy: Annotated[str, Flag(metavar="FILE")] = Field(
         "", description="Who may do what, as TOML: see docs/security.md. Empty: everybody everything."

@@ -33,7 +33,8 @@ class JsonParser(Parser):
     """Makes the request messages of one method from JSON texts.
 
     What a text may cost is bounded before it is read: its bytes as those of an encoded message; how many objects,
-    lists and values are in it by what the largest request has. How deeply they are nested, Python and the library bound.
+    lists and values are in it by what the largest request has. How deeply they are nested, Python and
+    the library bound.
     """
 
     async def parse(self, data: bytes) -> Any:

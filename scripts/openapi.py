@@ -24,9 +24,9 @@ _STRING_NUMBERS = {Field.TYPE_INT64, Field.TYPE_UINT64, Field.TYPE_SINT64, Field
 _NUMBERS = {Field.TYPE_DOUBLE: "double", Field.TYPE_FLOAT: "float"}
 _TIMESTAMP = ".google.protobuf.Timestamp"
 _INTRODUCTION = """\
-oneglance.v1 over HTTP/1.1. Each call is a POST of a JSON object; bytes are base64, 64-bit numbers are strings, times are \
-RFC 3339. Fields may be named as here or as in the .proto files (galleryId, gallery_id). Calls that are streams speak the \
-protocol of Connect, one message in each envelope."""
+oneglance.v1 over HTTP/1.1. Each call is a POST of a JSON object; bytes are base64, 64-bit numbers are strings, times \
+are RFC 3339. Fields may be named as here or as in the .proto files (galleryId, gallery_id). Calls that are streams \
+speak the protocol of Connect, one message in each envelope."""
 _ERROR = {
     "description": "Refused; the HTTP status says of what kind, details[0].debug why and in which field.",
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ConnectError"}}},

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -289,7 +290,8 @@ def picture(content: ExampleLike) -> bytes:
 def enroll_request(
     gallery_id: str,
     subject_id: str,
-    examples: Iterable[ExampleLike],
+    *examples: ExampleLike | Iterable[ExampleLike],
+    face: FaceChoice = None,
     labels: Mapping[str, str] | None = None,
     on_existing: OnExisting = "add",
     request_id: str = "",
@@ -299,6 +301,8 @@ def enroll_request(
 ) -> EnrollRequest:
     """The message of one enrollment; ``bulk_enroll`` takes many.
 
+    examples: one by one as in ``enroll``, or lists of them.
+    face: which face of each photo to take, as ``photo`` explains; None: the only one.
     accept_breaches: enroll examples outside the limits of the gallery's quality policy or of the encoder's input, too.
     doubt_policy: what is done if it is doubtful: like another subject, or unlike its own; empty: the gallery's.
     retention: how long the subject may be kept, and why; ``retention`` makes it. None: as it was.
@@ -306,7 +310,7 @@ def enroll_request(
     return EnrollRequest(
         gallery_id=gallery_id,
         subject_id=subject_id,
-        examples=map(example, examples),
+        examples=[_with_face(one, face) for one in _each(examples)],
         labels=labels,
         on_existing=_ON_EXISTING[on_existing],
         request_id=request_id,
@@ -326,7 +330,7 @@ def retention(expires: datetime | None = None, purpose: str = "", consent: str =
 
 def identify_request(
     gallery_id: str,
-    probes: Iterable[ExampleLike],
+    *probes: ExampleLike | Iterable[ExampleLike],
     max_candidates: int = 0,
     tau: float | None = None,
     all_matches: bool = False,
@@ -337,6 +341,7 @@ def identify_request(
 ) -> IdentifyRequest:
     """The message of one identification; ``identify_stream`` takes many.
 
+    probes: one by one as in ``identify``, or lists of them.
     max_candidates: length of the candidate list; 0: the server's default.
     least_gap: how much nearer than the next subject one must be to be identified; None: as the gallery asks for.
     one_face_each: identify a subject in one face of a photo at most.
@@ -345,7 +350,7 @@ def identify_request(
     """
     return IdentifyRequest(
         gallery_id=gallery_id,
-        probes=map(example, probes),
+        probes=map(example, _each(probes)),
         max_candidates=max_candidates,
         tau=tau,
         all_matches=all_matches,
@@ -397,6 +402,23 @@ def stream_settings(
     every_frame: slow the sender down instead of dropping frames.
     """
     return StreamSettings(settings=settings, steadiness=steadiness, every_frame=every_frame)
+
+
+def _each(given: Iterable[ExampleLike | Iterable[ExampleLike]]) -> Iterator[ExampleLike]:
+    """One by one, those of lists, too. A string is a path, and an open file is one example."""
+    for one in given:
+        if isinstance(one, (list, tuple, map, filter, GeneratorType)):
+            yield from one
+        else:
+            yield one  # type: ignore[misc]
+
+
+def _with_face(content: ExampleLike, face: FaceChoice) -> Example:
+    if face is None:
+        return example(content)
+    if isinstance(content, (Example, Encoding)):
+        raise TypeError("face is of photos; what photo() makes says it itself: photo(..., face=...)")
+    return photo(content, face)
 
 
 def _tensor(array: npt.NDArray[Any]) -> Tensor:

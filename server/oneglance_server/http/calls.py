@@ -98,6 +98,8 @@ class _Call:
             context = HttpContext(self._request, self._send)
         except ServiceError as error:
             return await self._failed(_aborted(error))
+        if context.time_remaining() == 0.0:
+            return await self._failed(_aborted(DeadlinePassed("the deadline passed")))
         try:
             async with asyncio.timeout_at(context.deadline):
                 try:

@@ -1,6 +1,7 @@
 """The port on which HTTP is served: connections, TLS, who may call from web pages, and which method is meant."""
 
 import asyncio
+import logging
 import os
 import socket
 import ssl
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from oneglance_server.access.tls import Certificates
 from oneglance_server.errors import PermissionDenied, StartupError
@@ -49,6 +51,7 @@ class HttpListener:
             keepalive_timeout=settings.connection_idle_seconds,
             lingering_time=_LINGER_SECONDS,
             access_log=None,
+            logger=_logger(),
         )
         self._silent: set[web.RequestHandler] = set()  # connections without a request so far
         self._served: tuple[bytes, bytes, bytes | None] | None = None
@@ -142,6 +145,17 @@ class HttpListener:
             "Access-Control-Expose-Headers": "Retry-After",
             "Vary": "Origin",
         }
+
+
+def _logger() -> logging.Logger:
+    """aiohttp's, without those who don't speak HTTP: they are answered 400."""
+    logger = logging.getLogger("oneglance.http")
+    logger.addFilter(_is_ours)
+    return logger
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 class _TooMany(asyncio.Protocol):

@@ -117,7 +117,7 @@ def _refuse(told: str) -> NoReturn:
             f"{path}.{name}" if path else name, "the request has no such field", reason="UNKNOWN_FIELD"
         )
     where = _PATH.search(told)
-    path = where[1] if where is not None else ".".join(_FIELD.findall(told))
+    path = where[1].rstrip(".") if where is not None else ".".join(_FIELD.findall(told))
     text = _FIELD.sub("", told)
     text = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
     if not path:

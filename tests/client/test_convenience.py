@@ -31,7 +31,7 @@ def test_requests_are_made_as_calls_are(tmp_path: Path) -> None:
 
 def test_which_face_is_enrolled() -> None:
     assert enroll_request("g", "s", ONE, face="largest").examples[0] == photo(ONE, "largest")
-    with pytest.raises(TypeError, match="photo\\(..., face="):
+    with pytest.raises(TypeError, match="photo"):
         enroll_request("g", "s", photo(ONE), face="largest")
 
 
@@ -79,7 +79,7 @@ class Failing(grpc.GenericRpcHandler):
 )
 def test_only_what_may_be_made_twice_is_sent_again(ask: Any, sent: int) -> None:
     failing = Failing(2)
-    server = grpc.server(ThreadPoolExecutor(1), handlers=(failing,))
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[failing])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

@@ -33,12 +33,12 @@ class HttpError(grpc.RpcError):
     def details(self) -> str:
         return str(self._told["message"])
 
-    def trailing_metadata(self) -> list[tuple[str, bytes]]:
-        return [
+    def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:  # type: ignore[override]
+        return tuple(
             (DETAIL_KEY, base64.b64decode(detail["value"] + "=="))
             for detail in self._told.get("details", ())
             if detail["type"] == "oneglance.v1.Error"
-        ]
+        )
 
 
 class HttpChannel:

@@ -89,7 +89,7 @@ def test_streams_and_encoded_messages(server: Server) -> None:
     assert ask(server, IDENTIFY, packed, content_encoding="gzip")[0] == 200
 
 
-REFUSED = {  # the path, the body, headers; HTTP status, reason, fields
+REFUSED: dict[str, Any] = {  # the path, the body, headers; HTTP status, reason, fields
     "gallery-unknown": (GET, '{"galleryId": "x"}', {}, 404, "GALLERY_NOT_FOUND", []),
     "field-unknown": (IDENTIFY, '{"probes": [{"picture": ""}]}', {}, 400, "UNKNOWN_FIELD", ["probes[0].picture"]),
     "picture-none": (

@@ -123,3 +123,23 @@ def test_results_become_a_table(models: tuple[Path, Path], tmp_path: Path) -> No
         return
     assert list(oneglance.to_dataframe(found)["subject_id"]) == ["one"]
     assert list(oneglance.to_dataframe(galleries)["id"]) == ["g"]
+
+
+BAD = "ada\udc80"  # as Python reads a file name that is no UTF-8
+
+
+@pytest.mark.parametrize(
+    ("field", "ask"),
+    [
+        ("subject_id", lambda c: c.enroll("g", BAD, ONE)),
+        ("labels", lambda c: c.enroll("g", "s", ONE, labels={"name": BAD})),
+        ("gallery_id", lambda c: c.get_gallery(BAD)),
+        ("gallery_id", lambda c: list(c.list_subjects(BAD))),
+        ("request_id", lambda c: enroll_request("g", "s", ONE, request_id=BAD)),
+    ],
+)
+def test_a_text_that_cannot_be_sent_is_named(field: str, ask: Any) -> None:
+    with Client("127.0.0.1:1") as client, pytest.raises(oneglance.InvalidArgumentError) as caught:
+        ask(client)
+    assert caught.value.reason == "TEXT_INVALID"
+    assert [name for name, _ in caught.value.field_violations] == [field]

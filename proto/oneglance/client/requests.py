@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oneglance.client.pictures import Order, file_bytes, is_ambiguous, photo_bytes
+from oneglance.client.texts import names_bad_text
 from oneglance.v1.common_pb2 import (
     DATA_TYPE_FLOAT32,
     DATA_TYPE_UINT8,
@@ -222,6 +223,7 @@ def is_sound_file(path: str | os.PathLike[str]) -> bool:
     return os.fspath(path).lower().endswith(SOUND_SUFFIXES)
 
 
+@names_bad_text
 def keyed(content: ExampleLike, key: str = "", source: str = "") -> Example:
     """An example to enroll, with names of your own for the encoding that comes of it.
 
@@ -234,6 +236,7 @@ def keyed(content: ExampleLike, key: str = "", source: str = "") -> Example:
     return message
 
 
+@names_bad_text
 def subject_filter(labels: Mapping[str, str] | None = None, id_prefix: str = "") -> SubjectFilter:
     """The subjects that have all of these labels, and an id that begins so."""
     return SubjectFilter(labels=labels, id_prefix=id_prefix)
@@ -287,6 +290,7 @@ def picture(content: ExampleLike) -> bytes:
     return message.image
 
 
+@names_bad_text
 def enroll_request(
     gallery_id: str,
     subject_id: str,
@@ -320,6 +324,7 @@ def enroll_request(
     )
 
 
+@names_bad_text
 def retention(expires: datetime | None = None, purpose: str = "", consent: str = "") -> Retention:
     """How long a subject may be kept, for what, and by whose consent; ``expires`` None: for ever."""
     made = Retention(purpose=purpose, consent=consent)
@@ -328,6 +333,7 @@ def retention(expires: datetime | None = None, purpose: str = "", consent: str =
     return made
 
 
+@names_bad_text
 def identify_request(
     gallery_id: str,
     *probes: ExampleLike | Iterable[ExampleLike],
@@ -361,6 +367,7 @@ def identify_request(
     )
 
 
+@names_bad_text
 def stylize_settings(
     styles: str | Mapping[str, float],
     *,

@@ -39,6 +39,7 @@ from oneglance.client.requests import (
 )
 from oneglance.client.requests import picture as picture_bytes
 from oneglance.client.retrying import check_size, checked_retries, pause_before_retry
+from oneglance.client.texts import names_bad_texts
 from oneglance.defaults import MAX_MESSAGE_BYTES, MAX_PAGE_SIZE, SERVER_ADDRESS
 from oneglance.v1.access_pb2 import (
     ApiKey,
@@ -147,6 +148,7 @@ Stub = TypeVar("Stub")
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 
 
+@names_bad_texts
 class Client:
     """A connection to an oneglance server.
 

@@ -36,7 +36,7 @@ class EnrollTab:
                     )
             with ui.row().classes("fields"):
                 self.labels = ui.input(say("many.labels"), validation=lambda text: labels_fault(say, text))
-                self.labels.props("outlined dense").props["placeholder"] = say("field.labels_form")
+                self.labels.props("outlined dense hide-bottom-space").props["placeholder"] = say("field.labels_form")
                 self.accept = ui.switch(say("many.accept")).props("dense")
             with ui.element("div").classes("many-bar").props("hidden"):
                 ui.button(say("many.enroll")).props("unelevated no-caps").classes("many-start").on(

@@ -134,7 +134,7 @@ class LookTab:
                 self.name = ui.input(say("field.name"), on_change=self._warn).props("outlined dense")
                 self.name.props("input-class=any-direction")
                 self.labels = ui.input(say("field.labels"), validation=lambda text: labels_fault(say, text))
-                self.labels.props("outlined dense").props["placeholder"] = say("field.labels_form")
+                self.labels.props("outlined dense hide-bottom-space").props["placeholder"] = say("field.labels_form")
                 self.enroll = ui.button(say("look.enroll"), on_click=self._enroll).props("unelevated no-caps")
             self.warning = ui.label().classes("warning").props("role=status")
             self.accept = ui.switch(say("look.accept")).props("dense")
@@ -308,7 +308,6 @@ class LookTab:
             return
         face = self.results[self.chosen].face if self.chosen is not None else None
         name, labels = self.name.value, self.labels.value
-        self.name.value = self.labels.value = ""  # now, for the next name may be typed while this one is enrolled
         self.outcome.clear()
         self.enroll.disable()
         try:
@@ -321,8 +320,6 @@ class LookTab:
                     accept_breaches=self.accept.value,
                 )
         except OneglanceError as error:
-            if not self.name.value and not self.labels.value:
-                self.name.value, self.labels.value = name, labels
             if error.photo is not None and error.photo.faces and self._state.is_shown(gallery):
                 if len(self.results) != len(error.photo.faces):
                     self.results, self.chosen = [FaceResult(face, None) for face in error.photo.faces], None
@@ -331,6 +328,9 @@ class LookTab:
             return
         finally:
             self.enroll.enable()
+        for field, sent in ((self.name, name), (self.labels, labels)):
+            if field.value == sent:  # else the next one is typed already
+                field.value = ""
         self._render_outcome(answer)
         self.boxes.classes(remove="asked")
         await self._state.refresh()

@@ -51,7 +51,9 @@ class PeopleTab:
                 self.labels = ui.input(
                     say("people.labels"), on_change=self._searched, validation=lambda text: labels_fault(say, text)
                 )
-                self.labels.props(f"outlined dense clearable {search}").props["placeholder"] = say("field.labels_form")
+                self.labels.props(f"outlined dense clearable hide-bottom-space {search}").props["placeholder"] = say(
+                    "field.labels_form"
+                )
                 self.count = ui.label().classes("soft count").props("role=status")
             self.refusal = refusal_label()
             with ui.element("div").classes("nobody") as self.nobody:
@@ -63,7 +65,7 @@ class PeopleTab:
                     with ui.element("thead"), ui.element("tr"):
                         for column in COLUMNS:
                             with ui.element("th").classes(column).props("scope=col"):
-                                ui.label(say(f"people.{column}"))
+                                ui.label(say("field.labels" if column == "labels" else f"people.{column}"))
                         with ui.element("th").classes("act"):
                             ui.label(say("people.act"))
                     ui.element("tbody")

@@ -117,9 +117,10 @@ class WatchTab:
             ui.label(say(f"watch.{kind}") if f"watch.{kind}" in say else kind).classes("kind")
             with ui.element("div").classes("who"):
                 nearest = _dict(event, "nearest")
-                who = event.get("subject_id") or event.get("message") or ""
-                if who:
-                    draw_name(str(who))
+                if event.get("subject_id"):
+                    draw_name(str(event["subject_id"]))
+                elif event.get("message"):
+                    ui.label(str(event["message"])).classes("soft")
                 elif nearest:
                     ui.label(say("watch.nearest")).classes("soft")
                     draw_name(str(nearest.get("subject_id", "")))

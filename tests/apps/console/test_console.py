@@ -484,7 +484,7 @@ def test_drawings_are_shown_with_their_candidates(browser: Any, tmp_path: Path) 
             expect(page.locator(".look .summary")).to_have_text("Identified.")
             expect(page.locator(".card .candidate")).to_contain_text("alef")
             page.get_by_role("tab", name="Threshold").click()
-            expect(page.locator(".tau-words")).to_contain_text("from what was measured of the model")
+            expect(page.locator(".tau-words").first).to_contain_text("from what was measured of the model")
             # The model's own calibration is a point: FPIR 1 %, FNIR 50 %.
             expect(page.locator(".at-tau")).to_have_text("At τ 0.5000: FPIR 1 %, FNIR 50 %.")
         assert console.end() == ("", "")

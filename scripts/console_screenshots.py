@@ -23,7 +23,6 @@ from playwright.sync_api import expect, sync_playwright
 from oneglance import Client
 from oneglance_apps.console.process import start_console
 from oneglance_apps.landscape import landscape, png
-from oneglance_server.settings import BUNDLED
 from tests.running import ServerProcess
 
 SIDE = 560
@@ -77,7 +76,7 @@ def events(file: Path) -> None:
 def filled(models: Path, known: Path, folder: Path) -> Iterator[str]:
     """A server with a gallery of people; gives the console's URL."""
     with (
-        ServerProcess(folder / "data", models=f"{models}:{BUNDLED / 'stylizer'}") as server,
+        ServerProcess(folder / "data", models=f"{models}:bundled-stylizer") as server,
         Client(server.address) as client,
     ):
         (encoder,) = (model for model in client.list_models() if model.takes_photos)

@@ -73,10 +73,9 @@ class Page:
                 ui.tab(name, label=say(f"tabs.{name}"))
         self.tabs.set_value("look")
         self.tabs.on_value_change(lambda event: self._open_tab(event.value))
-        with ui.element("main"):
-            for name, build in tabs.items():
-                with ui.element("div").bind_visibility_from(self.tabs, "value", value=name):
-                    build()
+        for name, build in tabs.items():
+            with ui.element("div").classes("tab").bind_visibility_from(self.tabs, "value", value=name):
+                build()
         self.retry = ui.timer(RETRY_SECONDS, lambda: self._load(self.picker.value), immediate=False)
         self._clear()
         await self._load()

@@ -51,9 +51,8 @@ class PeopleTab:
                 self.labels = ui.input(
                     say("people.labels"), on_change=self._searched, validation=lambda text: labels_fault(say, text)
                 )
-                self.labels.props(f"outlined dense clearable hide-bottom-space {search}").props["placeholder"] = say(
-                    "field.labels_form"
-                )
+                self.labels.props(f"outlined dense clearable hide-bottom-space {search}")
+                self.labels.props["placeholder"] = say("field.labels_form")
                 self.count = ui.label().classes("soft count").props("role=status")
             self.refusal = refusal_label()
             with ui.element("div").classes("nobody") as self.nobody:

@@ -55,8 +55,12 @@ class WatchTab:
             [beat for beat in self._events.heartbeats.values() if beat["gallery"] == gallery] if self._events else []
         )
         quiet = self._quiet()
-        # Drawn again when something has changed, and each second while a time of the last event is shown.
-        drawn = (gallery, self._state.tau, self._events and self._events.changes, len(events), quiet and round(quiet))
+        drawn = (
+            gallery,
+            self._state.tau,
+            self._events and self._events.changes,
+            bool(quiet and quiet > QUIET_SECONDS) and int(quiet // 60),
+        )
         if drawn == self._drawn:
             return
         self._drawn = drawn
@@ -87,11 +91,9 @@ class WatchTab:
             state, following = "watch.quiet", "watch.quiet_next"
         else:
             state = "watch.live"
-        self.state.text = say(
-            state, minutes=int((quiet or 0) // 60), file=str(self._events.file) if self._events else ""
-        )
-        self.next.text = say(following) if following else ""
         file = str(self._events.file) if self._events else "events.jsonl"
+        self.state.text = say(state, minutes=int((quiet or 0) // 60))
+        self.next.text = say(following, file=file) if following else ""
         shown = COMMAND.format(gallery=gallery or "people", file=file)
         if self._events is None:
             shown = f"oneglance console --watch-events {file}\n{shown}"

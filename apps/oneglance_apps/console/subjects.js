@@ -15,6 +15,7 @@ oneglance.subjects = {
     Object.assign(this, { search, length, known: new Map(), asked: new Set() });
     const box = this.box;
     if (!box) return;
+    box.style.maxHeight = `${42 + length * this.ROW}px`;
     if (!keepPlace) box.scrollTop = 0;
     box.onscroll = () => requestAnimationFrame(() => this.draw());
     // While the tab is hidden the table has no height.

@@ -55,12 +55,8 @@ class WatchTab:
             [beat for beat in self._events.heartbeats.values() if beat["gallery"] == gallery] if self._events else []
         )
         quiet = self._quiet()
-        drawn = (
-            gallery,
-            self._state.tau,
-            self._events and self._events.changes,
-            bool(quiet and quiet > QUIET_SECONDS) and int(quiet // 60),
-        )
+        long = int(quiet // 60) if quiet and quiet > QUIET_SECONDS else None
+        drawn = (gallery, self._state.tau, self._events and self._events.changes, len(events), long)
         if drawn == self._drawn:
             return
         self._drawn = drawn

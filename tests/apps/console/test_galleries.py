@@ -273,7 +273,8 @@ def test_a_phone_shows_every_tab_without_scrolling_sideways(page: Any, fake: Fak
 
 
 # Of a dialog only that: what is behind it is not to be used.
-VIOLATIONS = "axe.run(document.querySelector('.dialog') ?? document).then((told) => told.violations.map((v) => [v.id, v.nodes.map((n) => n.failureSummary)]))"
+VIOLATIONS = """axe.run(document.querySelector('.dialog') ?? document).then(
+    (told) => told.violations.map((found) => [found.id, found.nodes.map((node) => node.failureSummary)]))"""
 
 
 def test_axe_finds_nothing_to_object_to(page: Any, fake: FakeServer) -> None:

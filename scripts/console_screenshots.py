@@ -28,14 +28,9 @@ from tests.running import ServerProcess
 SIDE = 560
 WIDTHS = {1440: 900, 390: 844}
 TABS = ("look", "enroll", "people", "threshold", "watch", "stylize")
-NAMES = ("Ada Lovelace", "Émilie du Châtelet", "Grace Hopper", "Hedy Lamarr", "Katherine Johnson", "Lise Meitner")
-NAMES += (
-    "Sofja Kowalewskaja",
-    "Wu Jianxiong 吳健雄",
-    "مريم ميرزاخاني",
-    "Вера Рубин",
-    "Emmy Noether",
-    "Rosalind Franklin",
+NAMES = (
+    *("Ada Lovelace", "Émilie du Châtelet", "Grace Hopper", "Hedy Lamarr", "Katherine Johnson", "Lise Meitner"),
+    *("Sofja Kowalewskaja", "Wu Jianxiong 吳健雄", "مريم ميرزاخاني", "Вера Рубин", "Emmy Noether", "Rosalind Franklin"),
 )
 
 

@@ -267,6 +267,10 @@ class Settings(Frozen, BaseSettings):
         description="host:port to serve the console on, a web page to look at and work with; empty: off. It knows no "
         "callers: beyond loopback it needs insecure.",
     )
+    console_watch_events: str = Field(
+        "",
+        description="File that `oneglance watch --json` writes its events to, for the console to show; empty: none.",
+    )
     traces: Literal["off", "on"] = Field(
         "off",
         description="on: send traces of calls by OpenTelemetry, as the variables OTEL_* say; needs oneglance[otel].",

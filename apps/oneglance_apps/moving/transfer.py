@@ -44,7 +44,7 @@ class _Come:
 
     def subjects(self) -> dict[int, pb.MovedSubject]:
         """The last version of each, in the order of their numbers."""
-        found = {}
+        found: dict[int, pb.MovedSubject] = {}
         for _, message in self._log.messages():
             found.update((one.number, one) for one in message.subjects.subjects)
         return {number: found[number] for number in sorted(self.versions)}

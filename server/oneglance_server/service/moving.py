@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -71,7 +72,7 @@ class MovingService:
             step = await self._reads.run_long(
                 call,
                 _READ_COST,
-                lambda known=known, most=_LAST_BYTES << rounds: self._store.export_step(gallery.id, known, most),
+                partial(self._store.export_step, gallery.id, known, _LAST_BYTES << rounds),
             )
             if step.gallery.uid != gallery.uid:
                 raise GalleryNotFound(gallery.id)
@@ -79,10 +80,15 @@ class MovingService:
             if step.subjects is not None:
                 for one in step.subjects:
                     digest.update(one.id.encode())
-                size = {"subjects": step.gallery.subjects, "encodings": step.gallery.encodings}
                 sent += len(step.subjects)
-                told = {"revision": step.gallery.revision, "sent": sent, "digest": digest.hexdigest(), **size}
-                await self._audit.did(call, "exported-gallery", gallery.id, **told)
+                await self._audit.did(
+                    *(call, "exported-gallery", gallery.id, None),
+                    revision=step.gallery.revision,
+                    sent=sent,
+                    digest=digest.hexdigest(),
+                    subjects=step.gallery.subjects,
+                    encodings=step.gallery.encodings,
+                )
                 yield step
                 return
             if len(step.gone):
@@ -92,9 +98,7 @@ class MovingService:
                 page, done = await self._reads.run_long(
                     call,
                     _READ_COST,
-                    lambda left=left[:_PAGE_SUBJECTS]: self._store.export_subjects(
-                        gallery.id, gallery.uid, left, _PAGE_BYTES
-                    ),
+                    partial(self._store.export_subjects, gallery.id, gallery.uid, left[:_PAGE_SUBJECTS], _PAGE_BYTES),
                 )
                 left = left[done:]
                 for one in page:

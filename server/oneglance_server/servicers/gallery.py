@@ -1,7 +1,7 @@
 """oneglance.v1.GalleryService."""
 
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -15,7 +15,7 @@ from oneglance.v1.error_pb2 import Error
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceServicer
 from oneglance_core.defaults import FUSION, TARGET_FPIR
 from oneglance_core.faces.quality import DEFAULT_POLICY
-from oneglance_index import FusionChanged, KnownSubjects
+from oneglance_index import FusionChanged, KnownSubjects, MovedSubject
 from oneglance_server.errors import (
     CannotCalibrate,
     DetectorNotLoaded,
@@ -266,7 +266,7 @@ class GalleryServicer(GalleryServiceServicer):
                     gone = moving_pb.ExportGone(numbers=part.gone[start : start + MAX_KNOWN].tolist())
                     yield moving_pb.ExportGalleryResponse(gone=gone)
             for some in chunks(subjects, lambda one: one.nbytes):
-                made = await off_loop(functools.partial(list, map(to_moved_subject, some)))
+                made = await off_loop(functools.partial(_moved, some))
                 yield moving_pb.ExportGalleryResponse(subjects=moving_pb.MovedSubjects(subjects=made))
             if not isinstance(part, list) and part.thresholds is not None:
                 for listed in chunks(part.thresholds, lambda one: 128 + 4 * len(one.calibration or "")):
@@ -310,6 +310,10 @@ class GalleryServicer(GalleryServiceServicer):
             raise InvalidRequest.field("settings", "come first", reason="SETTINGS_MISPLACED")
         await moving.finish_import(settings.gallery_id, settings.digest)
         yield moving_pb.ImportGalleryResponse(subject_count=done, finished=True)
+
+
+def _moved(subjects: Sequence[MovedSubject]) -> list[moving_pb.MovedSubject]:
+    return list(map(to_moved_subject, subjects))
 
 
 def _to_version(kept: Version) -> pb.ThresholdVersion:

@@ -89,7 +89,7 @@ def moved_gallery_from(message: pb.MovedGallery, path: str) -> Gallery:
     if one.dimension > MAX_DIMENSION:
         raise InvalidRequest.field(f"{path}.dimension", f"at most {MAX_DIMENSION}, got {one.dimension}", _INVALID)
     for name, known in _NAMES.items():
-        if (value := getattr(one, name)) not in known and (name not in _OPTIONAL or one.HasField(name)):
+        if (value := getattr(one, name)) not in known and (value or name not in _OPTIONAL):
             raise InvalidRequest.field(f"{path}.{name}", f"must be one of {', '.join(known)}, got {value!r}", _INVALID)
     if not re.fullmatch("[0-9a-f]{64}", one.encoder_digest):
         raise InvalidRequest.field(f"{path}.encoder_digest", "must be 64 hexadecimal digits", _INVALID)
@@ -195,10 +195,10 @@ def to_moved_threshold(one: ThresholdVersion) -> pb.MovedThreshold:
 def moved_threshold_from(one: pb.MovedThreshold, path: str) -> ThresholdVersion:
     """Raises InvalidRequest."""
     for name in ("tau", "set_seconds", "target_fpir"):
-        if one.HasField(name) and not math.isfinite(getattr(one, name)):
+        if not math.isfinite(getattr(one, name)):
             raise InvalidRequest.field(f"{path}.{name}", "must be finite", _INVALID)
     for name in ("set_seconds", "subject_count", "encoding_count"):
-        if one.HasField(name) and getattr(one, name) < 0:
+        if getattr(one, name) < 0:
             raise InvalidRequest.field(f"{path}.{name}", "must be >= 0", _INVALID)
     try:
         if one.HasField("calibration"):

@@ -39,8 +39,9 @@ def fill(data_dir: Path, model: Model) -> np.ndarray:
     random = np.random.default_rng(3)
 
     def vectors(count: int) -> np.ndarray:
-        made = random.normal(size=(count, model.dimension)).astype(np.float32)
-        return made / np.linalg.norm(made, axis=1, keepdims=True)
+        made: np.ndarray = random.normal(size=(count, model.dimension)).astype(np.float32)
+        made /= np.linalg.norm(made, axis=1, keepdims=True)
+        return made
 
     with LocalGalleries.open(data_dir) as store:
         store.create_gallery(

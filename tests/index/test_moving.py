@@ -3,7 +3,7 @@
 import itertools
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,7 +177,7 @@ def test_an_unfinished_gallery_answers_nobody_and_goes_on_after_a_restart(
     with LocalGalleries.open(tmp_path / "b") as again:
         assert again.get_gallery("g").unfinished
         assert again.get_gallery("g").subjects == 7
-        asks = [
+        asks: list[Callable[[], object]] = [
             lambda: asking.nearest(again, "g", vectors(), 1),
             lambda: again.verify("g", "s00", vectors()),
             lambda: again.get_subject("g", "s00"),

@@ -340,7 +340,7 @@ def test_who_may_not_see_candidates_sees_nobody_beyond_tau(running: Running) -> 
         admin.delete_subject(OWN, "third")
 
 
-def test_who_may_not_export_isnt_told_how_many_labels_there_are(running: tuple[Server, dict[str, str]]) -> None:
+def test_who_may_not_export_isnt_told_how_many_labels_there_are(running: tuple[Server, dict[str, str], str]) -> None:
     with as_caller(running, "enroll") as caller, as_caller(running, "admin") as admin:
         admin.enroll(OWN, "labelled", picture(6), labels={f"l{number}": "" for number in range(60)}, doubt_policy="off")
         for name, told in ((caller, "got 65"), (admin, "got 70")):

@@ -91,7 +91,8 @@ async def _connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     except OSError:
         writer.transport.abort()
         return
-    await asyncio.gather(_pass_on(reader, inner[1]), _pass_on(inner[0], writer))
+    with contextlib.suppress(asyncio.CancelledError):  # the program ends
+        await asyncio.gather(_pass_on(reader, inner[1]), _pass_on(inner[0], writer))
 
 
 async def serve(listening: socket.socket, milvus: Milvus) -> None:

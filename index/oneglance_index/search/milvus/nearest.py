@@ -68,6 +68,10 @@ class Finder:
     def nearest(self, probes: Vectors, wanted: Wanted) -> list[tuple[Table, Ranked]]:
         """For each probe float32 [q, D] its nearest subjects, as nearest_subjects(), and the table that they are of."""
         answers: dict[int, tuple[Table, Ranked]] = {}
+        if self._live == 0:
+            nobody = Ranked(np.empty(0, np.float32), *[np.empty(0, np.int64)] * 3)
+            table = Table(np.empty((0, self._dimension), np.float32), *[np.empty(0, np.int64)] * 2, np.inf, 0)
+            return [(table, nobody)] * len(probes)
         wanted = wanted._replace(candidates=np.minimum(wanted.candidates, self._live))
         few = wanted.candidates * self._rows_each + SLACK_ROWS + len(self._local.masked)
         needs = np.minimum(np.where(wanted.candidates > 0, few, FIRST_MATCH_ROWS), MOST_ROWS)
@@ -99,9 +103,7 @@ class Finder:
         return [_among(part) for part in _slices(self._through.numbers())]
 
     def _hits(self, probes: Vectors, most: int, parts: Sequence[str] | None = None) -> Hits:
-        return _joined(
-            [self._ask(probes, most, part, None) for part in parts or self._parts()], self._dimension, probes
-        )
+        return _joined([self._ask(probes, most, part, None) for part in parts or self._parts()])
 
     def _ranked(self, probes: Vectors, hits: Hits, wanted: Wanted) -> tuple[Table, Callable[[int], Ranked], np.ndarray]:
         """The subjects among these rows and those that are here."""

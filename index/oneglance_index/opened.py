@@ -238,7 +238,7 @@ class OpenedGalleries:
             with self._rebuilding:
                 opened = self._opened[effect.gallery_id]
                 if opened.index is not None:
-                    opened.index.retire(drop=True)
+                    opened.index.retire(drop=False)
                 self._opened[effect.gallery_id] = replace(opened, gallery=effect.updated, index=None)
             self._upkeep.drop(effect.generation)
             self._give_up(effect)

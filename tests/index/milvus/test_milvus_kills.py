@@ -64,7 +64,9 @@ def test_a_killed_server_comes_out_whole(tmp_path: Path, empty: Engine) -> None:
 def test_a_killed_milvus_comes_back(tmp_path: Path, empty: Engine) -> None:
     with LocalGalleries.open(tmp_path, device=empty.url()) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
-        alive: list[str] = []
+        galleries.enroll("g", "first", vector_of("first")).result()
+        galleries.compact("g")  # until its rows are at Milvus a search doesn't ask it
+        alive = ["first"]
         gone: set[str] = set()
         ended, refused = threading.Event(), threading.Event()
 

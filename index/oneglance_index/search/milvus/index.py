@@ -102,6 +102,9 @@ class MilvusIndex:
         with self._writing:  # whoever had the collection before is retired, and has written
             self._engine.drop_others(self._collection)
             self._unclaimed = self._engine.known(self._collection)
+            if self._unclaimed is not None:
+                nothing = self._rows_of({})
+                self._since = self._engine.write(self._collection, nothing.numbers, nothing, nothing.numbers)
         self._made = self._unclaimed is not None
         if self._unclaimed is not None:
             self._claimed = np.zeros(len(self._unclaimed.numbers), np.bool_)

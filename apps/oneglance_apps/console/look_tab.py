@@ -248,7 +248,6 @@ class LookTab:
             return
         face = self.results[self.chosen].face if self.chosen is not None else None
         name, labels = self.name.value, self.labels.value
-        self.name.value = self.labels.value = ""  # now, for the next name may be typed while this one is enrolled
         self.enroll.disable()
         try:
             with self._state.errors_shown_in(self.refusal, reraise=True):
@@ -260,8 +259,6 @@ class LookTab:
                     accept_breaches=self.accept.value,
                 )
         except OneglanceError as error:
-            if not self.name.value and not self.labels.value:
-                self.name.value, self.labels.value = name, labels
             if error.photo is not None and error.photo.faces and self._state.is_shown(gallery):
                 if len(self.results) != len(error.photo.faces):
                     self.results, self.chosen = [FaceResult(face, None) for face in error.photo.faces], None
@@ -275,6 +272,8 @@ class LookTab:
             ui.notify(f"Nearest other subject: {neighbour(answer.nearest_other)}")
         for one in answer.doubts:
             ui.notify(f"Doubtful: {with_names(doubt(one), ['it'])}", type="warning", close_button="OK", timeout=0)
+        if self.name.value == name:  # else the next one is being typed
+            self.name.value = self.labels.value = ""
         self.boxes.classes(remove="asked")
         await self._state.refresh()
         await self.look_again()

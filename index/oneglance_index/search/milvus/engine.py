@@ -8,6 +8,7 @@ write ends with an upsert of a row that is nobody's, MARK.
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -52,6 +53,11 @@ class Hits(NamedTuple):
     subjects: Integers
     vectors: Vectors
     all: Any
+
+    def of(self, at: int) -> Hits:
+        """Those of one probe."""
+        one = slice(at, at + 1)
+        return Hits(self.distances[one], self.numbers[one], self.subjects[one], self.vectors[one], self.all[one])
 
 
 class Known(NamedTuple):
@@ -163,10 +169,7 @@ class Engine:
         do."""
         name = collection.name
         for start in range(0, len(gone), MOST_ROWS):
-            numbers = gone[start : start + MOST_ROWS].tolist()
-            self._patiently(
-                lambda numbers=numbers: self._client.delete(name, filter=f"number in {numbers}", timeout=_CALL_SECONDS)
-            )
+            self._patiently(functools.partial(self._delete, name, gone[start : start + MOST_ROWS].tolist()))
         step = max(1, _VALUES_AT_ONCE // collection.dimension)
         entries = [
             {"number": number, "subject": subject, "stamp": stamp, "vector": vector}
@@ -179,7 +182,7 @@ class Engine:
         at = 0
         for start in range(0, len(entries), step):
             part = entries[start : start + step]
-            at = self._patiently(lambda part=part: self._upserted(name, part))
+            at = self._patiently(functools.partial(self._upserted, name, part))
         self._patiently(
             lambda: self._client.query(
                 name,
@@ -191,6 +194,9 @@ class Engine:
             )
         )
         return at
+
+    def _delete(self, name: str, numbers: Sequence[int]) -> None:
+        self._client.delete(name, filter=f"number in {list(numbers)}", timeout=_CALL_SECONDS)
 
     def _upserted(self, name: str, entries: Sequence[dict[str, Any]]) -> int:
         """The client's own upsert() doesn't tell the time."""

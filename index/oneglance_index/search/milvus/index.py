@@ -378,4 +378,5 @@ def stamps_of(rows: Rows) -> Integers:
         total = (words * mixed).sum(axis=1, dtype=np.uint64) + rows.subjects.astype(np.uint64) * np.uint64(
             0x94D049BB133111EB
         )
-        return (total ^ (total >> np.uint64(31))).view(np.int64)
+        stamps: Integers = (total ^ (total >> np.uint64(31))).view(np.int64)
+        return stamps

@@ -69,8 +69,9 @@ class Finder:
         """For each probe float32 [q, D] its nearest subjects, as nearest_subjects(), and the table that they are of."""
         answers: dict[int, tuple[Table, Ranked]] = {}
         if self._live == 0:
-            nobody = Ranked(np.empty(0, np.float32), *[np.empty(0, np.int64)] * 3)
-            table = Table(np.empty((0, self._dimension), np.float32), *[np.empty(0, np.int64)] * 2, np.inf, 0)
+            none = np.empty(0, np.int64)
+            nobody = Ranked(np.empty(0, np.float32), none, none, none)
+            table = Table(np.empty((0, self._dimension), np.float32), none, none, np.inf, 0)
             return [(table, nobody)] * len(probes)
         wanted = wanted._replace(candidates=np.minimum(wanted.candidates, self._live))
         few = wanted.candidates * self._rows_each + SLACK_ROWS + len(self._local.masked)
@@ -123,7 +124,8 @@ class Finder:
         here = np.broadcast_to(np.arange(found, found + len(local.numbers)), (len(probes), len(local.numbers)))
         at = np.concatenate([of_hits, here], axis=1)
         if not at.shape[1]:  # nothing anywhere: a row of nobody
-            table = Table(np.zeros((1, self._dimension), np.float32), *[np.full(1, MARK)] * 2, np.inf, self._live)
+            nobody = np.full(1, MARK)
+            table = Table(np.zeros((1, self._dimension), np.float32), nobody, nobody, np.inf, self._live)
             at = np.zeros((len(probes), 1), np.int64)
         ranked, cuts = rank(table, at, measure(table.vectors, at, probes), wanted)
         return table, ranked, cuts
@@ -139,7 +141,7 @@ class Finder:
 
     def _far(self, probe: Vectors, wanted: Wanted, cut: float, hits: Hits, at: int) -> tuple[Table, Ranked]:
         """Of a probe whose first rows weren't enough: first enough subjects, then all rows that could matter."""
-        one = Hits(*(part[at : at + 1] for part in hits))
+        one = hits.of(at)
         while not np.isfinite(cut):
             live = one.subjects[0][(one.subjects[0] >= 0) & ~np.isin(one.numbers[0], self._local.masked)]
             known = [f"subject not in {part.tolist()}" for part in _slices(np.unique(live))]
@@ -185,12 +187,13 @@ def _joined(parts: Sequence[Hits]) -> Hits:
     proposed has less."""
     if len(parts) == 1:
         return parts[0]
-    columns = zip(*(part[:4] for part in parts), strict=True)
     every = np.logical_and.reduce([part.all for part in parts])
     floors = np.min([np.where(part.all, np.inf, part.distances.max(axis=1, initial=-np.inf)) for part in parts], axis=0)
-    distances, *rest = (np.concatenate(column, axis=1) for column in columns)
+    distances = np.concatenate([part.distances for part in parts], axis=1)
     distances = np.minimum(distances, np.where(every, np.inf, floors)[:, None].astype(np.float32))
-    return Hits(distances, *rest, every)
+    numbers = np.concatenate([part.numbers for part in parts], axis=1)
+    subjects = np.concatenate([part.subjects for part in parts], axis=1)
+    return Hits(distances, numbers, subjects, np.concatenate([part.vectors for part in parts], axis=1), every)
 
 
 def _slices(numbers: Integers) -> list[Integers]:

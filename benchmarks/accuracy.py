@@ -67,7 +67,7 @@ class Served:
         def requests() -> Iterator[IdentifyRequest]:
             for start in range(0, len(probes), PROBES_PER_CALL):
                 part = [self._png[index] for index in probes[start : start + PROBES_PER_CALL]]
-                yield identify_request(gallery, part, candidates, tau)
+                yield identify_request(gallery, part, max_candidates=candidates, tau=tau)
 
         return [result for answer in self._client.identify_stream(requests()) for result in answer.response.results]
 

@@ -55,7 +55,9 @@ class Served:
     def nearest(self, gallery: str, rows: Indices) -> list[tuple[int, float]]:
         """Of each probe the nearest subject, and its distance."""
         requests = (
-            identify_request(gallery, [self._encoding(int(row)) for row in rows[start : start + PROBES_PER_CALL]], 1)
+            identify_request(
+                gallery, [self._encoding(int(row)) for row in rows[start : start + PROBES_PER_CALL]], max_candidates=1
+            )
             for start in range(0, len(rows), PROBES_PER_CALL)
         )
         return [

@@ -67,30 +67,30 @@ def signals(shape: tuple[int, ...], dimension: int) -> nn.Module:
     return Anywhere(shape[0], (16, 24, 32, 48, 64), dimension, first=9, stride=2)
 
 
-class Stretched(nn.Module):
-    """float32 [N, C, L] -> [N, dimension]: what was said, brought to one duration, and a linear map of it.
+class Parts(nn.Module):
+    """float32 [N, C, L] -> [N, dimension]: the mean of each of ``parts`` equal parts of what was said, mapped linearly.
 
-    For words of different lengths, followed by equal frames up to L: those aren't looked at. frames: the duration, in
-    points between which the signal is interpolated. The map begins without preference for any direction.
+    For words of different lengths, followed by equal frames up to L: those aren't looked at. The map begins without
+    preference for any direction; export --whiten finds better ones.
     """
 
-    def __init__(self, channels: int, frames: int, dimension: int) -> None:
+    def __init__(self, channels: int, parts: int, dimension: int) -> None:
         super().__init__()
-        self.frames = frames
-        self.map = nn.Linear(channels * frames, dimension)
+        self.parts = parts
+        self.map = nn.Linear(channels * parts, dimension)
         nn.init.orthogonal_(self.map.weight)
         nn.init.zeros_(self.map.bias)
 
     def forward(self, signal: Tensor) -> Tensor:
         said = ((signal - signal[:, :, -1:]).abs().sum(dim=1) > 0).to(signal.dtype)  # [N, L]: 0 in the padding
-        last = said.sum(dim=1, keepdim=True).clamp(min=1) - 1
+        share = said.sum(dim=1).clamp(min=1)[:, None, None] / self.parts  # frames of a part
+        begins = torch.arange(self.parts, dtype=signal.dtype)[:, None] * share  # [N, parts, 1]
         times = torch.arange(signal.shape[2], dtype=signal.dtype)  # [L]
-        points = last * torch.linspace(0, 1, self.frames)  # [N, frames]
-        near = (1 - (points[:, :, None] - times).abs()).clamp(min=0)  # [N, frames, L]: between two frames
-        answer: Tensor = self.map((signal @ near.transpose(1, 2)).flatten(1))
+        within = torch.minimum(begins + share, times + 1) - torch.maximum(begins, times)  # [N, parts, L], of a frame
+        answer: Tensor = self.map((signal @ (within.clamp(min=0) / share).transpose(1, 2)).flatten(1))
         return answer
 
 
 def words(shape: tuple[int, ...], dimension: int) -> nn.Module:
     """For short utterances, as frames of cepstral coefficients."""
-    return Stretched(shape[0], 12, dimension)
+    return Parts(shape[0], 4, dimension)

@@ -89,13 +89,15 @@ def export(
     license: str = "",
     which: "Which | None" = None,
     opset: int | None = None,
+    whiten: float | None = None,
     data: Data = (),
     finders: StrPath | None = None,
     aligned: bool = False,
 ) -> EncoderManifest:
     """Write the encoder of ``run`` as the model folder ``out``. ``which``: its checkpoint, "best" or "last".
 
-    opset: the version of ONNX's operators. data: real examples to try the graph on; none: those of the training.
+    opset: the version of ONNX's operators. whiten: shrinkage of within-class whitening, in (0, 1]. data: real examples
+    to try the graph on; none: those of the training.
     """
     from oneglance_exporter.encoder import export as exporting
 
@@ -107,6 +109,7 @@ def export(
         license,
         which,
         opset=opset,
+        whiten=whiten,
         data=_paths(data),
         finders=finders,
         aligned=aligned,

@@ -17,8 +17,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from oneglance.client.async_client import AsyncClient as AsyncClient
+    from oneglance.client.errors import AbortedError as AbortedError
+    from oneglance.client.errors import AlreadyExistsError as AlreadyExistsError
+    from oneglance.client.errors import ClientStateError as ClientStateError
+    from oneglance.client.errors import DeadlineExceededError as DeadlineExceededError
+    from oneglance.client.errors import FailedPreconditionError as FailedPreconditionError
+    from oneglance.client.errors import InternalError as InternalError
+    from oneglance.client.errors import InvalidArgumentError as InvalidArgumentError
+    from oneglance.client.errors import NotFoundError as NotFoundError
     from oneglance.client.errors import OneglanceError as OneglanceError
+    from oneglance.client.errors import PermissionDeniedError as PermissionDeniedError
+    from oneglance.client.errors import ResourceExhaustedError as ResourceExhaustedError
+    from oneglance.client.errors import UnauthenticatedError as UnauthenticatedError
+    from oneglance.client.errors import UnavailableError as UnavailableError
+    from oneglance.client.frames import to_dataframe as to_dataframe
     from oneglance.client.requests import encoding as encoding
     from oneglance.client.requests import enroll_request as enroll_request
     from oneglance.client.requests import identify_request as identify_request
@@ -38,7 +52,19 @@ if TYPE_CHECKING:
 _HOMES = {
     "AsyncClient": "oneglance.client.async_client",
     "Client": "oneglance.client.sync_client",
+    "AbortedError": "oneglance.client.errors",
+    "AlreadyExistsError": "oneglance.client.errors",
+    "ClientStateError": "oneglance.client.errors",
+    "DeadlineExceededError": "oneglance.client.errors",
+    "FailedPreconditionError": "oneglance.client.errors",
+    "InternalError": "oneglance.client.errors",
+    "InvalidArgumentError": "oneglance.client.errors",
+    "NotFoundError": "oneglance.client.errors",
     "OneglanceError": "oneglance.client.errors",
+    "PermissionDeniedError": "oneglance.client.errors",
+    "ResourceExhaustedError": "oneglance.client.errors",
+    "UnauthenticatedError": "oneglance.client.errors",
+    "UnavailableError": "oneglance.client.errors",
     "encoding": "oneglance.client.requests",
     "enroll_request": "oneglance.client.requests",
     "retention": "oneglance.client.requests",
@@ -53,11 +79,25 @@ _HOMES = {
     "subject_filter": "oneglance.client.requests",
     "tensor": "oneglance.client.requests",
     "tls_credentials": "oneglance.client.tls",
+    "to_dataframe": "oneglance.client.frames",
 }
 __all__ = [
+    "AbortedError",
+    "AlreadyExistsError",
     "AsyncClient",
     "Client",
+    "ClientStateError",
+    "DeadlineExceededError",
+    "FailedPreconditionError",
+    "InternalError",
+    "InvalidArgumentError",
+    "NotFoundError",
     "OneglanceError",
+    "PermissionDeniedError",
+    "ResourceExhaustedError",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "__version__",
     "encoding",
     "enroll_request",
     "identify_request",
@@ -72,10 +112,15 @@ __all__ = [
     "subject_filter",
     "tensor",
     "tls_credentials",
+    "to_dataframe",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("oneglance")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,13 +2,13 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -81,6 +81,9 @@ from oneglance_server.servicers.subject import SubjectServicer
 from oneglance_server.settings import Settings
 from oneglance_server.tracing import begin_tracing
 
+if TYPE_CHECKING:
+    from oneglance_server.http.listener import HttpListener
+
 log = structlog.get_logger()
 SERVICES = tuple(
     file.DESCRIPTOR.services_by_name[name].full_name
@@ -149,6 +152,8 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._grpc: grpc.aio.Server | None = None
         self._watches: list[asyncio.Task[None]] = []
+        self.http_address = settings.http
+        self._http: HttpListener | None = None
         self._closer = ThreadPoolExecutor(1, "oneglance-close")
         self._end_traces: Callable[[], None] = lambda: None
         # Services that can't do their work while the others can: their health says NOT_SERVING.
@@ -218,6 +223,8 @@ class Server:
         self._metrics.watch_certificate(lambda: certificates.expires if certificates else None)
         self._watches.append(asyncio.create_task(watch_loop(self._metrics.loop_lag)))
         self._watches.append(asyncio.create_task(self._backlog.watch()))
+        if settings.http:
+            await self._serve_http(ours.methods)
         if self._access is not None or certificates is not None:
             self._watches.append(asyncio.create_task(self._watch_access(self._access)))
         if settings.metrics:
@@ -228,6 +235,25 @@ class Server:
                 )
             except OSError as error:
                 raise StartupError(f"can't serve metrics on {settings.metrics}: {error}") from error
+
+    async def _serve_http(self, methods: Mapping[str, Any]) -> None:
+        try:
+            from oneglance_server.http.calls import Calls
+            from oneglance_server.http.listener import HttpListener
+        except ImportError as error:
+            raise StartupError(f"--http: {error}; pip install 'oneglance[http]'") from error
+        settings = self.settings
+        calls = Calls(
+            methods,
+            self._interceptor,
+            self._call_bytes,
+            self._stream_bytes,
+            max_message_bytes=settings.max_message_bytes,
+            idle_seconds=settings.stream_idle_seconds,
+        )
+        self._http = HttpListener(settings, self._certificates, calls)
+        await self._http.start()
+        self.http_address = self._http.address
 
     async def load(self) -> None:
         """Read and check models and galleries, then serve."""
@@ -264,6 +290,7 @@ class Server:
         log.info(
             "serving",
             address=self.address,
+            **({"http": self.http_address} if self.settings.http else {}),
             device=store.device,
             models=[model.manifest.name for model in models.loaded],
         )
@@ -278,6 +305,8 @@ class Server:
                     await asyncio.get_running_loop().run_in_executor(None, access.look)
                 if self._audit is not None:
                     await self._audit.let_in_by(self._let_in_by())
+                if self._http is not None:
+                    await self._http.look()
             except Exception as error:  # want of memory, or a full disk, say: it looks again
                 log.error("looking at who may call failed", exc_info=error)
             self._interceptor.end_without_credential()
@@ -333,6 +362,8 @@ class Server:
             calls.end()
             await calls.idle(_TELLING_SECONDS)
             await self._grpc.stop(0)
+        if self._http is not None:
+            await self._http.close()
         self._gate.close("the server is draining")
         if self._audit is not None:
             with suppress(TimeoutError):

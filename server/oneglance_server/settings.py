@@ -43,6 +43,7 @@ BUNDLED_NAMES: dict[str, tuple[Path, ...]] = {
 }
 _ADDRESS = Flag(metavar="HOST:PORT")
 _SIZE = re.compile(r"[1-9]\d{0,4}x[1-9]\d{0,4}", re.ASCII)
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s,]+", re.ASCII)
 _CORES = len(os.sched_getaffinity(0))
 _WORKERS_ON_A_GPU = 2  # one batch is computed while the next one is prepared; more would only make them smaller
 
@@ -54,6 +55,15 @@ class Settings(Frozen, BaseSettings):
         SERVER_ADDRESS,
         description="host:port to serve gRPC on; port 0 picks a free one. Beyond loopback it needs tls_cert, tls_key "
         "and policy, or insecure.",
+    )
+    http: Annotated[str, _ADDRESS] = Field(
+        "",
+        description="host:port to serve the same calls on over HTTP: JSON, Connect and gRPC-Web, see docs/clients.md; "
+        "empty: off. TLS, policy and limits are those of listen.",
+    )
+    http_origins: Annotated[tuple[str, ...], NoDecode, Flag(separator=",", metavar="ORIGIN")] = Field(
+        (),
+        description="Web pages that may call over HTTP, as https://app.example, comma-separated; *: any.",
     )
     policy: Annotated[str, Flag(metavar="FILE")] = Field(
         "", description="Who may do what, as TOML: see docs/security.md. Empty: everybody everything."
@@ -268,6 +278,10 @@ class Settings(Frozen, BaseSettings):
         description="host:port to serve the console on, a web page to look at and work with; empty: off. It knows no "
         "callers: beyond loopback it needs insecure.",
     )
+    console_watch_events: str = Field(
+        "",
+        description="File that `oneglance watch --json` writes its events to, for the console to show; empty: none.",
+    )
     traces: Literal["off", "on"] = Field(
         "off",
         description="on: send traces of calls by OpenTelemetry, as the variables OTEL_* say; needs oneglance[otel].",
@@ -312,12 +326,22 @@ class Settings(Frozen, BaseSettings):
             raise ValueError("expected WIDTHxHEIGHT, comma-separated")
         return sizes
 
+    @field_validator("http_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: Any) -> Any:
+        origins = tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        if isinstance(origins, tuple | list) and not all(_ORIGIN.fullmatch(str(origin)) for origin in origins):
+            raise ValueError(
+                "expected SCHEME://HOST or SCHEME://HOST:PORT as browsers send them, or *, comma-separated"
+            )
+        return origins
+
     @property
     def sizes_to_prepare(self) -> list[tuple[int, int]]:
         """(height, width) of each of ``prepared_sizes``."""
         return [(int(height), int(width)) for width, height in (size.split("x") for size in self.prepared_sizes)]
 
-    @field_validator("listen", "metrics", "console")
+    @field_validator("listen", "http", "metrics", "console")
     @classmethod
     def _address(cls, value: str) -> str:
         host, _, port = value.rpartition(":")
@@ -348,11 +372,12 @@ class Settings(Frozen, BaseSettings):
             raise ValueError("--tls-client-ca needs --tls-cert and --tls-key")
         if self.insecure:
             return self
-        if not (is_loopback(self.listen) or (self.tls_cert and self.policy)):
-            raise ValueError(
-                f"--listen {self.listen}: beyond loopback a server needs --tls-cert, --tls-key and --policy; "
-                "--insecure serves anybody who reaches it"
-            )
+        for name, address in (("--listen", self.listen), ("--http", self.http)):
+            if address and not (is_loopback(address) or (self.tls_cert and self.policy)):
+                raise ValueError(
+                    f"{name} {address}: beyond loopback a server needs --tls-cert, --tls-key and --policy; "
+                    "--insecure serves anybody who reaches it"
+                )
         for name, address in (("--metrics", self.metrics), ("--console", self.console)):
             if address and not is_loopback(address):
                 raise ValueError(f"{name} {address}: it has no authentication; beyond loopback it needs --insecure")

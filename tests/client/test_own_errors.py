@@ -60,7 +60,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def methods(kind: type) -> list[str]:
     return [
-        name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_") and name != "close"
+        name
+        for name, _ in inspect.getmembers(kind, inspect.isfunction)
+        if not name.startswith("_") and name not in ("close", "with_options")
     ]
 
 

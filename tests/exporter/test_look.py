@@ -170,6 +170,13 @@ def test_what_lies_outside_of_the_input_is_told_apart() -> None:
     np.testing.assert_array_equal(patch(layer, 3, example)[:, 0], [3, 4, 5, 6, np.nan])
 
 
+def test_a_unit_that_could_see_more_than_there_is_is_shown_the_whole() -> None:
+    layer = Layer("relu", "Relu", 1, (4,), (Field(2, 2, -3, 5),))
+    example = np.arange(4.0)[:, np.newaxis]
+    np.testing.assert_array_equal(patch(layer, 0, example)[:, 0], [0, 1, np.nan, np.nan])
+    np.testing.assert_array_equal(patch(layer, 2, example)[:, 0], [np.nan, 1, 2, 3])
+
+
 @pytest.fixture(scope="module")
 def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawings")

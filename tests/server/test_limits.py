@@ -20,7 +20,7 @@ def test_more_bytes_under_way_than_allowed_are_refused_and_streams_wait(
     models: tuple[Path, Path], tmp_path: Path
 ) -> None:
     labels = {f"pad{n}": "x" * 1000 for n in range(60)}
-    big = [enroll_request("g", f"s{i}", [png(picture(i))], labels) for i in range(60)]
+    big = [enroll_request("g", f"s{i}", [png(picture(i))], labels=labels) for i in range(60)]
     assert sum(item.ByteSize() for item in big) > 3 << 20
     with (
         server_thread(data_dir=tmp_path, models=models, max_inflight_bytes=1 << 20) as server,

@@ -107,7 +107,7 @@ def test_a_stream_of_identifications_waits_for_the_index(models: tuple[Path, Pat
         digest = client.create_gallery("g", encoder="pixels").encoder_digest
         client.enroll("g", "it", picture(1))
         probes = [encoding(np.eye(64)[i % 64] + 1, digest) for i in range(128)]
-        requests = (identify_request("g", probes, 1) for _ in range(100))
+        requests = (identify_request("g", probes, max_candidates=1) for _ in range(100))
         answers = list(client.identify_stream(requests))
         assert [answer.WhichOneof("outcome") for answer in answers] == ["response"] * 100
 

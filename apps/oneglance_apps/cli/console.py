@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import threading
+from pathlib import Path
 
 from oneglance.addresses import is_loopback
 from oneglance_apps.connection import add_connection_options, connection_of
@@ -42,6 +43,12 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--insecure", action="store_true", help="serve the page beyond loopback, to whoever reaches it"
     )
     command.add_argument(
+        "--watch-events",
+        metavar="FILE",
+        type=Path,
+        help="show the events that `oneglance watch ... --json >> FILE` writes there, as they come",
+    )
+    command.add_argument(
         "--child-socket", type=within(int, least=0, most=1 << 20), metavar="FD", help=argparse.SUPPRESS
     )
 
@@ -74,5 +81,5 @@ def run(options: argparse.Namespace) -> int:
         if is_child:
             os.dup2(2, 1)  # the parent reads only the first line of stdout
 
-    app.serve(connection, listening, on_serving=announce)
+    app.serve(connection, listening, on_serving=announce, watch_events=options.watch_events)
     return 0

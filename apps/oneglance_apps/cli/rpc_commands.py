@@ -522,8 +522,15 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
 def identify_stream(client: Client, o: Options) -> Iterable[Message]:
     requests = (
         identify_request(
-            *(o.gallery, [probe], o.max_candidates, o.tau, o.all_matches, o.least_gap, o.one_face_each),
-            *(_filter(o), o.with_labels),
+            o.gallery,
+            probe,
+            max_candidates=o.max_candidates,
+            tau=o.tau,
+            all_matches=o.all_matches,
+            least_gap=o.least_gap,
+            one_face_each=o.one_face_each,
+            filter=_filter(o),
+            with_labels=o.with_labels,
         )
         for probe in read_examples(o.examples, o)
     )

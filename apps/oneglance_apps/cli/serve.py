@@ -59,7 +59,9 @@ def run(options: argparse.Namespace) -> int:
         nonlocal console
         assert settings is not None
         if settings.console:
-            console = start_console(settings.console, address, insecure=settings.insecure)
+            console = start_console(
+                settings.console, address, insecure=settings.insecure, watch_events=settings.console_watch_events
+            )
             structlog.get_logger().info("console", url=console.url)
             structlog.get_logger().warning("no liveness check", meaning=NO_LIVENESS)  # the console may use a camera
         _say(f"oneglance is serving on {address}")

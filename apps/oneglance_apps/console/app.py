@@ -12,10 +12,13 @@ import math
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from copy import copy
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 from nicegui import Client, binding, ui
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -23,11 +26,12 @@ from starlette.requests import ClientDisconnect
 
 from oneglance.addresses import LOOPBACK
 from oneglance.client.errors import OneglanceError, UnauthenticatedError
-from oneglance_apps.console.login import add_login, cookie_name, login_page
+from oneglance_apps.console.login import add_login, cookie_name, login_page, words_for
 from oneglance_apps.console.own_origin import OwnOriginOnly
 from oneglance_apps.console.page import EYE, Page
 from oneglance_apps.console.page_state import MAX_PICTURE_BYTES
 from oneglance_apps.console.sessions import Session, Sessions
+from oneglance_apps.console.watch_events import WatchEvents
 
 # NiceGUI warns on stderr when it is held up for 10 ms. On a busy machine that says nothing about this page.
 binding.MAX_PROPAGATION_TIME = math.inf
@@ -40,10 +44,12 @@ def serve(
     listening: socket.socket,
     *,
     on_serving: Callable[[str], None],
+    watch_events: Path | None = None,
 ) -> None:
     """Serve pages for a server on a listening socket, until SIGTERM or SIGINT.
 
     connection: how to reach the server, the arguments of AsyncClient. on_serving: called with the URL.
+    watch_events: the file that ``oneglance watch --json`` writes to; None: the Watch tab has nothing to show.
 
     On loopback it answers only requests for a name of loopback, so that a website can't reach the console by pointing
     its own name to this address (DNS rebinding).
@@ -51,6 +57,7 @@ def serve(
     host, port = listening.getsockname()[:2]
     url = f"http://{_in_url(host)}:{port}"
     pages: dict[str, Page] = {}
+    events = WatchEvents(watch_events) if watch_events else None
     cookie = cookie_name(port)
 
     def end_pages(session: Session) -> None:
@@ -64,8 +71,12 @@ def serve(
         @ui.page("/")
         async def page(client: Client, request: Request) -> None:
             session = sessions.find(request.cookies.get(cookie)) or sessions.own
-            pages[client.id] = page = Page(session, client)
+            say = words_for(request)
+            client.page = copy(client.page)  # of this browser: a page's language is for all who open it
+            client.page.language = say.html_language
+            pages[client.id] = page = Page(session, client, say, events)
             client.on_delete(lambda: pages.pop(client.id, None))
+            client.on_delete(page.stylize.leave)
             await page.build()
 
         on_serving(url)
@@ -91,7 +102,7 @@ def serve(
         if request.url.path == "/" and request.headers.get("sec-fetch-site") == "cross-site":
             return Response("Open this page by its address, not from another website.\n", 403, media_type="text/plain")
         if request.url.path == "/" and await _must_log_in(app.state.sessions, request.cookies.get(cookie)):
-            return login_page()
+            return login_page(words_for(request))
         return await call_next(request)
 
     # The id of a page is a random UUID that only its browser knows.
@@ -104,6 +115,8 @@ def serve(
         mated: bool = False,
         pictures: int = 0,
         name: str = "",
+        file: str = "",
+        number: str = "",
     ) -> Response:
         page = page_for(page_id, request)
         if page is None:
@@ -123,7 +136,25 @@ def serve(
                 await page.threshold.end_measure()
             elif event == "picture":
                 await page.stylize.take(body, name)
+            elif event == "named":
+                page.look_at_next(name)
+            elif event == "many":
+                page.open_tab("enroll")
+            elif event == "enroll":
+                return JSONResponse(await page.enroll.enroll_one(body, name, file, number))
+            elif event == "enrolled":
+                await page.enroll.end()
+            elif event == "left":
+                page.stylize.leave()
         return Response(status_code=204)
+
+    @app.get("/pages/{page_id}/subjects")
+    async def subjects(page_id: str, request: Request, search: int, start: int, end: int) -> Response:
+        page = page_for(page_id, request)
+        found = await page.people.rows(search, start, end) if page is not None else None
+        if found is None:
+            return Response(status_code=404)
+        return JSONResponse(found, headers={"Cache-Control": "no-store"})
 
     @app.get("/pages/{page_id}/stylized/{number}")
     async def stylized(page_id: str, number: int, request: Request) -> Response:

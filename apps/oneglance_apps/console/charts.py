@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from oneglance_apps.console.words import Words
 from oneglance_core.measures import DetPoint
 
 # Readable on light and dark backgrounds.
@@ -16,6 +17,7 @@ def det_options(
     now: tuple[float, float] | None,
     tau: float | None,
     floors: tuple[float, float],
+    say: Words,
 ) -> dict[str, Any]:
     """ECharts options of a DET curve on logarithmic axes.
 
@@ -26,7 +28,7 @@ def det_options(
     def place(fpir: float, fnir: float) -> list[float]:
         return [max(fpir, floors[0]), max(fnir, floors[1])]
 
-    options = _chart("strangers let in (FPIR)", "enrolled not identified (FNIR)")
+    options = _chart(say("chart.fpir"), say("chart.fnir"))
     for axis, floor in (("xAxis", floors[0]), ("yAxis", floors[1])):
         options[axis] |= {"type": "log", "min": floor, "max": 1}
     options["yAxis"]["axisLabel"] = options["xAxis"]["axisLabel"] = {"color": SOFT, ":formatter": _PERCENT}

@@ -1,14 +1,18 @@
 """Parts of a page: boxes, thumbnails, candidates, table rows."""
 
+from collections.abc import Iterable
+
 from nicegui import ui
 
 from oneglance.v1.common_pb2 import Candidate
 from oneglance.v1.face_pb2 import Face, Photo
+from oneglance_apps.console.scale import TAU_AT, Scale
+from oneglance_apps.console.words import Words
 from oneglance_apps.text import distance, probability, score
 
 
-def draw_box(face: Face, photo: Photo, caption: str, state: str) -> ui.element:
-    """A face's box over the photo, with caption and a dot for each landmark."""
+def draw_box(face: Face, photo: Photo, caption: Iterable[str], state: str) -> ui.element:
+    """A face's box over the photo, with the parts of its caption and a dot for each landmark."""
     box = face.box
     place = (100 * box.x / photo.width, 100 * box.y / photo.height)
     size = (100 * box.width / photo.width, 100 * box.height / photo.height)
@@ -18,7 +22,9 @@ def draw_box(face: Face, photo: Photo, caption: str, state: str) -> ui.element:
         for point in face.landmarks:
             x, y = 100 * (point.x - box.x) / box.width, 100 * (point.y - box.y) / box.height
             ui.element("i").style(f"left:{x:.2f}%;top:{y:.2f}%")
-        ui.label(caption)
+        with ui.element("div"):
+            for part in caption:
+                ui.label(part).props("dir=auto")
     return frame
 
 
@@ -35,19 +41,30 @@ def draw_thumb(face: Face, photo: Photo) -> None:
     )
 
 
-def draw_candidate(candidate: Candidate, tau: float | None, scale: float) -> None:
-    """A subject and what is compared with tau, as a bar (full at ``scale``) with a mark at tau."""
+def draw_candidate(candidate: Candidate, scale: Scale, say: Words) -> None:
+    """A subject and what is compared with tau, as a bar with a mark at tau."""
     compared = score(candidate)
     withheld = candidate.HasField("negative")
-    under = tau is not None and compared <= tau and not withheld
+    under = scale.tau is not None and compared <= scale.tau and not withheld
     with ui.element("div").classes("candidate under" if under else "candidate"):
         with ui.element("p"):
-            ui.label(f"{candidate.subject_id}, but nearer to a negative" if withheld else candidate.subject_id)
+            draw_name(candidate.subject_id)
+            if withheld:
+                ui.label(say("look.withheld")).classes("soft")
             ui.label(_measured(candidate)).classes("distance")
-        with ui.element("div").classes("bar"):
-            ui.element("i").style(f"width:{min(100, max(0, 100 * compared / scale)):.1f}%")
-            if tau is not None:
-                ui.element("s").style(f"left:{min(100, max(0, 100 * tau / scale)):.1f}%")
+        draw_bar(compared, scale)
+
+
+def draw_bar(compared: float, scale: Scale) -> None:
+    with ui.element("div").classes("bar beyond" if scale.beyond(compared) else "bar").props("aria-hidden=true"):
+        ui.element("i").style(f"width:{100 * scale.at(compared):.1f}%")
+        if scale.tau is not None:
+            ui.element("s").style(f"left:{100 * TAU_AT:.1f}%")
+
+
+def draw_name(name: str) -> ui.label:
+    """A name from the server, which keeps its own direction of writing."""
+    return ui.label(name).classes("name-of").props("dir=auto")
 
 
 def _measured(candidate: Candidate) -> str:
@@ -63,7 +80,7 @@ def draw_row(tag: str, *cells: str) -> list[ui.element]:
         for text in cells:
             with ui.element(tag) as cell:
                 if text:
-                    ui.label(text)
+                    ui.label(text).props("dir=auto")
             made.append(cell)
     return made
 
@@ -73,4 +90,8 @@ def draw_entry(term: str, text: str) -> None:
     with ui.element("dt"):
         ui.label(term)
     with ui.element("dd"):
-        ui.label(text)
+        ui.label(text).props("dir=auto")
+
+
+def draw_heading(text: str) -> None:
+    ui.label(text).classes("title").props("role=heading aria-level=2")

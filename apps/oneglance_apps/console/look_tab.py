@@ -7,17 +7,28 @@ from nicegui import ui
 from oneglance.client.errors import OneglanceError
 from oneglance.v1.common_pb2 import Candidate, Example
 from oneglance.v1.face_pb2 import Face, Photo
-from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_NOT_COMPARED, IdentifyResponse, IdentifyResult
+from oneglance.v1.identification_pb2 import (
+    DECISION_IDENTIFIED,
+    DECISION_NOT_COMPARED,
+    UNKNOWN_REASON_AMBIGUOUS,
+    IdentifyResponse,
+    IdentifyResult,
+)
+from oneglance.v1.subject_pb2 import EnrollResponse
 from oneglance_apps.console.elements import draw_box, draw_candidate, draw_entry, draw_thumb
-from oneglance_apps.console.page_state import TOO_LARGE, PageState
-from oneglance_apps.console.wording import expected_fpir_text, quality_text, source_text
-from oneglance_apps.error_words import with_names
-from oneglance_apps.limits import NO_LIVENESS
+from oneglance_apps.console.page_state import PageState, refusal_label
+from oneglance_apps.console.wording import (
+    breach_text,
+    doubt_text,
+    expected_fpir_text,
+    labels_fault,
+    parse_labels,
+    quality_text,
+    source_text,
+)
+from oneglance_apps.console.words import Words
 from oneglance_apps.text import (
-    breach,
-    counted,
     distance,
-    doubt,
     doubt_policy_name,
     nearest_given,
     neighbour,
@@ -52,15 +63,21 @@ class FaceResult:
     def nearest(self) -> Candidate | None:
         return nearest_given(self.answer.candidates) if self.answer else None
 
-    @property
-    def caption(self) -> str:
+    def decision(self, say: Words) -> str:
         if not self.compared:
-            return "not upright"
-        who = "face" if self.answer is None else self.answer.subject_id if self.identified else "unknown"
-        if self.nearest is None:
-            return who
-        nearest = "" if self.identified else f"{self.nearest.subject_id} "
-        return f"{who} · {nearest}{score(self.nearest):.3f}"
+            return say("look.not_upright")
+        if self.answer is None:
+            return say("look.face")
+        return self.answer.subject_id if self.identified else say("look.unknown")
+
+    def caption(self, say: Words) -> list[str]:
+        """The decision, the nearest subject of somebody unknown, and its distance: parts with a direction each."""
+        if not self.compared or self.nearest is None:
+            return [self.decision(say)]
+        distance = f"{score(self.nearest):.3f}"
+        if self.identified:
+            return [self.decision(say), " · ", distance]
+        return [self.decision(say), " · ", self.nearest.subject_id, " ", distance]
 
 
 class LookTab:
@@ -76,48 +93,60 @@ class LookTab:
     def clear(self) -> None:
         """Show nothing, until a gallery is known. The photo is kept."""
         self.results, self.chosen, self.refusal.text = [], None, ""
+        self.outcome.clear()
         self.render()
 
     def build(self) -> None:
+        say = self._state.say
         with ui.element("section").classes("look"):
             with ui.element("div").classes("left"):
                 with ui.element("figure").classes("stage").props('data-state="empty"'):
-                    ui.element("img").props('alt="the photo that is looked at"')
+                    ui.element("img").props["alt"] = say("look.photo")
                     self.boxes = ui.element("div").classes("boxes")
                     with ui.element("div").classes("empty"):
-                        ui.label("Drop a photo here").classes("title")
-                        ui.label("It stays in this browser and in memory; nothing is written to disk.").classes("soft")
-                    ui.label("This browser can't show the format; the server may read it.").classes("undrawn-note")
+                        ui.label(say("look.drop")).classes("title")
+                        ui.label(say("look.stays")).classes("soft")
+                    ui.label(say("look.undrawn")).classes("undrawn-note")
                 with ui.row().classes("actions"):
-                    ui.button("Choose a photo").props("unelevated no-caps").on(
+                    ui.button(say("look.choose")).props("unelevated no-caps").on(
                         "click", js_handler="() => oneglance.choosePhoto()"
                     )
-                    ui.button("Use the camera").props("outline no-caps").on(
+                    ui.button(say("look.camera")).props("outline no-caps").on(
                         "click",
                         lambda event: self.refusal.set_text(event.args),
                         js_handler="() => oneglance.takePhoto(emit)",
                     )
-                    self.small_faces = ui.switch("small faces, too", on_change=self.look_again).props("dense")
-                ui.label(NO_LIVENESS).classes("soft")
+                    self.small_faces = ui.switch(say("look.small_faces"), on_change=self.look_again).props("dense")
+                ui.label(say("look.no_liveness")).classes("soft liveness")
             with ui.element("div").classes("right"):
-                self.summary = ui.label().classes("summary")
+                self.summary = ui.label().classes("summary").props("role=status")
+                self.next = ui.label().classes("soft next")
                 self.cards = ui.element("ol").classes("cards")
-                with ui.element("div").classes("enroll") as self.enroll_form:
-                    self.target = ui.label().classes("title")
-                    with ui.row().classes("fields"):
-                        self.name = ui.input("name").props("outlined dense")
-                        self.labels = ui.input("labels").props('outlined dense placeholder="key=value, key=value"')
-                        self.enroll = ui.button("Enroll", on_click=self._enroll).props("unelevated no-caps")
-                    self.accept = ui.switch("even if the quality is too low").props("dense")
-                self.refusal = ui.label().classes("refusal")
+                self._build_enroll()
+                self.refusal = refusal_label()
                 self.basis = ui.element("dl").classes("basis")
+
+    def _build_enroll(self) -> None:
+        say = self._state.say
+        with ui.element("div").classes("enroll") as self.enroll_form:
+            self.target = ui.label().classes("title")
+            with ui.row().classes("fields"):
+                self.name = ui.input(say("field.name"), on_change=self._warn).props("outlined dense")
+                self.name.props("input-class=any-direction")
+                self.labels = ui.input(say("field.labels"), validation=lambda text: labels_fault(say, text))
+                self.labels.props("outlined dense hide-bottom-space").props["placeholder"] = say("field.labels_form")
+                self.enroll = ui.button(say("look.enroll"), on_click=self._enroll).props("unelevated no-caps")
+            self.warning = ui.label().classes("warning").props("role=status")
+            self.accept = ui.switch(say("look.accept")).props("dense")
+        self.outcome = ui.element("div").classes("outcome").props("role=status")
 
     async def look_at(self, picture: bytes | None) -> None:
         """Identify the faces of a picture. None: one that is too large."""
         self.picture = picture
+        self.outcome.clear()
         await self.look_again()
         if picture is None:
-            self.refusal.text = TOO_LARGE
+            self.refusal.text = self._state.too_large
 
     async def look_again(self) -> None:
         """Identify the same picture again, with the present gallery and settings."""
@@ -143,7 +172,8 @@ class LookTab:
         return self._state.example(picture, box, "always" if self.small_faces.value else "")
 
     def render(self, answer: IdentifyResponse | None = None) -> None:
-        self.summary.text = self._summary(answer)
+        say = self._state.say
+        self.summary.text, self.next.text = self._summary(answer)
         self.enroll_form.visible = bool(self.picture and self._state.gallery)
         self._render_faces(answer.photos[0] if answer and 0 in answer.photos else None)
         self.basis.clear()
@@ -152,102 +182,133 @@ class LookTab:
             model = self._state.models.get(provenance.encoder_digest)
             with self.basis:
                 if self._state.tau is not None:
-                    draw_entry("τ", f"{distance(answer.threshold.tau)}, {source_text(answer.threshold)}")
-                    draw_entry("expected FPIR", expected_fpir_text(answer.threshold, provenance.gallery_size))
+                    draw_entry("τ", f"{distance(answer.threshold.tau)}, {source_text(say, answer.threshold)}")
+                    expected = expected_fpir_text(say, answer.threshold, provenance.gallery_size)
+                    draw_entry(say("basis.fpir"), expected)
+                name = model.name if model else say("basis.not_loaded")
+                digest = short_digest(provenance.encoder_digest)
                 draw_entry(
-                    "encoder",
-                    f"{model.name if model else 'not loaded'} {short_digest(provenance.encoder_digest)}"
-                    f" on {provenance.execution_provider}",
+                    say("basis.encoder"),
+                    say("basis.on", model=f"{name} {digest}", device=provenance.execution_provider),
                 )
-                draw_entry(
-                    "gallery", f"revision {provenance.gallery_revision}, {counted(provenance.gallery_size, 'subject')}"
-                )
+                subjects = say("count.subjects", n=provenance.gallery_size)
+                revision = say("basis.revision", number=str(provenance.gallery_revision))
+                draw_entry(say("basis.gallery"), f"{revision}, {subjects}")
                 if self._state.gallery:
-                    draw_entry("quality policy", policy_name(self._state.gallery.quality_policy))
-                    draw_entry("doubt policy", doubt_policy_name(self._state.gallery.doubt_policy))
+                    for name, policy in (
+                        ("quality", policy_name(self._state.gallery.quality_policy)),
+                        ("doubts", doubt_policy_name(self._state.gallery.doubt_policy)),
+                    ):
+                        draw_entry(say(f"basis.{name}"), say(f"policy.{policy}"))
 
-    def _summary(self, answer: IdentifyResponse | None) -> str:
-        if self._state.gallery is None:
-            return "No gallery is there yet. Create one first." if self._state.names == [] else ""
+    def _summary(self, answer: IdentifyResponse | None) -> tuple[str, str]:
+        """What came out, and what to do next."""
+        say, gallery = self._state.say, self._state.gallery
+        if gallery is None:
+            return (say("look.no_gallery"), say("look.no_gallery_next")) if self._state.names == [] else ("", "")
         if answer is None:
-            return "" if self.picture else "Who is it?"
+            if self.picture:
+                return "", ""
+            return say("look.who"), say("look.who_next") if gallery.subject_count else say("look.nobody_next")
         if not answer.results:
             photo = answer.photos[0]
-            return (
-                f"No face in these {photo.width} × {photo.height} pixels. The smallest face searched for is "
-                f"{photo.smallest_face:.0f} pixels wide."
-            )
+            size = {"width": str(photo.width), "height": str(photo.height), "smallest": f"{photo.smallest_face:.0f}"}
+            following = "look.no_face_next" if self.small_faces.value else "look.no_face_small_next"
+            return say("look.no_face", **size), say(following)
         known = sum(result.identified for result in self.results)
         if self.results[0].face is None:
-            text = "Identified." if known else "Unknown."
+            text = say("look.picture_known") if known else say("look.picture_unknown")
         else:
             compared = sum(result.compared for result in self.results)
-            text = f"{counted(len(self.results), 'face')}: {known} identified, {compared - known} unknown."
+            faces = say("count.faces", n=len(self.results))
+            text = say("look.faces", faces=faces, known=known, unknown=compared - known)
             if compared < len(self.results):
-                text += f" {len(self.results) - compared} not upright, and not compared."
+                text += " " + say("look.faces_turned", number=len(self.results) - compared)
+        notes = []
         if answer.photos.get(0, Photo()).faces_truncated:
-            text += " More faces were found than the server answers for."
+            notes.append(say("look.faces_truncated"))
         if 0 in answer.photos:
-            text += f" Faces below {answer.photos[0].smallest_face:.0f} pixels were not looked for."
+            notes.append(say("look.smallest", smallest=f"{answer.photos[0].smallest_face:.0f}"))
         if self._state.tau is None:
-            text += " There is no τ yet, so nobody can be identified: set one under Threshold."
-        return text
+            notes.append(say("look.no_tau"))
+        return text, " ".join(notes)
 
     def _render_faces(self, photo: Photo | None) -> None:
+        say = self._state.say
         self.boxes.clear()
         self.cards.clear()
-        scores = [score(c) for shown in self.results if shown.answer for c in shown.answer.candidates]
-        scale = max(2 * (self._state.tau or 0), 1.05 * max(scores, default=0), 1e-9)
         if photo:
             self.boxes.style(f"aspect-ratio: {photo.width}/{photo.height}")
         for number, shown in enumerate(self.results):
             state = "known" if shown.identified else "unknown"
             if shown.face and photo:
                 with self.boxes:
-                    box = draw_box(shown.face, photo, shown.caption, state)
+                    box = draw_box(shown.face, photo, shown.caption(say), state)
                     box.on("click", lambda _, n=number: self._choose(n))
             with self.cards, ui.element("li").classes(f"card {state}") as card:
                 if shown.face and photo:
                     card.on("click", lambda _, n=number: self._choose(n))
                     draw_thumb(shown.face, photo)
                 with ui.element("div").classes("text"):
-                    ui.label(shown.caption.partition(" · ")[0]).classes("decision")
-                    for candidate in shown.answer.candidates if shown.answer else ():
-                        draw_candidate(candidate, self._state.tau, scale)
-                    if shown.identified and shown.answer is not None:
-                        who = shown.answer.subject_id
-                        ui.button(f"Not {who}").props("flat no-caps dense").on(
-                            "click.stop", lambda _, f=shown.face, w=who: self._not_this_person(f, w)
-                        )
-                    if shown.compared and shown.nearest is None:
-                        ui.label("Nobody is enrolled." if shown.answer else "Choose it to enroll it.").classes("soft")
-                    if shown.face:
-                        ui.label(quality_text(shown.face)).classes("soft")
-                    for broken in shown.answer.breaches if shown.answer else ():
-                        ui.label(f"Doubtful: {breach(broken)}").classes("soft")
+                    ui.label(shown.decision(say)).classes("decision").props("dir=auto")
+                    self._render_answer(shown)
         self._render_choice()
+
+    def _render_answer(self, shown: FaceResult) -> None:
+        say, answer = self._state.say, shown.answer
+        if answer and answer.unknown_reason == UNKNOWN_REASON_AMBIGUOUS:
+            ui.label(say("look.ambiguous", nearest=answer.nearest_subject_id, other=answer.next_subject_id)).classes(
+                "warning"
+            )
+        for candidate in answer.candidates if answer else ():
+            draw_candidate(candidate, self._state.scale, say)
+        if shown.identified and answer is not None:
+            ui.button(say("look.not_this", subject=answer.subject_id)).props("flat no-caps dense").on(
+                "click.stop", lambda _, f=shown.face, w=answer.subject_id: self._not_this_person(f, w)
+            )
+        if shown.compared and shown.nearest is None:
+            ui.label(say("look.nobody") if answer else say("look.choose_face")).classes("soft")
+        if shown.face:
+            ui.label(quality_text(say, shown.face)).classes("soft")
+        for broken in answer.breaches if answer else ():
+            ui.label(breach_text(say, broken)).classes("warning")
 
     def _choose(self, number: int) -> None:
         self.chosen = None if self.chosen == number else number
         self._render_choice()
 
     def _render_choice(self) -> None:
+        say = self._state.say
         for group in (self.boxes, self.cards):
             for number, element in enumerate(group):
                 element.classes(**{"add" if number == self.chosen else "remove": "chosen"})
         if self.chosen is not None:
-            self.target.text = f"Enroll face {self.chosen + 1} of {len(self.results)}"
+            self.target.text = say("look.enroll_one_of", number=self.chosen + 1, faces=len(self.results))
         elif len(self.results) > 1:
-            self.target.text = "Enroll: choose a face"
+            self.target.text = say("look.enroll_choose")
         else:
-            self.target.text = "Enroll this face" if self._state.takes_photos else "Enroll this picture"
+            self.target.text = say("look.enroll_face") if self._state.takes_photos else say("look.enroll_picture")
+        self._warn()
+
+    def _warn(self) -> None:
+        """Before enrolling: a face that is somebody already, under another name than is typed."""
+        name = (self.name.value or "").strip()
+        number = self.chosen if self.chosen is not None else 0 if len(self.results) == 1 else None
+        nearest = self.results[number].nearest if number is not None else None
+        self.warning.text = ""
+        if not (nearest and name) or name == nearest.subject_id or self._state.tau is None:
+            return
+        if score(nearest) <= self._state.tau:
+            known = {"subject": nearest.subject_id, "name": name, "distance": distance(score(nearest))}
+            self.warning.text = self._state.say("look.known_already", **known)
 
     async def _enroll(self) -> None:
         gallery = self._state.gallery
-        if not self.picture or not gallery:
+        if not self.picture or not gallery or not self.labels.validate():
             return
         face = self.results[self.chosen].face if self.chosen is not None else None
         name, labels = self.name.value, self.labels.value
+        self.outcome.clear()
         self.enroll.disable()
         try:
             with self._state.errors_shown_in(self.refusal, reraise=True):
@@ -255,7 +316,7 @@ class LookTab:
                     gallery.id,
                     name.strip(),
                     self._example(self.picture, face),
-                    labels=_labels(labels),
+                    labels=parse_labels(self._state.say, labels),
                     accept_breaches=self.accept.value,
                 )
         except OneglanceError as error:
@@ -267,16 +328,24 @@ class LookTab:
             return
         finally:
             self.enroll.enable()
-        ui.notify(f"{answer.subject_id}: {'enrolled' if answer.created else 'one more encoding'}", type="positive")
-        if answer.HasField("nearest_other"):
-            ui.notify(f"Nearest other subject: {neighbour(answer.nearest_other)}")
-        for one in answer.doubts:
-            ui.notify(f"Doubtful: {with_names(doubt(one), ['it'])}", type="warning", close_button="OK", timeout=0)
-        if self.name.value == name:  # else the next one is being typed
-            self.name.value = self.labels.value = ""
+        for field, sent in ((self.name, name), (self.labels, labels)):
+            if field.value == sent:  # else the next one is typed already
+                field.value = ""
+        self._render_outcome(answer)
         self.boxes.classes(remove="asked")
         await self._state.refresh()
         await self.look_again()
+
+    def _render_outcome(self, answer: EnrollResponse) -> None:
+        """What was enrolled, and what is doubtful about it; it stays until the next photo."""
+        say = self._state.say
+        with self.outcome:
+            done = "enroll.created" if answer.created else "enroll.added"
+            ui.label(say(done, subject=answer.subject_id)).classes("good")
+            if answer.HasField("nearest_other"):
+                ui.label(say("enroll.nearest", other=neighbour(answer.nearest_other))).classes("soft")
+            for one in answer.doubts:
+                ui.label(doubt_text(say, one)).classes("warning")
 
     async def _not_this_person(self, face: Face | None, subject_id: str) -> None:
         """Keep the face as a negative of the subject that it was taken for."""
@@ -285,12 +354,6 @@ class LookTab:
             return
         with self._state.errors_shown_in(self.refusal):
             await self._state.api.add_negative(gallery.id, subject_id, self._example(self.picture, face))
-            ui.notify(f"Kept as a negative of {subject_id}", type="positive")
+            ui.notify(self._state.say("look.kept_negative", subject=subject_id), type="positive")
             await self._state.refresh()
             await self.look_again()
-
-
-def _labels(text: str) -> dict[str, str]:
-    """The labels in ``key=value, key=value``."""
-    pairs = (part.partition("=") for part in text.split(",") if part.strip())
-    return {key.strip(): value.strip() for key, _, value in pairs}

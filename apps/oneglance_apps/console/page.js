@@ -5,6 +5,7 @@ const oneglance = {
   shown: null, // object URL of the photo
   painted: null, // object URL of the picture to stylize
   sending: null, // AbortController of its upload
+  words: {}, // set by page.py: in the language of the page
 
   url(what, parameters = {}) {
     return `/pages/${oneglance.page}/${what}?${new URLSearchParams(parameters)}`;
@@ -46,6 +47,12 @@ const oneglance = {
     }
   },
 
+  // Look at a photo of several faces, one of which is to be enrolled under this name.
+  async lookAt(photo, name) {
+    await fetch(oneglance.url("named", { name }), { method: "POST" });
+    await oneglance.look(photo);
+  },
+
   choosePicture() {
     oneglance.choose({ accept: "image/*" }, ([file]) => file && oneglance.paint(file));
   },
@@ -72,19 +79,20 @@ const oneglance = {
   // Take a picture with the camera.
   async takePhoto(refuse, then = oneglance.look) {
     if (!navigator.mediaDevices) {
-      return refuse("A browser lends its camera to pages on this machine (localhost) or over https only.");
+      return refuse(oneglance.words.no_camera_here);
     }
     let stream;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1920 } } });
     } catch (error) {
-      return refuse(`There is no camera to use: ${error.message}`);
+      return refuse(oneglance.words.no_camera.replace("{reason}", error.message));
     }
     const dialog = document.createElement("dialog");
     dialog.className = "camera";
     dialog.innerHTML =
       "<video autoplay playsinline muted></video>" +
-      "<form method=dialog><button value=take>Take</button><button value=cancel>Cancel</button></form>";
+      "<form method=dialog><button value=take></button><button value=cancel></button></form>";
+    for (const button of dialog.querySelectorAll("button")) button.textContent = oneglance.words[button.value];
     const video = dialog.querySelector("video");
     video.srcObject = stream;
     dialog.onclose = () => {
@@ -124,9 +132,18 @@ for (const type of ["dragenter", "dragover", "dragleave", "drop"]) {
   document.addEventListener(type, (event) => {
     event.preventDefault(); // or the browser opens the file instead of the page
     document.body.classList.toggle("dragging", type === "dragenter" || type === "dragover");
-    const [file] = event.dataTransfer.files;
-    if (type !== "drop" || !file) return;
-    if (document.querySelector(".stylize")?.offsetParent) oneglance.paint(file);
-    else if (document.querySelector(".stage")) oneglance.look(file);
+    const files = [...event.dataTransfer.files];
+    if (type !== "drop" || !files.length) return;
+    const seen = (part) => document.querySelector(part)?.offsetParent;
+    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+    const several = files.length > 1 || entries.some((entry) => entry.isDirectory);
+    if (seen(".stylize")) return oneglance.paint(files[0]);
+    if (!several && !seen(".many")) return oneglance.look(files[0]);
+    if (!seen(".many")) fetch(oneglance.url("many"), { method: "POST" }); // shows the tab
+    if (entries.length) oneglance.enrolling.dropped(entries);
+    else oneglance.enrolling.add(files.map((file) => ({ file, path: file.name })));
   });
 }
+
+// What nobody will see needn't be painted. Not by sendBeacon: its origin would be "null".
+addEventListener("pagehide", () => fetch(oneglance.url("left"), { method: "POST", keepalive: true }));

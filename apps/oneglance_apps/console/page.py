@@ -8,18 +8,22 @@ from pathlib import Path
 
 from nicegui import Client, ui
 
+from oneglance_apps.console.dialogs import new_gallery
+from oneglance_apps.console.enroll_tab import EnrollTab
 from oneglance_apps.console.login import LOGOUT
 from oneglance_apps.console.look_tab import LookTab
-from oneglance_apps.console.page_state import PageState
+from oneglance_apps.console.page_state import PageState, refusal_label
 from oneglance_apps.console.people_tab import PeopleTab
-from oneglance_apps.console.quality_choice import QualityChoice
 from oneglance_apps.console.sessions import Session
 from oneglance_apps.console.stylize_tab import StylizeTab
 from oneglance_apps.console.threshold_tab import ThresholdTab
-from oneglance_apps.text import is_encoder
+from oneglance_apps.console.watch_events import WatchEvents
+from oneglance_apps.console.watch_tab import WatchTab
+from oneglance_apps.console.words import LANGUAGE_COOKIE, LANGUAGES, Words
 from oneglance_core.picture_files import PICTURE_SUFFIXES
 
 HERE = Path(__file__).parent
+SCRIPTS = ("page.js", "enroll.js", "subjects.js")
 RETRY_SECONDS = 2.0  # while the server doesn't answer
 EYE = (
     '<svg viewBox="0 0 32 32" xmlns="http://www.w3.org/2000/svg" fill="none" stroke="#17758a" stroke-width="2">'
@@ -29,50 +33,84 @@ EYE = (
 
 
 class Page:
-    """One browser's page, which does all with the clients of its ``session``."""
+    """One browser's page, which does all with the clients of its ``session``, in the language of ``say``."""
 
-    def __init__(self, session: Session, client: Client) -> None:
+    def __init__(self, session: Session, client: Client, say: Words, events: WatchEvents | None) -> None:
         self.client = client
         self.session = session
-        self.state = PageState(session.api, lambda: self.picker.value)
+        self.state = PageState(session.api, say, lambda: self.picker.value)
         self.look = LookTab(self.state)
-        self.people = PeopleTab(self.state, self.look.look_again)
+        self.enroll = EnrollTab(self.state, client.id)
+        self.people = PeopleTab(self.state, self.look.look_again, self._load)
         self.threshold = ThresholdTab(self.state, self.look.look_again)
-        self.stylize = StylizeTab(session.painter, client.id, self.state.error_text)
+        self.watch = WatchTab(self.state, events)
+        self.stylize = StylizeTab(session.painter, client.id, self.state)
 
     async def build(self) -> None:
+        say = self.state.say
         ui.add_head_html(f"<style>{(HERE / 'page.css').read_text()}</style>")
-        script = (HERE / "page.js").read_text() + "".join(
+        script = "".join((HERE / file).read_text() for file in SCRIPTS) + "".join(
             f"oneglance.{name} = {json.dumps(value)};"
-            for name, value in (("page", self.client.id), ("suffixes", PICTURE_SUFFIXES))
+            for name, value in (
+                ("page", self.client.id),
+                ("suffixes", PICTURE_SUFFIXES),
+                ("words", say.below("js")),
+            )
         )
         ui.add_body_html(f"<script>{script}</script>")
-        with ui.element("header").classes("top"):
-            ui.html(f"{EYE}<span>oneglance</span>", sanitize=False).classes("name")
-            self.picker = ui.select([], label="gallery", on_change=self._pick).props("dense outlined options-dense")
-            self.picker.classes("picker")
-            ui.button("New gallery", on_click=self._new_gallery).props("flat no-caps dense").classes("new-gallery")
-            if self.session.name:
-                ui.label(self.session.name).classes("soft")
-                leave = f"fetch('{LOGOUT}', {{method: 'POST'}}).finally(() => location.reload())"
-                ui.button("Log out").props("flat no-caps dense").on("click", js_handler=f"() => {leave}")
-        self.state.page_refusal = ui.label().classes("refusal trouble")
-        with ui.tabs().props("no-caps align=left inline-label narrow-indicator") as tabs:
-            for name in ("Look", "People", "Threshold", "Stylize"):
-                ui.tab(name)
-        tabs.set_value("Look")
-        tabs.on_value_change(lambda event: self._open_tab(event.value))
-        for name, build in (
-            ("Look", self.look.build),
-            ("People", self.people.build),
-            ("Threshold", self.threshold.build),
-            ("Stylize", self.stylize.build),
-        ):
-            with ui.element("main").bind_visibility_from(tabs, "value", value=name):
+        self._build_top()
+        self.state.page_refusal = refusal_label().classes("trouble")
+        tabs = {
+            "look": self.look.build,
+            "enroll": self.enroll.build,
+            "people": self.people.build,
+            "threshold": self.threshold.build,
+            "watch": self.watch.build,
+            "stylize": self.stylize.build,
+        }
+        with ui.tabs().props("no-caps align=left inline-label narrow-indicator mobile-arrows") as self.tabs:
+            for name in tabs:
+                ui.tab(name, label=say(f"tabs.{name}"))
+        self.tabs.set_value("look")
+        self.tabs.on_value_change(lambda event: self._open_tab(event.value))
+        for name, build in tabs.items():
+            with ui.element("div").classes("tab").bind_visibility_from(self.tabs, "value", value=name):
                 build()
         self.retry = ui.timer(RETRY_SECONDS, lambda: self._load(self.picker.value), immediate=False)
         self._clear()
         await self._load()
+
+    def _build_top(self) -> None:
+        say = self.state.say
+        with ui.element("header").classes("top"):
+            ui.html(f"{EYE}<h1>oneglance</h1>", sanitize=False).classes("name")
+            self.picker = ui.select([], label=say("gallery.label"), on_change=self._pick)
+            self.picker.props("dense outlined options-dense").classes("picker")
+            ui.button(say("gallery.new"), on_click=lambda: new_gallery(self.state, self._load)).props(
+                "flat no-caps dense"
+            ).classes("new-gallery")
+            languages = ui.select(LANGUAGES, value=say.language if say.language in LANGUAGES else None)
+            languages.props("dense borderless options-dense").classes("language").props["aria-label"] = say(
+                "page.language"
+            )
+            languages.on_value_change(lambda event: self._speak(event.value))
+            if self.session.name:
+                ui.label(self.session.name).classes("soft")
+                leave = f"fetch('{LOGOUT}', {{method: 'POST'}}).finally(() => location.reload())"
+                ui.button(say("page.log_out")).props("flat no-caps dense").on("click", js_handler=f"() => {leave}")
+
+    def _speak(self, language: str) -> None:
+        """The page in another language, from now on."""
+        cookie = f"{LANGUAGE_COOKIE}={language}; path=/; max-age=31536000; samesite=strict"
+        ui.run_javascript(f"document.cookie = {json.dumps(cookie)}; location.reload()")
+
+    def open_tab(self, tab: str) -> None:
+        self.tabs.set_value(tab)
+
+    def look_at_next(self, name: str) -> None:
+        """The next photo is looked at to enroll one of its faces as ``name``."""
+        self.open_tab("look")
+        self.look.name.value = name
 
     async def _load(self, choose: str | None = None) -> None:
         state = self.state
@@ -85,7 +123,7 @@ class Page:
             first = next(iter(state.names), None)
             self.picker.set_options(state.names, value=choose if choose in state.names else first)
             if not state.names:
-                self.look.render()
+                self._clear()
 
     async def _pick(self) -> None:
         # Until the picked gallery is known there is none: no action may apply to the one before.
@@ -100,43 +138,14 @@ class Page:
         self.threshold.clear()
 
     async def _show_gallery(self) -> None:
+        self.watch.show()
         await self.look.look_again()
         await self.people.list()
         await self.threshold.show()
 
-    async def _new_gallery(self) -> None:
-        of_photos = {model.name for model in self.state.models.values() if model.takes_photos}
-        encoders = {model.name: model.name for model in self.state.models.values() if is_encoder(model)}
-        with ui.dialog() as dialog, ui.card().classes("dialog"):
-            ui.label("New gallery").classes("title")
-            name = ui.input("name").props("autofocus outlined dense")
-            encoder = ui.select(encoders, label="encoder", value=next(iter(encoders), None)).props("outlined dense")
-            description = ui.input("description").props("outlined dense")
-            ui.label("A gallery keeps its encoder for life.").classes("soft")
-            quality = QualityChoice()
-            quality.build()
-            quality.frame.bind_visibility_from(encoder, "value", lambda name: name in of_photos)
-            refusal = ui.label().classes("refusal")
-
-            async def create() -> None:
-                with self.state.errors_shown_in(refusal):
-                    gallery = await self.state.api.create_gallery(
-                        name.value.strip(),
-                        encoder=encoder.value or "",
-                        description=description.value,
-                        quality_policy=quality.policy,
-                    )
-                    dialog.close()
-                    await self._load(choose=gallery.id)
-
-            with ui.row().classes("actions"):
-                ui.button("Create", on_click=create).props("unelevated no-caps")
-                ui.button("Cancel", on_click=dialog.close).props("flat no-caps")
-        dialog.on("hide", dialog.delete)
-        dialog.open()
-
     async def _open_tab(self, tab: str) -> None:
-        if tab == "Stylize":  # independent of galleries
+        self.watch.active = tab == "watch"
+        if tab == "stylize":  # independent of galleries
             await self.stylize.load()
             return
         before = self.state.gallery
@@ -144,7 +153,7 @@ class Page:
             return
         if before is None:  # the server did not answer when it was picked
             await self._show_gallery()
-        elif tab == "People":
+        elif tab == "people":
             await self.people.list()
-        elif tab == "Threshold":
+        elif tab == "threshold":
             await self.threshold.show()

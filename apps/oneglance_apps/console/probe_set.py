@@ -10,7 +10,8 @@ from oneglance.client.errors import NotFoundError
 from oneglance.client.requests import mate, stranger
 from oneglance.v1.common_pb2 import Candidate, Encoding
 from oneglance.v1.gallery_pb2 import CalibrationProbe, Gallery
-from oneglance_apps.text import counted, nearest_given, score
+from oneglance_apps.console.words import Words
+from oneglance_apps.text import nearest_given, score
 
 PROBES_PER_CALL = 256
 SHOWN_REASONS = 5
@@ -50,7 +51,7 @@ class ProbeSet:
     def leave_out(self, reason: str, pictures: int = 1) -> None:
         self._left_out[reason] = self._left_out.get(reason, 0) + pictures
 
-    async def search(self, api: AsyncClient, gallery: Gallery) -> None:
+    async def search(self, api: AsyncClient, gallery: Gallery, say: Words) -> None:
         """Find the nearest subject of each probe. Leaves out mated probes whose subject is not enrolled.
 
         Raises OneglanceError.
@@ -72,7 +73,7 @@ class ProbeSet:
         for probe, nearest in zip(kept, found, strict=True):
             probe.nearest, probe.score = (nearest.subject_id, score(nearest)) if nearest else ("", math.inf)
         if left_out:
-            self.leave_out(f"no subject of that name is enrolled: {', '.join(sorted(absent))}", len(left_out))
+            self.leave_out(say("measure.absent", names=", ".join(sorted(absent))), len(left_out))
         # More probes may have been added meanwhile; they are searched when all have come.
         self.probes = [probe for probe in self.probes if probe not in left_out]
         if len(self.probes) == len(kept):
@@ -90,17 +91,19 @@ class ProbeSet:
         """How many people the strangers' probes show; a probe without a name shows a person of its own."""
         return len({probe.person or i for i, probe in enumerate(self.probes) if not probe.mated})
 
-    def summary(self) -> str:
+    def summary(self, say: Words) -> str:
         strangers = sum(not probe.mated for probe in self.probes)
-        return (
-            f"{counted(strangers, 'photo')} of {counted(self.stranger_count(), 'stranger')}, "
-            f"{counted(len(self) - strangers, 'photo')} of enrolled people."
+        return say(
+            "measure.summary",
+            stranger_photos=say("count.photos", n=strangers),
+            strangers=say("count.strangers", n=self.stranger_count()),
+            mate_photos=say("count.photos", n=len(self) - strangers),
         )
 
-    def left_out_summary(self) -> str:
+    def left_out_summary(self, say: Words) -> str:
         """Numbers and reasons; empty if no picture was left out."""
         reasons = "; ".join(f"{count} × {reason}" for reason, count in islice(self._left_out.items(), SHOWN_REASONS))
-        return f" Left out: {reasons}" if reasons else ""
+        return say("measure.left_out", reasons=reasons) if reasons else ""
 
     async def for_calibration(self) -> AsyncIterator[CalibrationProbe]:
         """The probes as messages for ``calibrate``."""

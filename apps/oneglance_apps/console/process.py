@@ -51,7 +51,9 @@ class ConsoleProcess:
             structlog.get_logger().error("the console ended; the server goes on without it", status=status)
 
 
-def start_console(listen: str, server_address: str, *, insecure: bool = False) -> ConsoleProcess:
+def start_console(
+    listen: str, server_address: str, *, insecure: bool = False, watch_events: str = ""
+) -> ConsoleProcess:
     """Start a console on ``listen`` (host:port; port 0 picks a free one) for the server at ``server_address``.
 
     Returns once the page is served, at ``ConsoleProcess.url``. Raises ConsoleError.
@@ -61,6 +63,7 @@ def start_console(listen: str, server_address: str, *, insecure: bool = False) -
             [
                 *(sys.executable, "-m", "oneglance_apps.cli", "console", "--child-socket", str(listening.fileno())),
                 *("--listen", listen, "--server", _reachable(server_address), *(["--insecure"] if insecure else [])),
+                *(["--watch-events", watch_events] if watch_events else []),
             ],
             pass_fds=(listening.fileno(),),
             stdin=subprocess.PIPE,  # its end tells the child that this process is gone

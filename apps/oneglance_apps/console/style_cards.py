@@ -10,6 +10,7 @@ from nicegui import ui
 from oneglance.client.async_client import AsyncClient
 from oneglance.client.errors import OneglanceError
 from oneglance.v1.stylization_pb2 import Style, StylizedPicture
+from oneglance_apps.console.words import Words
 from oneglance_apps.landscape import landscape, png
 
 SAMPLE_HEIGHT = 120  # of the drawn landscape, in pixels
@@ -23,11 +24,12 @@ class StyleCards:
     ``on_choice`` is awaited when another style was chosen.
     """
 
-    def __init__(self, api: AsyncClient, on_choice: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, api: AsyncClient, say: Words, on_choice: Callable[[], Awaitable[None]]) -> None:
         self.styles: list[Style] = []
         self.chosen: list[Style] = []
         self.blending = False
         self._api = api
+        self._say = say
         self._on_choice = on_choice
         self._cards: list[ui.element] = []
         self._sampling = 0  # number of the last ``sample``; an earlier one stops
@@ -46,18 +48,19 @@ class StyleCards:
             for style in styles:
                 with ui.element("button").classes("style").props('type="button"') as card:
                     ui.element("img").props('alt=""')
-                    ui.label(style.name).classes("decision")
-                    ui.label(style.title).classes("soft")
-                    ui.label(style.license).classes("soft license")
+                    ui.label(style.title or style.name).classes("art").props("dir=auto")
+                    ui.label(style.name if style.title else "").classes("soft style-name")
                     if several:
-                        ui.label(f"stylizer {style.stylizer}").classes("soft")
+                        ui.label(self._say("style.stylizer", name=style.stylizer)).classes("soft")
+                    ui.label(style.license).classes("license")
                 card.on("click", lambda _, s=style: self._choose(s))
                 self._cards.append(card)
         self.mark_chosen()
 
     def mark_chosen(self) -> None:
         for style, card in zip(self.styles, self._cards, strict=True):
-            card.classes(**{"add" if style in self.chosen else "remove": "chosen"})
+            chosen = style in self.chosen
+            card.classes(**{"add" if chosen else "remove": "chosen"}).props(f"aria-pressed={str(chosen).lower()}")
 
     async def _choose(self, style: Style) -> None:
         same_stylizer = [other for other in self.chosen if other.stylizer_digest == style.stylizer_digest]
@@ -90,6 +93,10 @@ class StyleCards:
             image = next(iter(card))
             image.props["src"] = f"data:image/jpeg;base64,{base64.b64encode(small.image).decode()}"
             image.update()
+
+    def stop(self) -> None:
+        """Make no more samples."""
+        self._sampling += 1
 
     async def _stylize_small(self, picture: bytes, style: Style, strength: float | None = None) -> StylizedPicture:
         return await self._api.stylize(

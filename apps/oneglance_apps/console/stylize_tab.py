@@ -1,7 +1,7 @@
 """The tab that repaints a picture: styles to choose from, two to blend, before and after side by side."""
 
+import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -12,16 +12,13 @@ from oneglance.client.async_client import AsyncClient
 from oneglance.client.errors import FailedPreconditionError, OneglanceError
 from oneglance.v1.stylization_pb2 import Style, StylizedPicture
 from oneglance_apps.console.elements import draw_entry
-from oneglance_apps.console.page_state import TOO_LARGE
+from oneglance_apps.console.page_state import PageState, refusal_label
 from oneglance_apps.console.style_cards import StyleCards
 from oneglance_apps.picture_formats import SUFFIX_OF_FORMAT, format_name, media_type
-from oneglance_apps.text import counted, joined, short_digest
+from oneglance_apps.text import joined, short_digest
 
-NONE_LOADED = (
-    "This server has no stylizer, so there is nothing to repaint pictures with. Start it with one among its --models."
-)
 RETRY_SECONDS = 2.0  # while the server doesn't answer
-SIDES = {1024: "1024 pixels", 2048: "2048 pixels", 0: "as it is"}
+SIDES = (1024, 2048)
 
 
 @dataclass(frozen=True)
@@ -41,48 +38,50 @@ class StylizedResult:
 class StylizeTab:
     """One page's stylization. The picture and its result are kept in memory until the next one, or the page's end.
 
-    api: client with a timeout long enough for a large picture. error_text: gives the text of an error for people.
+    api: client with a timeout long enough for a large picture. state: of the page, for its words.
     result, number: what is shown after, and its number in the address that the browser fetches it from.
     """
 
-    def __init__(self, api: AsyncClient, page_id: str, error_text: Callable[[OneglanceError], str]) -> None:
+    def __init__(self, api: AsyncClient, page_id: str, state: PageState) -> None:
         self.result: StylizedResult | None = None
         self.number = 0
         self._api = api
         self._page_id = page_id
-        self._error_text = error_text
+        self._state = state
+        self._say = state.say
         self.refusal: ui.label
-        self._cards = StyleCards(api, self._paint)
+        self._cards = StyleCards(api, state.say, self._paint)
         self._picture: bytes | None = None
         self._name = ""
-        self._wanted = 0  # how many times ``_paint`` was called
-        self._painting = False
+        self._painting: asyncio.Task[None] | None = None  # the call in flight
 
     def build(self) -> None:
-        self.none = ui.label(NONE_LOADED).classes("no-stylizer")
+        say = self._say
+        self.none = ui.label(self._say("style.none")).classes("no-stylizer")
         with ui.element("section").classes("stylize") as self.all:
             with ui.element("div").classes("pair"):
                 with ui.element("figure").classes("before empty-yet"):
-                    ui.element("img").props('alt="the picture as it came"')
-                    ui.label("Drop a picture here").classes("title")
-                    ui.label("This browser can't show the format; the server may read it.").classes("undrawn-note")
+                    ui.element("img").props["alt"] = say("style.before")
+                    ui.label(say("style.drop")).classes("title")
+                    ui.label(say("look.undrawn")).classes("undrawn-note")
                 with ui.element("figure").classes("after") as self.after:
-                    self.image = ui.element("img").props('alt="the picture, stylized"')
-                    self.hint = ui.label("and see it here in another style").classes("soft")
+                    self.image = ui.element("img")
+                    self.image.props["alt"] = say("style.after")
+                    self.hint = ui.label(say("style.hint")).classes("soft")
             with ui.row().classes("actions"):
-                ui.button("Choose a picture").props("unelevated no-caps").on(
+                ui.button(say("style.choose")).props("unelevated no-caps").on(
                     "click", js_handler="() => oneglance.choosePicture()"
                 )
-                ui.button("Take one").props("outline no-caps").on(
+                ui.button(say("style.camera")).props("outline no-caps").on(
                     "click",
                     lambda event: self.refusal.set_text(event.args),
                     js_handler="() => oneglance.takePhoto(emit, oneglance.paint)",
                 )
                 self.download = ui.element("a").classes("download")
                 with self.download:
-                    ui.label("Download")
+                    ui.label(say("style.download"))
                 self.about = ui.label().classes("soft about")
-            self.refusal = ui.label().classes("refusal")
+            self.refusal = refusal_label()
             self._build_settings()
             self._cards.build()
             self.basis = ui.element("dl").classes("origins")
@@ -91,19 +90,22 @@ class StylizeTab:
         self._render()
 
     def _build_settings(self) -> None:
+        say = self._say
+        sides = {side: say("style.pixels", side=str(side)) for side in SIDES} | {0: say("style.whole")}
         with ui.element("div").classes("knobs"):
             with ui.element("div").classes("knob"):
                 strength_text = ui.label()
                 self.strength = ui.slider(min=0, max=100, step=1, value=100)
-                self.strength.on("change", self._paint).props('aria-label="strength"')
-                strength_text.bind_text_from(self.strength, "value", lambda share: f"strength {share} %")
-            self.keep_colors = ui.switch("keep colours", on_change=self._paint).props("dense")
-            self.blend = ui.switch("blend two", on_change=self._blend_switched).props("dense")
-            self.side = ui.select(SIDES, value=1024, label="longer side", on_change=self._paint)
+                self.strength.on("change", self._paint).props["aria-label"] = say("style.strength_label")
+                strength_text.bind_text_from(self.strength, "value", lambda share: say("style.strength", share=share))
+            self.keep_colors = ui.switch(say("style.keep_colors"), on_change=self._paint).props("dense")
+            self.blend = ui.switch(say("style.blend"), on_change=self._blend_switched).props("dense")
+            self.side = ui.select(sides, value=1024, label=say("style.side"), on_change=self._paint)
             self.side.props("dense outlined options-dense").classes("side")
         with ui.element("div").classes("knob blend") as self.blending:
             self.shares_text = ui.label()
-            self.share = ui.slider(min=0, max=100, step=1, value=50).props('aria-label="share of the second style"')
+            self.share = ui.slider(min=0, max=100, step=1, value=50)
+            self.share.props["aria-label"] = say("style.share_label")
             self.share.on_value_change(self._render_shares).on("change", self._paint)
 
     async def load(self) -> None:
@@ -112,12 +114,12 @@ class StylizeTab:
             styles = await self._api.list_styles()
         except OneglanceError as error:
             unimplemented = error.code is grpc.StatusCode.UNIMPLEMENTED  # a server older than stylization
-            self.none.text = NONE_LOADED if unimplemented else self._error_text(error)
+            self.none.text = self._say("style.none") if unimplemented else self._state.error_text(error)
             self.all.visible, self.none.visible = False, True
             self.retry.active = not unimplemented
             return
         self.retry.active = False
-        self.none.text = NONE_LOADED
+        self.none.text = self._say("style.none")
         self.all.visible, self.none.visible = bool(styles), not styles
         if styles != self._cards.styles:
             self._cards.set_styles(styles)
@@ -127,7 +129,7 @@ class StylizeTab:
     async def take(self, picture: bytes | None, name: str) -> None:
         """Repaint another picture, from a file called ``name``. None: one that is too large."""
         self._picture, self._name, self.result = picture, name, None
-        self.refusal.text = TOO_LARGE if picture is None else ""
+        self.refusal.text = self._state.too_large if picture is None else ""
         await self._paint()
 
     async def _blend_switched(self) -> None:
@@ -146,23 +148,30 @@ class StylizeTab:
         return {chosen[0].name: 1 - second, chosen[1].name: second}
 
     async def _paint(self) -> None:
-        """Repaint with the present choice. One call at a time; requests made meanwhile become one more call."""
-        self._wanted += 1
+        """Repaint with the present choice; the call for an earlier one is cancelled."""
+        self.cancel()
         self._render()
-        if self._painting:
+        painting = self._painting = asyncio.create_task(self._paint_once())
+        await asyncio.wait([painting])
+        if painting is not self._painting or painting.cancelled():
             return
-        self._painting = True
-        try:
-            while True:
-                wanted = self._wanted
-                await self._paint_once()
-                if wanted == self._wanted:
-                    break
-        finally:
-            self._painting = False
+        self._painting = None
+        painting.result()
         self._render()
         if self.result is not None and not self._cards.shows(self._picture):
             await self._cards.sample(self._picture)
+
+    def cancel(self) -> None:
+        """Cancel the call in flight: nobody wants its picture any more."""
+        if self._painting is not None:
+            self._painting.cancel()
+            self._painting = None
+            self.after.classes(remove="painting")
+
+    def leave(self) -> None:
+        """Nobody looks any more: cancel what is under way."""
+        self.cancel()
+        self._cards.stop()
 
     async def _paint_once(self) -> None:
         picture, name, chosen = self._picture, self._name, self._cards.chosen[:]
@@ -183,12 +192,13 @@ class StylizeTab:
         except OneglanceError as error:
             if picture is self._picture:
                 self.result = None
-                self.refusal.text = self._error_text(error)
+                self.refusal.text = self._state.error_text(error)
             if isinstance(error, FailedPreconditionError):  # the server was restarted without a stylizer
                 await self.load()
             return
         finally:
-            self.after.classes(remove="painting")
+            if asyncio.current_task() is self._painting:
+                self.after.classes(remove="painting")
         if picture is self._picture:
             suffix = SUFFIX_OF_FORMAT[format_name(answer.format)]
             file_name = f"{PurePath(name).stem or 'picture'}-{'-'.join(style.name for style in chosen)}{suffix}"
@@ -212,12 +222,16 @@ class StylizeTab:
         self.image.update()
         self.download.update()
         picture = result.picture
-        self.about.text = f"{picture.width} × {picture.height}, {len(picture.image) / 1024:,.0f} KiB"
+        self.about.text = (
+            f"{picture.width} × {picture.height}, {self._say.number(round(len(picture.image) / 1024))} KiB"
+        )
         with self.basis:
-            draw_entry("took", f"{result.seconds:.1f} s, {counted(max(1, picture.tiles), 'tile')}")
+            tiles = self._say("count.tiles", n=max(1, picture.tiles))
+            draw_entry(self._say("style.took"), f"{result.seconds:.1f} s, {tiles}")
             names = {style.stylizer_digest: style.stylizer for style in self._cards.styles}
             stylizer = f"{names.get(picture.stylizer_digest, '')} {short_digest(picture.stylizer_digest)}"
-            draw_entry("stylizer", f"{stylizer} on {picture.execution_provider}")
+            on = self._say("basis.on", model=stylizer, device=picture.execution_provider)
+            draw_entry(self._say("style.by"), on)
             for style in result.styles:
                 draw_entry(style.name, joined(style.title, style.source, style.license))
 

@@ -7,8 +7,9 @@ from nicegui import ui
 
 from oneglance.client.async_client import AsyncClient
 from oneglance.v1.subject_pb2 import Subject
+from oneglance_apps.console.dialogs import opened_dialog
 from oneglance_apps.console.elements import draw_row
-from oneglance_apps.console.page_state import PageState
+from oneglance_apps.console.page_state import PageState, refusal_label
 from oneglance_apps.console.wording import utc
 
 Change = Callable[[], Awaitable[object]]
@@ -22,35 +23,46 @@ class SubjectDialog:
         self._gallery = gallery_id
         self._subject = subject
         self._on_change = on_change
-        with ui.dialog() as self.dialog, ui.card().classes("dialog"):
-            ui.label(f"Change {subject.id}").classes("title")
-            self._refusal = ui.label().classes("refusal")
-            self._line("new id", "Rename", lambda value: self._api.rename_subject(gallery_id, subject.id, value))
+        say = state.say
+        self.dialog, card = opened_dialog(say("subject.title", subject=subject.id))
+        with card:
+            self._refusal = refusal_label()
+            with ui.row().classes("line"):
+                new_id = ui.input(say("subject.new_id")).props("outlined dense")
+                self._button(
+                    say("subject.rename"), lambda: self._api.rename_subject(gallery_id, subject.id, new_id.value)
+                )
+            for key, value in sorted(subject.labels.items()):
+                with ui.row().classes("line label"):
+                    ui.label(f"{key}={value}").props("dir=auto")
+                    self._button(say("subject.take_away", label=key), partial(self._label, key, None))
+            with ui.row().classes("line"):
+                key_input = ui.input(say("subject.label")).props("outlined dense")
+                value_input = ui.input(say("subject.value")).props("outlined dense")
+                self._button(say("subject.set"), lambda: self._label(key_input.value, value_input.value))
+            with ui.row().classes("line"):
+                into = ui.input(say("subject.into")).props("outlined dense")
+                self._button(say("subject.merge"), lambda: self._api.merge_subjects(gallery_id, subject.id, into.value))
+            ui.label(say("subject.merge_note")).classes("soft")
+            self._build_encodings()
             with ui.row().classes("actions"):
-                key = ui.input("label").props("outlined dense")
-                value = ui.input("value").props("outlined dense")
-                self._button("Set", lambda: self._label(key.value, value.value))
-                self._button("Take away", lambda: self._label(key.value, None))
-            self._line("merge into", "Merge", lambda into: self._api.merge_subjects(gallery_id, subject.id, into))
-            with ui.element("table"):
-                draw_row("th", "encoding", "key", "from", "enrolled", "")
-                for one in subject.encodings:
-                    cells = draw_row("td", one.id, one.key, one.source, utc(one.create_time), "")
-                    with cells[-1]:
-                        self._button("Delete encoding", partial(self._delete, one.id), color="negative")
-            with ui.row().classes("actions"):
-                ui.button("Close", on_click=self.dialog.close).props("flat no-caps")
-        self.dialog.on("hide", self.dialog.delete)
-        self.dialog.open()
+                ui.button(say("dialog.close"), on_click=self.dialog.close).props("flat no-caps")
+
+    def _build_encodings(self) -> None:
+        say = self._state.say
+        with ui.element("div").classes("scroll").props("tabindex=0"), ui.element("table"):
+            heads = ("subject.encoding", "subject.key", "subject.from", "subject.enrolled", "people.act")
+            draw_row("th", *(say(head) for head in heads))
+            for one in self._subject.encodings:
+                cells = draw_row("td", one.id, one.key, one.source, utc(one.create_time), "")
+                with cells[-1]:
+                    self._button(say("subject.delete_encoding"), partial(self._delete, one.id), color="negative")
+        if len(self._subject.encodings) == 1:
+            ui.label(say("subject.last_encoding")).classes("soft")
 
     @property
     def _api(self) -> AsyncClient:
         return self._state.api
-
-    def _line(self, label: str, act: str, change: Callable[[str], Awaitable[object]]) -> None:
-        with ui.row().classes("actions"):
-            given = ui.input(label).props("outlined dense")
-            self._button(act, lambda: change(given.value))
 
     def _button(self, text: str, change: Change, color: str = "primary") -> None:
         async def click() -> None:

@@ -87,7 +87,7 @@ def enroll_all(client: Client, subjects: Sequence[Subject], progress: Progress) 
 def identify_all(client: Client, probes: Sequence[Probe], enrolled: int, progress: Progress) -> Identification:
     """Identify every probe, over one stream, with distances to all ``enrolled`` subjects (the nearest 1,000)."""
     depth = min(enrolled, MAX_CANDIDATES)
-    requests = (identify_request(GALLERY, [probe.example()], depth) for probe, _, _ in probes)
+    requests = (identify_request(GALLERY, [probe.example()], max_candidates=depth) for probe, _, _ in probes)
     outcomes: list[Outcome] = []
     refused: list[str] = []
     threshold, provenance = Threshold(), Provenance()

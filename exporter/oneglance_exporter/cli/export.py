@@ -39,6 +39,13 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="version of ONNX's operators [the tracer's choice]",
     )
     encoder.add_argument(
+        "--whiten",
+        type=within(float, above=0, most=1),
+        metavar="SHRINKAGE",
+        help="add a last map, under which examples of one subject vary alike in every direction; learned from what "
+        "was trained on. The nearer to 1, the less it does. Try 0.2 where subjects are few [none]",
+    )
+    encoder.add_argument(
         "--precision",
         choices=["fp32", *get_args(Precision)],
         default="fp32",
@@ -96,6 +103,7 @@ def _encoder(options: argparse.Namespace, out: str) -> str:
         license=options.license,
         which=options.checkpoint,
         opset=options.opset,
+        whiten=options.whiten,
         data=options.data,
         finders=options.finders,
         aligned=options.aligned,
@@ -122,8 +130,8 @@ def _stylizer(options: argparse.Namespace) -> str:
 
     if options.checkpoint:
         raise SettingsError("--checkpoint is for encoders: a stylizer's run has only one")
-    if options.opset or options.data or options.precision != "fp32":
-        raise SettingsError("--opset, --data and --precision are for encoders")
+    if options.opset or options.data or options.whiten is not None or options.precision != "fp32":
+        raise SettingsError("--opset, --whiten, --data and --precision are for encoders")
     manifest = export(Path(options.run), Path(options.out), options.name, options.description, options.license)
     names = ", ".join(style.name for style in manifest.styles)
     return f"{options.out}: {manifest.name}, {len(manifest.styles)} styles ({names}), parity checked"

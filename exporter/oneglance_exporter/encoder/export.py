@@ -23,7 +23,9 @@ from oneglance_core.folder import ModelFolder, check_replaceable, read_model_fol
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
 from oneglance_core.manifests import Array, EncoderManifest, InputSpec, MadeFor, OutputSpec, PairHeadPart, Parity
 from oneglance_core.sessions.checks import apart
+from oneglance_exporter.encoder import whitening
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
+from oneglance_exporter.encoder.data import read_training_data
 from oneglance_exporter.encoder.encoded import StrPath
 from oneglance_exporter.encoder.merged import merged
 from oneglance_exporter.encoder.network import INPUT, Encoder, encode
@@ -60,6 +62,7 @@ def export(
     which: Which | None = None,
     *,
     opset: int | None = None,
+    whiten: float | None = None,
     data: Sequence[StrPath] = (),
     finders: StrPath | None = None,
     aligned: bool = False,
@@ -67,20 +70,30 @@ def export(
     """Export the averaged weights of the training in ``run`` to the model folder ``out``.
 
     which: the checkpoint: the last one, or the one with the lowest error on --validation. None: the best, where there
-    is one. opset: the version of ONNX's operators, within OPSETS; None: the tracer's own choice. data: real examples to
+    is one. opset: the version of ONNX's operators, within OPSETS; None: the tracer's own choice. whiten: shrinkage, in
+    (0, 1], of within-class whitening by what the run was trained on; None: no whitening. data: real examples to
     try the graph on; none: those that the run was trained on, where they are still there. finders, aligned: as in
     ``Reading``. A model folder of that name is replaced; the new one has no threshold before ``calibrate``.
-    Raises RunError for an unusable run; ModelFolderError when ``out`` holds something else or can't be written;
-    ExportError when the graph doesn't reproduce torch's output; SettingsError for an opset that there isn't; DataError
-    for ``data`` that can't be used; pydantic's ValidationError (a ValueError) for a name outside [a-z0-9._-].
+    Raises RunError for an unusable run, and when whitening finds other data than were trained on; ModelFolderError when
+    ``out`` holds something else or can't be written; ExportError when the graph doesn't reproduce torch's output;
+    SettingsError for an opset that there isn't and for what can't be whitened; DataError for ``data`` that can't be
+    used; pydantic's ValidationError (a ValueError) for a name outside [a-z0-9._-].
     """
     if opset is not None and not OPSETS[0] <= opset <= OPSETS[1]:
         raise SettingsError(f"--opset must be {OPSETS[0]} to {OPSETS[1]}, got {opset}")
+    if whiten is not None and not 0 < whiten <= 1:
+        raise SettingsError(f"--whiten must be above 0 and at most 1, got {whiten:g}")
     check_replaceable(out)
     which = which or ("best" if (run / BEST_FILE).exists() else "last")
     state = load(run, EncoderCheckpoint, {"best": BEST_FILE, "last": CHECKPOINT_FILE}[which])
     learned = state.averaged()
     model = learned.encoder
+    if whiten is not None:
+        if isinstance(learned.loss, PairLoss):
+            raise SettingsError("--whiten would change the numbers that the run's pair head weighs")
+        trained_on = read_training_data(state.settings, run, lambda _: None, state.spec)
+        trained_on.identity.check(run, state.data_digest)
+        whitening.whiten(model, trained_on.examples, whiten)
     base = None if state.settings.base is None else read_model_folder(state.settings.base)
     if base is None:
         inputs = given = parity_inputs(state.spec, model)
@@ -96,7 +109,7 @@ def export(
         input=state.spec if base is None else base.manifest.input,
         alignment=None if base is None else base.manifest.alignment,
         output=OutputSpec(dimension=state.settings.dimension, unit_norm=True),
-        training=provenance(state, model, which, base),
+        training=provenance(state, model, which, base, whiten),
         made_for=MadeFor.model_validate(state.made_for) if state.made_for else None,
         pair_head=pair_head_of(learned.loss.head, fit_of(state), outputs)
         if isinstance(learned.loss, PairLoss)
@@ -199,14 +212,22 @@ def parity_inputs(spec: InputSpec = INPUT, model: Encoder | None = None) -> npt.
 
 
 def provenance(
-    state: EncoderCheckpoint, model: torch.nn.Module, which: Which, base: ModelFolder[EncoderManifest] | None
+    state: EncoderCheckpoint,
+    model: torch.nn.Module,
+    which: Which,
+    base: ModelFolder[EncoderManifest] | None,
+    whiten: float | None = None,
 ) -> dict[str, object]:
     """The manifest's ``training``: the command, all settings, and figures about the run."""
     mined = f", {state.settings.mining} triplets" if state.settings.loss == "triplet" else ""
     fit = fit_of(state)
     scaled_by = {} if fit is None else {"pair_head_fit": state.pair_fit}
     learned_on = {} if base is None else {"base": {"digest": base.digest, **base.manifest.training}}
-    measured = {} if state.validation_error is None else {"validation_error": state.validation_error}
+    measured: dict[str, object] = {}
+    if whiten is not None:  # what was measured on --validation is not this encoder's
+        measured = {"whitened": whiten}
+    elif state.validation_error is not None:
+        measured = {"validation_error": state.validation_error}
     return {
         "command": state.command,
         "settings": json.loads(state.settings.model_dump_json()),  # in which infinity is null: JSON has none

@@ -62,15 +62,20 @@ def peaks(model: onnx.ModelProto, layers: Sequence[Layer], inputs: Inputs, threa
 def patch(
     layer: Layer, place: int, example: npt.NDArray[np.float64], outside: float = np.nan
 ) -> npt.NDArray[np.float64]:
-    """What the unit at ``place`` sees of an example [*sizes, C]: float64 [*layer.size, C]; ``outside`` where it sees
-    beyond the input."""
+    """What the unit at ``place`` sees of an example [*sizes, C]: float64 [*shown, C]; ``outside``: beyond the example.
+
+    Along an axis on which it could see more than there is, ``shown`` is the whole example, with ``outside`` where it
+    doesn't see; else its receptive field.
+    """
     index = np.unravel_index(place, layer.places)
-    cut = np.full((*layer.size, example.shape[-1]), outside)
+    shown = [min(size, length) for size, length in zip(layer.size, example.shape[:-1], strict=True)]
+    cut = np.full((*shown, example.shape[-1]), outside)
     to, of = [], []
     for field, i, length in zip(layer.fields, index, example.shape[:-1], strict=True):
         first, end = field.seen_from(int(i))
         low, high = max(first, 0), min(end, length)
+        begin = first if field.size <= length else 0
         of.append(slice(low, max(low, high)))
-        to.append(slice(low - first, max(low, high) - first))
+        to.append(slice(low - begin, max(low, high) - begin))
     cut[tuple(to)] = example[tuple(of)]
     return cut

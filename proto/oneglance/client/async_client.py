@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
@@ -24,6 +25,7 @@ from oneglance.client.requests import (
     DecidedByName,
     DoubtPolicy,
     ExampleLike,
+    FaceChoice,
     FusionName,
     OnExisting,
     PictureFormatName,
@@ -36,6 +38,8 @@ from oneglance.client.requests import (
     stylize_settings,
 )
 from oneglance.client.requests import picture as picture_bytes
+from oneglance.client.retrying import check_size, checked_retries, pause_before_retry
+from oneglance.client.texts import names_bad_texts
 from oneglance.defaults import MAX_MESSAGE_BYTES, MAX_PAGE_SIZE, SERVER_ADDRESS
 from oneglance.v1.access_pb2 import (
     ApiKey,
@@ -154,6 +158,7 @@ Stub = TypeVar("Stub")
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 
 
+@names_bad_texts
 class AsyncClient:
     """A connection to an oneglance server.
 
@@ -163,6 +168,9 @@ class AsyncClient:
             ``create_backup`` have none.
         retry: send a unary call again when the server refused it for a full queue, as soon as the server says, as long
             as the deadline allows. Nothing was done for a call that was refused.
+        retries: how often a call that may safely be made twice is sent again when the server can't be reached or can't
+            answer now (UNAVAILABLE): calls that only read, and ``enroll`` with a ``request_id``. With growing pauses,
+            as long as the deadline allows.
         credentials: for TLS, see ``tls_credentials``; None: the connection is not encrypted.
         token: an API key or a token, sent with each call; or what returns one, asked for each. Without ``credentials``
             only this machine may be the target, lest others read it.
@@ -180,6 +188,7 @@ class AsyncClient:
         *,
         timeout_seconds: float = 30.0,
         retry: bool = True,
+        retries: int = 0,
         credentials: grpc.ChannelCredentials | None = None,
         token: str | Callable[[], str] | None = None,
     ) -> None:
@@ -198,6 +207,7 @@ class AsyncClient:
         self.target = target
         self._timeout = checked_seconds("timeout_seconds", timeout_seconds)
         self._retry = retry
+        self._retries = checked_retries(retries)
         self._token = token
         self._link = AsyncLink(target, credentials, options)
         self._stubs: dict[object, Any] = {}
@@ -256,6 +266,16 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the connection; calls that are running fail."""
         await self._link.close()
+
+    def with_options(self, *, timeout_seconds: float | None = None, retries: int | None = None) -> Self:
+        """The same client, over the same connection, with another deadline or other retries for the calls made by it:
+        ``client.with_options(timeout_seconds=2, retries=3).identify(...)``. None: as before."""
+        other = copy.copy(self)
+        if timeout_seconds is not None:
+            other._timeout = checked_seconds("timeout_seconds", timeout_seconds)
+        if retries is not None:
+            other._retries = checked_retries(retries)
+        return other
 
     async def wait_until_serving(
         self, timeout_seconds: float = 60.0, service: str = "", *, any_answer: bool = False
@@ -446,6 +466,7 @@ class AsyncClient:
         gallery_id: str,
         subject_id: str,
         *examples: ExampleLike,
+        face: FaceChoice = None,
         labels: Mapping[str, str] | None = None,
         on_existing: OnExisting = "add",
         request_id: str = "",
@@ -455,13 +476,23 @@ class AsyncClient:
     ) -> EnrollResponse:
         """Enroll a subject from one or several examples. It is on disk when the call returns.
 
+        face: which face of each photo to take, as ``oneglance.photo`` explains; None: the only one.
         accept_breaches: also examples outside the limits of the gallery's quality policy or of the encoder's input.
         doubt_policy: what is done if it is doubtful: like another subject, or unlike the subject's own; empty: the
             gallery's.
         retention: how long the subject may be kept, and why; ``oneglance.retention`` makes it. None: as it was.
         """
         request = enroll_request(
-            gallery_id, subject_id, examples, labels, on_existing, request_id, accept_breaches, doubt_policy, retention
+            gallery_id,
+            subject_id,
+            *examples,
+            face=face,
+            labels=labels,
+            on_existing=on_existing,
+            request_id=request_id,
+            accept_breaches=accept_breaches,
+            doubt_policy=doubt_policy,
+            retention=retention,
         )
         return await self._call(self._subjects.Enroll, request)
 
@@ -662,7 +693,15 @@ class AsyncClient:
         ``identify_request`` tells of the others.
         """
         request = identify_request(
-            *(gallery_id, probes, max_candidates, tau, all_matches, least_gap, one_face_each, filter, with_labels)
+            gallery_id,
+            *probes,
+            max_candidates=max_candidates,
+            tau=tau,
+            all_matches=all_matches,
+            least_gap=least_gap,
+            one_face_each=one_face_each,
+            filter=filter,
+            with_labels=with_labels,
         )
         return await self._call(self._identification.Identify, request)
 
@@ -827,6 +866,7 @@ class AsyncClient:
         return await self._call(self._models.DescribeModel, request)
 
     async def _call(self, method: grpc.aio.UnaryUnaryMultiCallable[Req, Res], request: Req) -> Res:
+        check_size(request)
         until = time.monotonic() + self._timeout
         attempt = 0
         while True:
@@ -835,6 +875,8 @@ class AsyncClient:
                     return await method(request, timeout=until - time.monotonic(), metadata=self._metadata())
             except grpc.RpcError as error:
                 wait = retry_after(error, attempt) if self._retry else None
+                if wait is None and attempt < self._retries:
+                    wait = pause_before_retry(error, request, attempt)
                 if wait is None or time.monotonic() + wait >= until:
                     raise_from(error)
             await asyncio.sleep(wait)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from oneglance.client.pictures import Order, file_bytes, is_ambiguous, photo_bytes
+from oneglance.client.texts import names_bad_text
 from oneglance.v1.common_pb2 import (
     DATA_TYPE_FLOAT32,
     DATA_TYPE_UINT8,
@@ -221,6 +223,7 @@ def is_sound_file(path: str | os.PathLike[str]) -> bool:
     return os.fspath(path).lower().endswith(SOUND_SUFFIXES)
 
 
+@names_bad_text
 def keyed(content: ExampleLike, key: str = "", source: str = "") -> Example:
     """An example to enroll, with names of your own for the encoding that comes of it.
 
@@ -233,6 +236,7 @@ def keyed(content: ExampleLike, key: str = "", source: str = "") -> Example:
     return message
 
 
+@names_bad_text
 def subject_filter(labels: Mapping[str, str] | None = None, id_prefix: str = "") -> SubjectFilter:
     """The subjects that have all of these labels, and an id that begins so."""
     return SubjectFilter(labels=labels, id_prefix=id_prefix)
@@ -286,10 +290,12 @@ def picture(content: ExampleLike) -> bytes:
     return message.image
 
 
+@names_bad_text
 def enroll_request(
     gallery_id: str,
     subject_id: str,
-    examples: Iterable[ExampleLike],
+    *examples: ExampleLike | Iterable[ExampleLike],
+    face: FaceChoice = None,
     labels: Mapping[str, str] | None = None,
     on_existing: OnExisting = "add",
     request_id: str = "",
@@ -299,6 +305,8 @@ def enroll_request(
 ) -> EnrollRequest:
     """The message of one enrollment; ``bulk_enroll`` takes many.
 
+    examples: one by one as in ``enroll``, or lists of them.
+    face: which face of each photo to take, as ``photo`` explains; None: the only one.
     accept_breaches: enroll examples outside the limits of the gallery's quality policy or of the encoder's input, too.
     doubt_policy: what is done if it is doubtful: like another subject, or unlike its own; empty: the gallery's.
     retention: how long the subject may be kept, and why; ``retention`` makes it. None: as it was.
@@ -306,7 +314,7 @@ def enroll_request(
     return EnrollRequest(
         gallery_id=gallery_id,
         subject_id=subject_id,
-        examples=map(example, examples),
+        examples=[_with_face(one, face) for one in _each(examples)],
         labels=labels,
         on_existing=_ON_EXISTING[on_existing],
         request_id=request_id,
@@ -316,6 +324,7 @@ def enroll_request(
     )
 
 
+@names_bad_text
 def retention(expires: datetime | None = None, purpose: str = "", consent: str = "") -> Retention:
     """How long a subject may be kept, for what, and by whose consent; ``expires`` None: for ever."""
     made = Retention(purpose=purpose, consent=consent)
@@ -324,9 +333,10 @@ def retention(expires: datetime | None = None, purpose: str = "", consent: str =
     return made
 
 
+@names_bad_text
 def identify_request(
     gallery_id: str,
-    probes: Iterable[ExampleLike],
+    *probes: ExampleLike | Iterable[ExampleLike],
     max_candidates: int = 0,
     tau: float | None = None,
     all_matches: bool = False,
@@ -337,6 +347,7 @@ def identify_request(
 ) -> IdentifyRequest:
     """The message of one identification; ``identify_stream`` takes many.
 
+    probes: one by one as in ``identify``, or lists of them.
     max_candidates: length of the candidate list; 0: the server's default.
     least_gap: how much nearer than the next subject one must be to be identified; None: as the gallery asks for.
     one_face_each: identify a subject in one face of a photo at most.
@@ -345,7 +356,7 @@ def identify_request(
     """
     return IdentifyRequest(
         gallery_id=gallery_id,
-        probes=map(example, probes),
+        probes=map(example, _each(probes)),
         max_candidates=max_candidates,
         tau=tau,
         all_matches=all_matches,
@@ -356,6 +367,7 @@ def identify_request(
     )
 
 
+@names_bad_text
 def stylize_settings(
     styles: str | Mapping[str, float],
     *,
@@ -397,6 +409,23 @@ def stream_settings(
     every_frame: slow the sender down instead of dropping frames.
     """
     return StreamSettings(settings=settings, steadiness=steadiness, every_frame=every_frame)
+
+
+def _each(given: Iterable[ExampleLike | Iterable[ExampleLike]]) -> Iterator[ExampleLike]:
+    """One by one, those of lists, too. A string is a path, and an open file is one example."""
+    for one in given:
+        if isinstance(one, (list, tuple, map, filter, GeneratorType)):
+            yield from one
+        else:
+            yield one  # type: ignore[misc]
+
+
+def _with_face(content: ExampleLike, face: FaceChoice) -> Example:
+    if face is None:
+        return example(content)
+    if isinstance(content, (Example, Encoding)):
+        raise TypeError("face is of photos; what photo() makes says it itself: photo(..., face=...)")
+    return photo(content, face)
 
 
 def _tensor(array: npt.NDArray[Any]) -> Tensor:

@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from oneglance.v1 import face_pb2 as oneglance_dot_v1_dot_face__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1coneglance/v1/detection.proto\x12\x0coneglance.v1\x1a\x17oneglance/v1/face.proto\"i\n\x12\x44\x65tectFacesRequest\x12\x0e\n\x06images\x18\x01 \x03(\x0c\x12-\n\x0bsmall_faces\x18\x02 \x01(\x0e\x32\x18.oneglance.v1.SmallFaces\x12\x14\n\x0cupright_only\x18\x03 \x01(\x08\"\x89\x01\n\x13\x44\x65tectFacesResponse\x12#\n\x06photos\x18\x01 \x03(\x0b\x32\x13.oneglance.v1.Photo\x12\x17\n\x0f\x64\x65tector_digest\x18\x02 \x01(\t\x12\x18\n\x10landmarks_digest\x18\x03 \x01(\t\x12\x1a\n\x12\x65xecution_provider\x18\x04 \x01(\t2f\n\x10\x44\x65tectionService\x12R\n\x0b\x44\x65tectFaces\x12 .oneglance.v1.DetectFacesRequest\x1a!.oneglance.v1.DetectFacesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1coneglance/v1/detection.proto\x12\x0coneglance.v1\x1a\x17oneglance/v1/face.proto\"i\n\x12\x44\x65tectFacesRequest\x12\x0e\n\x06images\x18\x01 \x03(\x0c\x12-\n\x0bsmall_faces\x18\x02 \x01(\x0e\x32\x18.oneglance.v1.SmallFaces\x12\x14\n\x0cupright_only\x18\x03 \x01(\x08\"\x89\x01\n\x13\x44\x65tectFacesResponse\x12#\n\x06photos\x18\x01 \x03(\x0b\x32\x13.oneglance.v1.Photo\x12\x17\n\x0f\x64\x65tector_digest\x18\x02 \x01(\t\x12\x18\n\x10landmarks_digest\x18\x03 \x01(\t\x12\x1a\n\x12\x65xecution_provider\x18\x04 \x01(\t2f\n\x10\x44\x65tectionService\x12R\n\x0b\x44\x65tectFaces\x12 .oneglance.v1.DetectFacesRequest\x1a!.oneglance.v1.DetectFacesResponseBK\n\x0coneglance.v1P\x01Z*oneglance.example/oneglance/v1;oneglancev1\xaa\x02\x0cOneglance.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'oneglance.v1.detection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014oneglance.v1P\001Z*oneglance.example/oneglance/v1;oneglancev1\252\002\014Oneglance.V1'
   _globals['_DETECTFACESREQUEST']._serialized_start=71
   _globals['_DETECTFACESREQUEST']._serialized_end=176
   _globals['_DETECTFACESRESPONSE']._serialized_start=179

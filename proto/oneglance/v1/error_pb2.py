@@ -26,13 +26,14 @@ from oneglance.v1 import common_pb2 as oneglance_dot_v1_dot_common__pb2
 from oneglance.v1 import face_pb2 as oneglance_dot_v1_dot_face__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18oneglance/v1/error.proto\x12\x0coneglance.v1\x1a\x19oneglance/v1/common.proto\x1a\x17oneglance/v1/face.proto\"\xc5\x02\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x36\n\x10\x66ield_violations\x18\x04 \x03(\x0b\x32\x1c.oneglance.v1.FieldViolation\x12\x33\n\x08metadata\x18\x05 \x03(\x0b\x32!.oneglance.v1.Error.MetadataEntry\x12\"\n\x05photo\x18\x06 \x01(\x0b\x32\x13.oneglance.v1.Photo\x12&\n\x08\x62reaches\x18\x1e \x03(\x0b\x32\x14.oneglance.v1.Breach\x12#\n\x06\x64oubts\x18\x32 \x03(\x0b\x32\x13.oneglance.v1.Doubt\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\x0e\x46ieldViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18oneglance/v1/error.proto\x12\x0coneglance.v1\x1a\x19oneglance/v1/common.proto\x1a\x17oneglance/v1/face.proto\"\xc5\x02\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x36\n\x10\x66ield_violations\x18\x04 \x03(\x0b\x32\x1c.oneglance.v1.FieldViolation\x12\x33\n\x08metadata\x18\x05 \x03(\x0b\x32!.oneglance.v1.Error.MetadataEntry\x12\"\n\x05photo\x18\x06 \x01(\x0b\x32\x13.oneglance.v1.Photo\x12&\n\x08\x62reaches\x18\x1e \x03(\x0b\x32\x14.oneglance.v1.Breach\x12#\n\x06\x64oubts\x18\x32 \x03(\x0b\x32\x13.oneglance.v1.Doubt\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\x0e\x46ieldViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\tBK\n\x0coneglance.v1P\x01Z*oneglance.example/oneglance/v1;oneglancev1\xaa\x02\x0cOneglance.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'oneglance.v1.error_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014oneglance.v1P\001Z*oneglance.example/oneglance/v1;oneglancev1\252\002\014Oneglance.V1'
   _globals['_ERROR_METADATAENTRY']._loaded_options = None
   _globals['_ERROR_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_ERROR']._serialized_start=95

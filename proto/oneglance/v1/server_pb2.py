@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19oneglance/v1/server.proto\x12\x0coneglance.v1\"\x12\n\x10GetServerRequest\"\x8e\x01\n\x11GetServerResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x16\n\x0eschema_version\x18\x02 \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x04 \x03(\t\x12*\n\x06limits\x18\x05 \x01(\x0b\x32\x1a.oneglance.v1.ServerLimits\"\x9c\x02\n\x0cServerLimits\x12\x15\n\rmessage_bytes\x18\x01 \x01(\x03\x12\x15\n\rpicture_bytes\x18\x02 \x01(\x03\x12\x16\n\x0epicture_pixels\x18\x03 \x01(\x03\x12\x13\n\x0b\x63\x61ll_pixels\x18\x04 \x01(\x03\x12\x13\n\x0bsound_bytes\x18\x05 \x01(\x03\x12\x15\n\rsound_seconds\x18\x06 \x01(\x01\x12\x1b\n\x13\x65xamples_per_enroll\x18\x07 \x01(\x05\x12\x0e\n\x06probes\x18\x08 \x01(\x05\x12\x0e\n\x06labels\x18\t \x01(\x05\x12\x15\n\rid_characters\x18\n \x01(\x05\x12\x1d\n\x15\x65ncodings_per_subject\x18\x0b \x01(\x05\x12\x12\n\ncandidates\x18\x0c \x01(\x05\x32]\n\rServerService\x12L\n\tGetServer\x12\x1e.oneglance.v1.GetServerRequest\x1a\x1f.oneglance.v1.GetServerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19oneglance/v1/server.proto\x12\x0coneglance.v1\"\x12\n\x10GetServerRequest\"\x8e\x01\n\x11GetServerResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x16\n\x0eschema_version\x18\x02 \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x04 \x03(\t\x12*\n\x06limits\x18\x05 \x01(\x0b\x32\x1a.oneglance.v1.ServerLimits\"\x9c\x02\n\x0cServerLimits\x12\x15\n\rmessage_bytes\x18\x01 \x01(\x03\x12\x15\n\rpicture_bytes\x18\x02 \x01(\x03\x12\x16\n\x0epicture_pixels\x18\x03 \x01(\x03\x12\x13\n\x0b\x63\x61ll_pixels\x18\x04 \x01(\x03\x12\x13\n\x0bsound_bytes\x18\x05 \x01(\x03\x12\x15\n\rsound_seconds\x18\x06 \x01(\x01\x12\x1b\n\x13\x65xamples_per_enroll\x18\x07 \x01(\x05\x12\x0e\n\x06probes\x18\x08 \x01(\x05\x12\x0e\n\x06labels\x18\t \x01(\x05\x12\x15\n\rid_characters\x18\n \x01(\x05\x12\x1d\n\x15\x65ncodings_per_subject\x18\x0b \x01(\x05\x12\x12\n\ncandidates\x18\x0c \x01(\x05\x32]\n\rServerService\x12L\n\tGetServer\x12\x1e.oneglance.v1.GetServerRequest\x1a\x1f.oneglance.v1.GetServerResponseBK\n\x0coneglance.v1P\x01Z*oneglance.example/oneglance/v1;oneglancev1\xaa\x02\x0cOneglance.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'oneglance.v1.server_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014oneglance.v1P\001Z*oneglance.example/oneglance/v1;oneglancev1\252\002\014Oneglance.V1'
   _globals['_GETSERVERREQUEST']._serialized_start=43
   _globals['_GETSERVERREQUEST']._serialized_end=61
   _globals['_GETSERVERRESPONSE']._serialized_start=64

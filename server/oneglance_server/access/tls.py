@@ -1,6 +1,7 @@
 """TLS of the server's port; certificates are read again when their files change."""
 
 import hashlib
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class Certificates:
         _check(*self._pair)
         self._given = self._configuration()
         self._told = ""
+        self._looking = threading.Lock()
 
     @property
     def expires(self) -> float:
@@ -52,14 +54,20 @@ class Certificates:
             require_client_authentication=self._authority is not None,
         )
 
+    def look(self) -> tuple[bytes, bytes, bytes | None]:
+        """Certificates, key and the authority of clients, PEM, as they are to be served now."""
+        with self._looking:
+            troubles = [self._look_at_pair(), self._look_at_authority()]
+            trouble = "; ".join(filter(None, troubles))
+            if trouble != self._told:
+                self._told = trouble
+                if trouble:
+                    log.error("what is new can't be used; the former goes on", error=trouble)
+            return *self._pair, self._authority.value if self._authority is not None else None
+
     def _changed(self) -> grpc.ServerCertificateConfiguration | None:
         """Called by gRPC at each handshake; None: as before. The authority of clients changes by itself."""
-        troubles = [self._look_at_pair(), self._look_at_authority()]
-        trouble = "; ".join(filter(None, troubles))
-        if trouble != self._told:
-            self._told = trouble
-            if trouble:
-                log.error("what is new can't be used; the former goes on", error=trouble)
+        self.look()
         fresh = self._configuration()
         if fresh[0] == self._given[0]:
             return None

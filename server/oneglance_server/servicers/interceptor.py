@@ -125,6 +125,33 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._enter()
         return await self._handler(method, continuation, handler_call_details)
 
+    def enter(self, method: str, context: Context) -> None:
+        """The current task carries out a call that didn't come by gRPC, whose request is not read yet.
+
+        Raises NotServing, Overloaded, Unauthenticated, PermissionDenied, QuotaExceeded.
+        """
+        connection, left = context.peer(), context.time_remaining()
+        if self.under_way.refusing:
+            raise draining()
+        crowded = self._backlog.too_long(method, self._singles + len(self._entering), left)
+        if crowded and not self._arrivals.few(connection):
+            self._arrivals.add(connection)
+            self._refused.add()
+            raise _TOO_MANY_CALLS
+        self.under_way.add()
+        self._know(context, method.removeprefix(_OURS))
+        self._take_turns(context, patient=False)
+
+    def refused(self, method: str, error: Exception) -> None:
+        """Measure a call that was refused between ``enter`` and its handler."""
+        run = Run(self._metrics, self._told, method.removeprefix(_OURS))
+        run.failed(error)
+        run.end()
+
+    def handler(self, method: str, handler: Any, parser: Parser) -> Any:
+        """Of calls that ``enter`` let in: from encoded requests, as ``parser`` takes them, to answers in bytes."""
+        return self._wrap(method, handler, parser, known=True)
+
     def _enter(self) -> None:
         """The current task's call was let in. It counts as one under way until it begins, or its message is late."""
         task = asyncio.current_task()
@@ -186,7 +213,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._know(context)
         call_of(context).need("reflect")
 
-    def _wrap(self, full_method: str, handler: Any, parser: Parser) -> Any:
+    def _wrap(self, full_method: str, handler: Any, parser: Parser, *, known: bool = False) -> Any:
+        """``known``: ``enter`` has seen who calls."""
         method = full_method.removeprefix(_OURS)
         if handler.response_streaming:
 
@@ -195,7 +223,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 run = Run(self._metrics, self._told, method)
                 incoming = None
                 try:
-                    self._know(context, method)
+                    if not known:
+                        self._know(context, method)
                     self._take_turns(context, patient=True)
                     incoming = self._incoming(data, context, parser)
                     async with aclosing(handler.stream_stream(incoming, context)) as answers:
@@ -223,7 +252,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 run = Run(self._metrics, self._told, method)
                 incoming = None
                 try:
-                    self._know(context, method)
+                    if not known:
+                        self._know(context, method)
                     self._take_turns(context, patient=True)
                     incoming = self._incoming(data, context, parser)
                     with self.under_way.ended_by_drain():
@@ -252,7 +282,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._entering.discard(asyncio.current_task())
             self._arrivals.add(connection)
             try:
-                self._know(context, method)
+                if not known:
+                    self._know(context, method)
                 self._take_turns(context, patient=False)
                 remaining = context.time_remaining()
                 self._backlog.will_wait(full_method, remaining)

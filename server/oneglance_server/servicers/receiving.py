@@ -22,7 +22,7 @@ Request = TypeVar("Request", bound=Message)
 _PARSED_ON_THE_LOOP = 16 << 10  # bytes: 3 ms at most, whatever is in them
 _LIGHT_ON_THE_LOOP = 1 << 20  # bytes of few fields, such as one picture: to copy them takes 0.2 ms
 _BYTES_PER_COST = 4096  # take half a millisecond at most
-_GZIP = b"\x1f\x8b\x08"  # no encoded message begins with a byte of wire type 7
+GZIP = b"\x1f\x8b\x08"  # no encoded message begins with a byte of wire type 7
 _PARSED_TIMES = 2  # a message takes so many times its bytes
 _GZIP_WINDOW = 31  # zlib's word for: with gzip's header, the largest window
 
@@ -31,28 +31,34 @@ class Parser:
     """Makes the request messages of one method.
 
     gRPC's own decompression is off (see app.py): it would be done before anybody is asked whether there is room.
+
+    limit: the most bytes of a request, unpacked.
     """
 
     def __init__(self, method: MethodDescriptor, max_message_bytes: int) -> None:
-        self._class: Callable[[], Message] = GetMessageClass(method.input_type)
+        self._message: Callable[[], Message] = GetMessageClass(method.input_type)
         self._shape = request_shape(method)
-        self._limit = max_request_bytes(method, max_message_bytes)
+        self.limit = max_request_bytes(method, max_message_bytes)
 
     def size(self, data: bytes) -> int:
         """Bytes to charge for a request: its own, and those it says it has unpacked."""
-        return len(data) if data[:3] != _GZIP else len(data) + min(_unpacked_size(data), self._limit)
+        return len(data) if data[:3] != GZIP else len(data) + min(unpacked_size(data), self.limit)
+
+    def check_size(self, size: int) -> None:
+        """Raises InvalidRequest for more bytes than a request may have."""
+        if size > self.limit:
+            raise InvalidRequest(
+                f"the request has {size} bytes, at most {self.limit}",
+                reason="MESSAGE_TOO_LARGE",
+                metadata={"bytes": size, "limit": self.limit},
+            )
 
     async def parse(self, data: bytes) -> Any:
         """The message. Raises InvalidRequest: MESSAGE_TOO_LARGE, TOO_MANY, MALFORMED; Overloaded, DeadlinePassed,
         MemoryError."""
-        packed = data[:3] == _GZIP
-        size = _unpacked_size(data) if packed else len(data)
-        if size > self._limit:
-            raise InvalidRequest(
-                f"the request has {size} bytes, at most {self._limit}",
-                reason="MESSAGE_TOO_LARGE",
-                metadata={"bytes": size, "limit": self._limit},
-            )
+        packed = data[:3] == GZIP
+        size = unpacked_size(data) if packed else len(data)
+        self.check_size(size)
         if size <= _PARSED_ON_THE_LOOP >= len(data):
             return self._parsed(data, packed)
         light = not packed and self._shape.is_light(data)
@@ -63,9 +69,9 @@ class Parser:
 
     def _parsed(self, data: bytes, packed: bool) -> Message:
         if packed:
-            data = _unpacked(data)
+            data = unpacked(data)
         self._shape.check(data)
-        message = self._class()
+        message = self._message()
         try:
             message.MergeFromString(data)
         except DecodeError:  # want of memory is the same to it
@@ -74,21 +80,22 @@ class Parser:
         return message
 
 
-def _unpacked_size(data: bytes) -> int:
+def unpacked_size(data: bytes) -> int:
     """What the end of gzip data says."""
     return int.from_bytes(data[-4:], "little")
 
 
-def _unpacked(data: bytes) -> bytes:
+def unpacked(data: bytes) -> bytes:
+    """What gzip data holds: as much as its end says, or it raises InvalidRequest."""
     unpacker = zlib.decompressobj(_GZIP_WINDOW)
-    size = _unpacked_size(data)
+    size = unpacked_size(data)
     try:
-        unpacked = unpacker.decompress(data, size + 1)
+        found = unpacker.decompress(data, size + 1)
     except zlib.error:
         raise malformed() from None
-    if len(unpacked) != size or not unpacker.eof or unpacker.unused_data:
+    if len(found) != size or not unpacker.eof or unpacker.unused_data:
         raise malformed()
-    return unpacked
+    return found
 
 
 class Account:

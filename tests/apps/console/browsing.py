@@ -27,9 +27,9 @@ COMMAND = (sys.executable, "-m", "oneglance_apps.cli", "console")
 class ConsoleProcess:
     """``oneglance console``; once it serves, the kernel lets it write no file (RLIMIT_FSIZE 0)."""
 
-    def __init__(self, server: str, cwd: Path) -> None:
+    def __init__(self, server: str, cwd: Path, *options: str) -> None:
         self.process = subprocess.Popen(
-            [*COMMAND, "--server", server, "--listen", "127.0.0.1:0"],
+            [*COMMAND, "--server", server, "--listen", "127.0.0.1:0", *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -181,6 +181,10 @@ class FakeServer(
     def ListGalleries(self, request: Any, context: Any) -> gallery_pb2.ListGalleriesResponse:
         return gallery_pb2.ListGalleriesResponse(galleries=[g.message() for _, g in sorted(self.galleries.items())])
 
+    def DeleteGallery(self, request: Any, context: Any) -> gallery_pb2.DeleteGalleryResponse:
+        self._gallery(request, context)
+        return gallery_pb2.DeleteGalleryResponse(deleted_subjects=len(self.galleries.pop(request.gallery_id).subjects))
+
     def SetThreshold(self, request: Any, context: Any) -> gallery_pb2.SetThresholdResponse:
         gallery = self._gallery(request, context)
         if request.tau < 0:
@@ -270,13 +274,34 @@ class FakeServer(
             _abort(context, grpc.StatusCode.NOT_FOUND, "SUBJECT_NOT_FOUND", f"no subject {request.subject_id!r}")
         return subject_pb2.GetSubjectResponse(subject=gallery.subjects[request.subject_id])
 
+    def _found(self, request: Any, context: Any) -> list[str]:
+        wanted = request.filter
+        return sorted(
+            id
+            for id, subject in self._gallery(request, context).subjects.items()
+            if id.startswith(wanted.id_prefix) and wanted.labels.items() <= subject.labels.items()
+        )
+
     def ListSubjects(self, request: Any, context: Any) -> subject_pb2.ListSubjectsResponse:
-        rest = sorted(id for id in self._gallery(request, context).subjects if id > request.page_token)
+        rest = [id for id in self._found(request, context) if id > request.page_token]
         page, more = rest[: request.page_size], rest[request.page_size :]
         subjects = self.galleries[request.gallery_id].subjects
         return subject_pb2.ListSubjectsResponse(
             subjects=[subjects[id] for id in page], next_page_token=page[-1] if more else ""
         )
+
+    def CountSubjects(self, request: Any, context: Any) -> subject_pb2.CountSubjectsResponse:
+        return subject_pb2.CountSubjectsResponse(subjects=len(self._found(request, context)))
+
+    def MergeSubjects(self, request: Any, context: Any) -> subject_pb2.MergeSubjectsResponse:
+        self.GetSubject(request, context)
+        gallery = self.galleries[request.gallery_id]
+        with self._lock:
+            gone, into = gallery.subjects.pop(request.subject_id), gallery.subjects[request.into_subject_id]
+            into.encodings.extend(gone.encodings)
+            gallery.vectors[request.into_subject_id] += gallery.vectors.pop(request.subject_id)
+            gallery.revision += 1
+        return subject_pb2.MergeSubjectsResponse(gallery_revision=gallery.revision)
 
     def DeleteSubject(self, request: Any, context: Any) -> subject_pb2.DeleteSubjectResponse:
         self.GetSubject(request, context)
@@ -426,12 +451,14 @@ def _chosen(example: Example, context: Any) -> Vector:
     faces, seen = _find(example.image, context)
     which = example.face.WhichOneof("which")
     if not faces:
-        _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "NO_FACE", "examples[0].image: no face was found", seen)
+        _abort(
+            context, grpc.StatusCode.INVALID_ARGUMENT, "FACE_NOT_FOUND", "examples[0].image: no face was found", seen
+        )
     if which == "box":
         return max(faces, key=lambda found: _overlap(found[0].box, example.face.box))[1]
     if which != "largest" and len(faces) > 1:
         words = f"examples[0].image: {len(faces)} faces were found; say which is meant"
-        _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "SEVERAL_FACES", words, seen)
+        _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "FACES_SEVERAL", words, seen)
     return faces[0][1]
 
 

@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -38,6 +39,7 @@ class FakeStylizer(StylizationServiceServicer):
     def reset(self) -> None:
         self.styles = [style(name, f"A picture of {name}") for name in COLOURS]
         self.requests: list[pb.StylizeSettings] = []
+        self.cancelled = 0  # calls whose caller went away while they were slow
         self.unimplemented = False
         self.slow: threading.Event | None = None  # pictures are answered only once that is set
 
@@ -52,7 +54,7 @@ class FakeStylizer(StylizationServiceServicer):
         if not sample:
             self.requests.append(settings)
             if self.slow:
-                self.slow.wait(2 * PATIENCE_SECONDS)
+                self._wait(self.slow, context)
         if not self.styles:
             _abort(context, grpc.StatusCode.FAILED_PRECONDITION, "STYLIZER_NOT_LOADED", "no stylizer is loaded")
         try:
@@ -84,6 +86,16 @@ class FakeStylizer(StylizationServiceServicer):
                 tiles=1,
             )
         )
+
+    def _wait(self, slow: threading.Event, context: Any) -> None:
+        """Until ``slow`` is set, or the caller has gone."""
+        over = threading.Event()
+        context.add_callback(over.set)
+        give_up = time.monotonic() + 2 * PATIENCE_SECONDS
+        while not slow.wait(0.01) and time.monotonic() < give_up:
+            if over.is_set():
+                self.cancelled += 1
+                raise InterruptedError("the caller went away")
 
     def StylizeStream(self, request_iterator: Iterator[Any], context: Any) -> NoReturn:
         raise NotImplementedError("the console does not stream")

@@ -29,7 +29,9 @@ from oneglance.v1.face_pb2 import QUALITY_POLICY_OFF, QUALITY_POLICY_STRICT
 from oneglance.v1.gallery_pb2 import CalibrateResponse, SkippedProbe
 from oneglance_apps.console import wording
 from oneglance_apps.console.process import ConsoleError, start_console
+from oneglance_apps.console.words import Words
 from tests.apps.console.browsing import COMMAND, ConsoleProcess, choose, page_of, playwright
+from tests.apps.console.browsing import until as browser_until
 from tests.apps.console.fake_server import AUTHOR_TAU, FakeServer, encode_colour, photo
 from tests.models import SIDE, pixels_model
 from tests.running import ServerProcess, server_thread
@@ -72,9 +74,8 @@ def test_a_dropped_photo_shows_every_face_with_name_and_distance(page: Any, fake
     expect(page.locator(".box.known")).to_have_text(f"ruth · {distance:.3f}")
     expect(page.locator(".box.unknown")).to_contain_text("unknown · ")
     expect(page.locator(".box.unknown")).to_contain_text("2.000")
-    expect(page.locator(".summary")).to_have_text(
-        "2 faces: 1 identified, 1 unknown. Faces below 12 pixels were not looked for."
-    )
+    expect(page.locator(".look .summary")).to_have_text("2 faces: 1 identified, 1 unknown.")
+    expect(page.locator(".look .next")).to_have_text("Faces below 12 pixels were not looked for.")
     expect(page.locator(".card.known .decision")).to_have_text("ruth")
     basis = page.locator(".basis")
     for words in ("0.3600, recommended by the model's author", "colour-faces fafafafafafa", "revision 2, 2 subjects"):
@@ -96,11 +97,11 @@ def test_a_dropped_photo_shows_every_face_with_name_and_distance(page: Any, fake
 
 def test_a_photo_without_faces_says_what_was_searched(page: Any) -> None:
     look(page, photo())
-    expect(page.locator(".summary")).to_have_text(
+    expect(page.locator(".look .summary")).to_have_text(
         "No face in these 320 × 200 pixels. The smallest face searched for is 12 pixels wide."
     )
     look(page, b"no picture")
-    expect(page.locator(".right .refusal").first).to_have_text("Not a picture")
+    expect(page.locator(".right .refusal").first).to_contain_text("Save it as JPEG or PNG")
     expect(page.locator(".box")).to_have_count(0)
 
 
@@ -108,13 +109,13 @@ def test_enrolling_a_group_photo_is_refused_until_a_face_is_chosen(page: Any, fa
     look(page, photo(GREEN, ORANGE))
     page.locator(".enroll").get_by_label("name").fill("greta")
     page.locator(".enroll").get_by_label("labels").fill("team=night, door = 3")
-    page.get_by_role("button", name="Enroll").click()
-    expect(page.locator(".right .refusal").first).to_have_text("2 faces were found; say which is meant")
+    page.locator(".enroll").get_by_role("button", name="Enroll").click()
+    expect(page.locator(".right .refusal").first).to_contain_text("2 faces were found; say which is meant")
     expect(page.locator(".asked .box")).to_have_count(2)
     assert set(fake.galleries["people"].subjects) == {"ruth", "boris"}
     page.locator(".box").first.click()
     expect(page.locator(".enroll .title")).to_have_text("Enroll face 1 of 2")
-    page.get_by_role("button", name="Enroll").click()
+    page.locator(".enroll").get_by_role("button", name="Enroll").click()
     expect(page.locator(".box.known").first).to_have_text("greta · 0.000")
     ((_, vector),) = fake.galleries["people"].vectors["greta"]
     assert np.allclose(vector, encode_colour(GREEN))
@@ -125,7 +126,7 @@ def test_enrolling_a_group_photo_is_refused_until_a_face_is_chosen(page: Any, fa
     page.get_by_role("tab", name="Look").click()
     page.locator(".card").first.click()
     page.locator(".enroll").get_by_label("name").fill("greta")
-    page.get_by_role("button", name="Enroll").click()
+    page.locator(".enroll").get_by_role("button", name="Enroll").click()
     expect(page.get_by_text("greta: one more encoding")).to_be_visible()
     assert len(fake.galleries["people"].vectors["greta"]) == 2
 
@@ -133,10 +134,10 @@ def test_enrolling_a_group_photo_is_refused_until_a_face_is_chosen(page: Any, fa
 def test_enrolling_tells_the_nearest_other_subject_and_what_is_doubtful(page: Any) -> None:
     look(page, photo(ORANGE))
     page.locator(".enroll").get_by_label("name").fill("greta")
-    page.get_by_role("button", name="Enroll").click()
+    page.locator(".enroll").get_by_role("button", name="Enroll").click()
     distance = f"{((encode_colour(ORANGE) - encode_colour(RED)) ** 2).sum():.4f}"
     expect(page.get_by_text(f"Nearest other subject: ruth, {distance}")).to_be_visible()
-    expect(page.get_by_text(f"Doubtful: it is {distance} from ruth (within 0.3600)")).to_be_visible()
+    expect(page.get_by_text(f"Doubtful: it is {distance} from ruth (within 0.3600).")).to_be_visible()
 
 
 def test_not_this_person_keeps_the_face_as_a_negative(page: Any, fake: FakeServer) -> None:
@@ -146,51 +147,11 @@ def test_not_this_person_keeps_the_face_as_a_negative(page: Any, fake: FakeServe
     expect(page.get_by_text("Kept as a negative of ruth")).to_be_visible()
     expect(page.locator(".box.known")).to_have_count(1)
     expect(page.locator(".box.unknown")).to_contain_text("boris")
-    expect(page.locator(".card.unknown .candidate").first).to_contain_text("ruth, but nearer to a negative")
+    expect(page.locator(".card.unknown .candidate").first).to_contain_text("nearer to a negative")
     ((_, vector),) = fake.galleries["people"].negatives["ruth"]
     assert np.allclose(vector, encode_colour(ORANGE))
     page.get_by_role("tab", name="People").click()
-    expect(page.locator("tr", has_text="ruth").locator("td").nth(3)).to_have_text("1")
-
-
-def test_subjects_are_browsed_page_by_page_and_deleted_after_confirmation(page: Any, fake: FakeServer) -> None:
-    fake.make("people", **{f"p{i:04}": GREEN for i in range(1200)})
-    page.get_by_role("tab", name="People").click()
-    expect(page.locator(".people .soft")).to_have_text("1 to 25 of 1,202 subjects")
-    page.get_by_role("button", name="Next").click()
-    expect(page.locator(".people .soft")).to_have_text("26 to 50 of 1,202 subjects")
-    page.get_by_label("id starts with").fill("p119")
-    expect(page.locator(".people tbody tr, .people tr")).to_have_count(11)
-    page.locator("tr", has_text="p1195").get_by_role("button", name="Delete").click()
-    page.get_by_role("button", name="Keep").click()
-    expect(page.locator(".dialog")).to_have_count(0)
-    assert "p1195" in fake.galleries["people"].subjects
-    page.locator("tr", has_text="p1195").get_by_role("button", name="Delete").click()
-    expect(page.locator(".dialog")).to_contain_text("Delete p1195?")
-    page.get_by_role("button", name="Delete for good").click()
-    expect(page.locator("tr", has_text="p1195")).to_have_count(0)
-    expect(page.locator(".people .soft")).to_have_text("9 subjects")
-    assert "p1195" not in fake.galleries["people"].subjects
-
-
-def test_a_subject_is_changed_and_one_encoding_deleted(page: Any, fake: FakeServer) -> None:
-    fake.make("people", tmp=GREEN)
-    fake.galleries["people"].add("tmp", fake.galleries["people"].vectors["tmp"][0][1], "second")
-    page.get_by_role("tab", name="People").click()
-    page.locator("tr", has_text="tmp").get_by_role("button", name="Change").click()
-    page.get_by_label("new id").fill("علی‌رضا")
-    page.get_by_role("button", name="Rename").click()
-    row = page.locator("tr", has_text="علی‌رضا")
-    expect(row).to_have_count(1)
-    row.get_by_role("button", name="Change").click()
-    page.get_by_label("label", exact=True).fill("site")
-    page.get_by_label("value").fill("berlin")
-    page.get_by_role("button", name="Set", exact=True).click()
-    expect(row).to_contain_text("site=berlin")
-    row.get_by_role("button", name="Change").click()
-    page.get_by_role("button", name="Delete encoding").first.click()
-    expect(page.locator(".dialog")).to_have_count(0)
-    until(lambda: len(fake.galleries["people"].subjects["علی‌رضا"].encodings) == 1)
+    expect(page.locator("tr", has_text="ruth").locator("td.negatives")).to_have_text("1")
 
 
 def test_names_of_many_scripts_are_shown_and_entered(page: Any, fake: FakeServer) -> None:
@@ -198,45 +159,51 @@ def test_names_of_many_scripts_are_shown_and_entered(page: Any, fake: FakeServer
     fake.make("people", **dict.fromkeys(NAMES.values(), GREEN))
     page.reload()
     page.get_by_role("tab", name="People").click()
-    expect(page.locator(".people .soft")).to_contain_text(f"of {len(NAMES)} subjects")
-    shown = page.locator(".people tr td:first-child").all_inner_texts()
-    page.get_by_role("button", name="Next").click()
-    expect(page.locator(".people .soft")).to_contain_text(f"to {len(NAMES)} of")
-    shown += page.locator(".people tr td:first-child").all_inner_texts()
-    assert sorted(shown) == sorted(NAMES.values())
+    expect(page.locator(".people .count")).to_have_text(f"{len(NAMES)} subjects")
+    shown: set[str] = set()
+
+    def scrolled() -> bool:
+        """Some rows further down, until all were in view."""
+        shown.update(filter(None, page.locator(".subjects td.id div").all_inner_texts()))
+        page.locator(".subjects").evaluate("box => box.scrollTop += 300")
+        return shown >= set(NAMES.values())
+
+    browser_until(page, scrolled)
+    assert shown == set(NAMES.values())
     page.get_by_role("tab", name="Look").click()
     look(page, photo(ORANGE))
     for name in ("می‌خواهم", "ශ්‍රී", "👩‍👩‍👧", "Mac O’Brien"):
         page.locator(".enroll").get_by_label("name").fill(name)
-        page.get_by_role("button", name="Enroll").click()
+        page.locator(".enroll").get_by_role("button", name="Enroll").click()
         expect(page.locator(".enroll").get_by_label("name")).to_have_value("")
         until(partial(fake.galleries["people"].subjects.__contains__, name))
 
 
-def test_a_threshold_set_by_hand_moves_every_mark(page: Any, fake: FakeServer) -> None:
+def test_a_threshold_set_by_hand_is_where_tau_was_on_every_bar(page: Any, fake: FakeServer) -> None:
     look(page, photo(ORANGE))
     expect(page.locator(".box.known")).to_have_count(1)
-    mark = page.locator(".card .bar s").first
-    before = mark.bounding_box()["x"]
+    mark, bar = page.locator(".card .bar s").first, page.locator(".card .bar i").first
+    before, short = mark.bounding_box()["x"], bar.bounding_box()["width"]
     page.get_by_role("tab", name="Threshold").click()
-    expect(page.locator(".figure")).to_have_text("τ 0.3600")
+    expect(page.locator(".figure").first).to_have_text("τ 0.3600")
     page.get_by_role("button", name="Set by hand").click()
     expect(page.locator(".threshold .refusal").first).to_contain_text("Type a τ first")
     page.get_by_label("τ, squared L2").fill("-1")  # refused in words, not changed to 0
     page.get_by_role("button", name="Set by hand").click()
     expect(page.locator(".threshold .refusal").first).to_contain_text("Must be finite and >= 0")
-    expect(page.locator(".figure")).to_have_text("τ 0.3600")
+    expect(page.locator(".figure").first).to_have_text("τ 0.3600")
     page.get_by_label("τ, squared L2").fill("0.01")
     page.get_by_role("button", name="Set by hand").click()
-    expect(page.locator(".figure")).to_have_text("τ 0.0100")
+    expect(page.locator(".figure").first).to_have_text("τ 0.0100")
     expect(page.locator(".versions tr").nth(1)).to_contain_text("set by hand")
     page.get_by_role("tab", name="Look").click()
     expect(page.locator(".box.unknown")).to_have_count(1)
     expect(page.locator(".basis")).to_contain_text("0.0100, set by hand on this gallery (1)")
-    assert mark.bounding_box()["x"] < before
+    assert mark.bounding_box()["x"] == before  # tau stands still
+    assert bar.bounding_box()["width"] > 2 * short
     page.get_by_role("tab", name="Threshold").click()
     page.get_by_role("button", name="Clear").click()
-    expect(page.locator(".figure")).to_have_text("τ 0.3600")
+    expect(page.locator(".figure").first).to_have_text("τ 0.3600")
     expect(page.locator(".versions tr").nth(1)).to_contain_text("cleared")
 
 
@@ -291,12 +258,12 @@ def test_measured_probes_give_a_det_curve_with_tau_on_it_and_calibrate(
     page.get_by_label("target FPIR").fill("10")
     page.get_by_role("button", name="Try").click()
     expect(page.locator(".calibrated")).to_contain_text("would do")
-    expect(page.locator(".figure")).to_have_text("τ 0.8000")
+    expect(page.locator(".figure").first).to_have_text("τ 0.8000")
     page.get_by_role("button", name="Calibrate").click()
     expect(page.locator(".calibrated")).to_contain_text("is in force")
     expect(page.locator(".calibrated")).to_contain_text("FPIR 10 % (0 % to 25 %), FNIR 0 %, on 20 photos of strangers")
     fitted = fake.galleries["people"].threshold.tau
-    expect(page.locator(".figure")).to_have_text(f"τ {fitted:.4f}")
+    expect(page.locator(".figure").first).to_have_text(f"τ {fitted:.4f}")
     expect(page.locator(".det svg")).to_contain_text(f"τ {fitted:.4f}")
     assert fake.galleries["people"].versions[-1].calibration.data == "24 photos given to the console, of 10 strangers"
     # On another page nothing was measured; the calibration is still a point.
@@ -324,13 +291,13 @@ def test_a_gallery_that_can_not_be_had_leaves_the_one_before_alone(page: Any, fa
     expect(page.locator("td", has_text="ruth")).to_have_count(1)
     del fake.galleries["gone"]
     pick(page, "gone")
-    expect(page.locator(".trouble")).to_have_text("No gallery 'gone'")
+    expect(page.locator(".trouble")).to_contain_text("No gallery 'gone'")
     expect(page.locator("td:visible")).to_have_count(0)
     page.get_by_role("tab", name="Look").click()
     expect(page.locator(".box")).to_have_count(0)
     expect(page.locator(".enroll")).to_be_hidden()
     page.get_by_role("tab", name="Threshold").click()
-    expect(page.locator(".figure")).to_have_text("")
+    expect(page.locator(".figure").first).to_have_text("")
     page.get_by_label("τ, squared L2").fill("0.5")
     for button in ("Set by hand", "Clear", "Try", "Calibrate"):
         page.get_by_role("button", name=button).click()
@@ -371,7 +338,7 @@ def test_of_two_picks_the_later_counts_whoever_answers_first(page: Any, fake: Fa
     expect(page.locator("td", has_text="greta")).to_have_count(1)
     page.get_by_role("tab", name="Look").click()
     page.locator(".enroll").get_by_label("name").fill("gina")
-    page.get_by_role("button", name="Enroll").click()
+    page.locator(".enroll").get_by_role("button", name="Enroll").click()
     expect(page.get_by_text("gina: enrolled")).to_be_visible()
     assert [name for name, gallery in fake.galleries.items() if "gina" in gallery.subjects] == ["women"]
     assert not any(gallery.versions for gallery in fake.galleries.values())
@@ -402,18 +369,19 @@ def test_what_was_measured_does_not_outlive_its_gallery(page: Any, fake: FakeSer
     page.get_by_role("tab", name="Threshold").click()
     expect(page.locator(".at-tau")).to_have_text("At τ 0.3600: FPIR 0 %, FNIR 100 %.")
     pick(page, "women")
-    expect(page.locator(".figure")).to_have_text("τ 0.3600")
+    expect(page.locator(".figure").first).to_have_text("τ 0.3600")
     expect(page.locator(".calibrated")).to_have_text("")
     expect(page.locator(".measured")).to_have_text("")
     expect(page.locator(".charts")).to_contain_text("A curve needs probes")
 
 
 def test_words_about_rates_and_what_was_left_out() -> None:
+    say = Words("en")
     expected = Threshold(expected_fpir=0.004)
-    assert wording.expected_fpir_text(expected, 5) == "about 0.4 % with 5 subjects"
+    assert wording.expected_fpir_text(say, expected, 5) == "about 0.4 % with 5 subjects"
     answer = CalibrateResponse(skipped=[SkippedProbe(index=0)], skipped_count=3000)
-    assert wording.calibration_text(answer, dry_run=True).endswith(" Left out: 3,000 photos.")
-    assert "Left out" not in wording.calibration_text(CalibrateResponse(), dry_run=True)
+    assert wording.calibration_text(say, answer, dry_run=True).endswith(" Left out: 3,000 photos.")
+    assert "Left out" not in wording.calibration_text(say, CalibrateResponse(), dry_run=True)
 
 
 def test_a_server_that_comes_late_is_noticed(browser: Any, tmp_path: Path) -> None:
@@ -422,7 +390,7 @@ def test_a_server_that_comes_late_is_noticed(browser: Any, tmp_path: Path) -> No
     console = ConsoleProcess(address, tmp_path)
     with page_of(browser, console.url) as page:
         expect(page.locator(".trouble")).to_have_text(f"The server at {address} does not answer.")
-        expect(page.locator(".summary")).to_have_text("")
+        expect(page.locator(".look .summary")).to_have_text("")
         with FakeServer(address) as fake:  # type: ignore[abstract]
             fake.make("people", ruth=RED)
             expect(page.locator(".picker")).to_contain_text("people")
@@ -437,10 +405,10 @@ def test_names_labels_and_errors_are_text(page: Any, fake: FakeServer) -> None:
     look(page, photo(GREEN))
     page.locator(".enroll").get_by_label("name").fill(evil)
     page.locator(".enroll").get_by_label("labels").fill(f"{evil}={evil}")
-    page.get_by_role("button", name="Enroll").click()
+    page.locator(".enroll").get_by_role("button", name="Enroll").click()
     expect(page.locator(".box.known")).to_have_text(f"{evil} · 0.000")
     page.get_by_role("tab", name="People").click()
-    expect(page.locator("td", has_text=evil).first).to_have_text(evil)
+    expect(page.locator("td.id", has_text=evil)).to_have_text(evil)
     page.locator("tr", has_text=evil).get_by_role("button", name="Delete").click()
     expect(page.locator(".dialog .title")).to_have_text(f"Delete {evil}?")
     page.get_by_role("button", name="Keep").click()
@@ -452,7 +420,7 @@ def test_names_labels_and_errors_are_text(page: Any, fake: FakeServer) -> None:
     page.get_by_role("button", name="New gallery").click()
     page.locator(".dialog").get_by_label("name").fill(evil)
     page.get_by_role("button", name="Create", exact=True).click()
-    expect(page.locator(".dialog .refusal")).to_have_text(f"Gallery {evil!r} exists")
+    expect(page.locator(".dialog .refusal")).to_contain_text(f"Gallery {evil!r} exists")
     assert page.locator("img[src=x]").count() == 0
 
 
@@ -490,7 +458,7 @@ def test_a_frame_of_the_camera_is_a_photo(page: Any) -> None:
     page.get_by_role("button", name="Use the camera").click()
     page.wait_for_function("document.querySelector('.camera video')?.videoWidth > 0")
     page.get_by_role("button", name="Take").click()
-    expect(page.locator(".summary")).to_contain_text("1 face")
+    expect(page.locator(".look .summary")).to_contain_text("1 face")
     expect(page.locator("dialog.camera")).to_have_count(0)
 
 
@@ -504,19 +472,19 @@ def test_drawings_are_shown_with_their_candidates(browser: Any, tmp_path: Path) 
     with server_thread(data_dir=tmp_path / "data", models=(pixels_model(tmp_path / "pixels"),)) as server:
         console = ConsoleProcess(server.address, cwd)
         with page_of(browser, console.url) as page:
-            expect(page.locator(".summary")).to_have_text("No gallery is there yet. Create one first.")
+            expect(page.locator(".look .summary")).to_have_text("No gallery is there yet. Create one first.")
             page.get_by_role("button", name="New gallery").click()
             page.locator(".dialog").get_by_label("name").fill("drawings")
             page.get_by_role("button", name="Create", exact=True).click()
             expect(page.locator(".picker")).to_contain_text("drawings")
             look(page, buffer.getvalue())
-            expect(page.locator(".summary")).to_have_text("Unknown.")
+            expect(page.locator(".look .summary")).to_have_text("Unknown.")
             page.locator(".enroll").get_by_label("name").fill("alef")
-            page.get_by_role("button", name="Enroll").click()
-            expect(page.locator(".summary")).to_have_text("Identified.")
+            page.locator(".enroll").get_by_role("button", name="Enroll").click()
+            expect(page.locator(".look .summary")).to_have_text("Identified.")
             expect(page.locator(".card .candidate")).to_contain_text("alef")
             page.get_by_role("tab", name="Threshold").click()
-            expect(page.locator(".tau-words")).to_contain_text("from what was measured of the model")
+            expect(page.locator(".tau-words").first).to_contain_text("from what was measured of the model")
             # The model's own calibration is a point: FPIR 1 %, FNIR 50 %.
             expect(page.locator(".at-tau")).to_have_text("At τ 0.5000: FPIR 1 %, FNIR 50 %.")
         assert console.end() == ("", "")

@@ -84,7 +84,7 @@ def shown(page: Any) -> Pixels:
 
 def test_a_picture_is_shown_before_and_after_and_can_be_downloaded(page: Any, fake: FakeServer, tmp_path: Path) -> None:
     expect(page.locator(".style")).to_have_count(3)
-    expect(page.locator(".style").nth(1)).to_have_text("mossA picture of mossCC0-1.0")
+    expect(page.locator(".style").nth(1)).to_have_text("A picture of mossmossCC0-1.0")
     expect(page.locator(".download")).to_be_hidden()
     paint(page, picture())
     assert page.evaluate("document.querySelector('.before img').naturalWidth") == 90
@@ -94,7 +94,7 @@ def test_a_picture_is_shown_before_and_after_and_can_be_downloaded(page: Any, fa
     assert before["y"] == after["y"]
     assert (shown(page) == COLOURS["ember"]).all()
     page.locator(".style", has_text="moss").click()
-    expect(page.locator(".style.chosen .decision")).to_have_text("moss")
+    expect(page.locator(".style.chosen .style-name")).to_have_text("moss")
     expect(page.locator(".origins")).to_contain_text("A picture of moss; invented; CC0-1.0")
     expect(page.locator(".origins")).to_contain_text("tints fcfcfcfcfcfc on FakeExecutionProvider")
     expect(page.locator(".about")).to_contain_text("90 × 60, ")
@@ -136,10 +136,10 @@ def test_two_styles_blend_by_a_slider(page: Any, fake: FakeServer) -> None:
     # A third one takes the place of the first, and a click on one of them leaves the other.
     page.locator(".style", has_text="moss").click()
     expect(page.locator(".style.chosen")).to_have_text(
-        ["mossA picture of mossCC0-1.0", "slateA picture of slateCC0-1.0"]
+        ["A picture of mossmossCC0-1.0", "A picture of slateslateCC0-1.0"]
     )
     page.locator(".style", has_text="slate").click()
-    expect(page.locator(".style.chosen .decision")).to_have_text(["moss"])  # a list: waits while there are two
+    expect(page.locator(".style.chosen .style-name")).to_have_text(["moss"])  # a list: waits while there are two
     expect(page.locator(".knob.blend")).to_be_hidden()
     until_asked(page, fake, {"moss": 1.0})
 
@@ -179,22 +179,31 @@ def test_strength_colours_and_size_are_asked_for(page: Any, fake: FakeServer) ->
     until(page, lambda: fake.stylizer.requests[-1].max_side == 0)
 
 
-def test_of_what_is_asked_for_during_a_call_only_the_last_follows(page: Any, fake: FakeServer) -> None:
+def test_a_new_choice_cancels_the_call_before(page: Any, fake: FakeServer) -> None:
     fake.stylizer.slow = threading.Event()
-    try:
+    choose(page, "Choose a picture", {"name": "a.png", "mimeType": "image/png", "buffer": picture()})
+    until(page, lambda: len(fake.stylizer.requests) == 1)
+    page.locator(".style", has_text="moss").click()
+    until(page, lambda: fake.stylizer.cancelled == 1)
+    until(page, lambda: len(fake.stylizer.requests) == 2)
+    fake.stylizer.slow.set()
+    fake.stylizer.slow = None
+    expect(page.locator(".download")).to_have_attribute("download", "a-moss.png")
+    assert (shown(page) == COLOURS["moss"]).all()
+    assert [asked(settings) for settings in fake.stylizer.requests] == [{"ember": 1.0}, {"moss": 1.0}]
+    expect(page.locator(".after.painting")).to_have_count(0)
+
+
+def test_a_closed_page_cancels_its_call(browser: Any, url: str, fake: FakeServer) -> None:
+    fake.stylizer.reset()
+    fake.stylizer.slow = threading.Event()
+    with page_of(browser, url) as page, page_of(browser, url) as other:
+        page.get_by_role("tab", name="Stylize").click()
         choose(page, "Choose a picture", {"name": "a.png", "mimeType": "image/png", "buffer": picture()})
-        page.locator(".after.painting").wait_for()
-        for name in ("moss", "slate", "moss", "slate"):
-            page.locator(".style", has_text=name).click()
-            expect(page.locator(".style.chosen .decision")).to_have_text(name)
-        # Another picture, too.
-        choose(page, "Choose a picture", {"name": "b.png", "mimeType": "image/png", "buffer": picture(size=(30, 40))})
-        page.wait_for_function("document.querySelector('.before img').naturalWidth === 30")
-    finally:
-        fake.stylizer.slow.set()
-    page.wait_for_function("document.querySelector('.after img').naturalWidth === 30")
-    assert [asked(settings) for settings in fake.stylizer.requests] == [{"ember": 1.0}, {"slate": 1.0}]
-    assert page.locator(".download").get_attribute("download") == "b-slate.png"
+        until(page, lambda: len(fake.stylizer.requests) == 1)
+        page.close()
+        until(other, lambda: fake.stylizer.cancelled == 1)
+    fake.stylizer.slow.set()
 
 
 def test_a_picture_that_is_overtaken_on_its_way_is_not_shown_beside_the_next(page: Any, fake: FakeServer) -> None:
@@ -248,7 +257,7 @@ def test_a_server_without_a_stylizer_says_so(page: Any, fake: FakeServer) -> Non
 def test_what_can_not_be_read_is_said_in_words(page: Any) -> None:
     paint(page, picture())
     choose(page, "Choose a picture", {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"})
-    expect(page.locator(".stylize .refusal")).to_have_text("Not a picture")
+    expect(page.locator(".stylize .refusal")).to_have_text("Not a picture\nSave it as JPEG or PNG, and choose that.")
     expect(page.locator(".download")).to_be_hidden()
     expect(page.locator(".before .undrawn-note")).to_be_visible()
     page.evaluate("oneglance.paint(new Blob([new Uint8Array(70 << 20)]))")
@@ -287,7 +296,7 @@ def test_titles_and_names_are_text(page: Any, fake: FakeServer) -> None:
     fake.stylizer.styles = [style("ember", evil, evil)]
     page.get_by_role("tab", name="Look").click()
     page.get_by_role("tab", name="Stylize").click()
-    expect(page.locator(".style .soft").first).to_have_text(evil)
+    expect(page.locator(".style .art").first).to_have_text(evil)
     paint(page, picture(), name='a" onload="alert(1)<b>.png')
     expect(page.locator(".origins")).to_contain_text(f"{evil}; invented; {evil}")
     assert page.locator(".download").get_attribute("download") == 'a" onload="alert(1)<b>-ember.png'
@@ -324,7 +333,7 @@ def test_the_real_server_repaints_as_its_stylizer_computes(browser: Any, tmp_pat
         console = ConsoleProcess(server.address, cwd)
         with page_of(browser, console.url) as page:
             page.get_by_role("tab", name="Stylize").click()
-            expect(page.locator(".style .decision")).to_have_text(["ember", "moss", "slate", "inverse"])
+            expect(page.locator(".style .art")).to_have_text(["Ember", "Moss", "Slate", "Inverse"])
             paint(page, buffer.getvalue())
             expected, _ = tinted(given, [1, 0, 0, 0])
             assert np.abs(shown(page) - expected).max() <= 1

@@ -1,4 +1,5 @@
-"""The matrix of rights: every method x every right x own, other and unknown gallery, each asked of a real server."""
+"""The matrix of rights: every method x every right x own, other and unknown gallery, each asked of a real server,
+by gRPC and over HTTP."""
 
 import itertools
 from base64 import b64decode
@@ -18,6 +19,7 @@ from oneglance_server.app import SERVICES, Server
 from tests.pictures import picture, png
 from tests.running import server_thread
 from tests.server.access.callers import ADMIN, grant, key_of
+from tests.server.http_channel import http_client
 from tests.waiting import PATIENCE_SECONDS
 
 PAINTED = png(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
@@ -121,10 +123,13 @@ def denied(ask: Callable[[], object]) -> bool:
     return refusal(ask) in DENIED
 
 
-@pytest.fixture(scope="module")
+Running = tuple[Server, dict[str, str], str]
+
+
+@pytest.fixture(scope="module", params=["grpc", "http"])
 def running(
-    models: tuple[Path, Path], tints: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Server, dict[str, str]]]:
+    request: pytest.FixtureRequest, models: tuple[Path, Path], tints: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     """A server, and a key for each right, in the gallery ``own`` and in all (``RIGHT-all``)."""
     folder = tmp_path_factory.mktemp("rights")
     rules = [ADMIN]
@@ -138,11 +143,12 @@ def running(
         models=(models[0], tints),
         policy=str(folder / "policy.toml"),
         backup_dir=str(folder / "backups"),
+        http="127.0.0.1:0",
     ) as server:
         with Client(server.address, token=keys["admin"]) as admin:
             admin.create_gallery(OTHER, encoder="pixels")
             restore(admin)
-        yield server, keys
+        yield server, keys, request.param
 
 
 def restore(admin: Client) -> None:
@@ -152,8 +158,10 @@ def restore(admin: Client) -> None:
     admin.enroll(OWN, "it", IT, on_existing="replace")
 
 
-def as_caller(running: tuple[Server, dict[str, str]], name: str) -> Client:
-    server, keys = running
+def as_caller(running: Running, name: str) -> Client:
+    server, keys, way = running
+    if way == "http":
+        return http_client(server, keys[name] if name else None)
     return Client(server.address, token=keys[name] if name else None, timeout_seconds=PATIENCE_SECONDS)
 
 
@@ -170,9 +178,7 @@ def test_every_method_is_in_the_matrix() -> None:
 
 
 @pytest.mark.parametrize("right", RIGHTS)
-def test_a_right_in_a_gallery_gives_what_it_says_there_and_nothing_else(
-    running: tuple[Server, dict[str, str]], right: str
-) -> None:
+def test_a_right_in_a_gallery_gives_what_it_says_there_and_nothing_else(running: Running, right: str) -> None:
     wrong = []
     with as_caller(running, right) as caller, as_caller(running, "admin") as admin:
         for (method, (needed, ask)), gallery in itertools.product(IN_A_GALLERY.items(), (OTHER, UNKNOWN, OWN)):
@@ -187,7 +193,7 @@ def test_a_right_in_a_gallery_gives_what_it_says_there_and_nothing_else(
 
 
 @pytest.mark.parametrize("right", RIGHTS)
-def test_a_right_in_all_galleries_is_one_of_the_server_too(running: tuple[Server, dict[str, str]], right: str) -> None:
+def test_a_right_in_all_galleries_is_one_of_the_server_too(running: Running, right: str) -> None:
     wrong = []
     with as_caller(running, f"{right}-all") as caller:
         for method, (needed, _, call) in OF_THE_SERVER.items():
@@ -203,7 +209,7 @@ def test_a_right_in_all_galleries_is_one_of_the_server_too(running: tuple[Server
 
 
 @pytest.mark.parametrize("name", ["", "nothing"])
-def test_without_credential_or_right_all_is_refused(running: tuple[Server, dict[str, str]], name: str) -> None:
+def test_without_credential_or_right_all_is_refused(running: Running, name: str) -> None:
     codes = {}
     with as_caller(running, name) as caller:
         for method, (_, ask) in IN_A_GALLERY.items():
@@ -218,7 +224,7 @@ def test_without_credential_or_right_all_is_refused(running: tuple[Server, dict[
     assert set(codes.values()) == {DENIED[0] if name else DENIED[1]}
 
 
-def test_lists_show_what_the_caller_may_see(running: tuple[Server, dict[str, str]]) -> None:
+def test_lists_show_what_the_caller_may_see(running: Running) -> None:
     with as_caller(running, "identify") as one, as_caller(running, "export-all") as all_of_it:
         assert [gallery.id for gallery in one.list_galleries()] == [OWN]
         assert [gallery.id for gallery in all_of_it.list_galleries()] == [OTHER, OWN]
@@ -229,7 +235,7 @@ def test_lists_show_what_the_caller_may_see(running: tuple[Server, dict[str, str
             assert not denied(lambda: OF_EVERYBODY[name](caller)), name  # noqa: B023
 
 
-def test_to_enroll_is_not_to_erase(running: tuple[Server, dict[str, str]]) -> None:
+def test_to_enroll_is_not_to_erase(running: Running) -> None:
     over = datetime(2020, 1, 1, tzinfo=UTC)
     with as_caller(running, "enroll") as caller, as_caller(running, "admin") as admin:
         before = admin.get_subject(OWN, "it")
@@ -242,9 +248,7 @@ def test_to_enroll_is_not_to_erase(running: tuple[Server, dict[str, str]]) -> No
         admin.delete_subject(OWN, "visitor")
 
 
-def test_what_needs_two_rights_needs_both(
-    models: tuple[Path, Path], running: tuple[Server, dict[str, str]], tmp_path: Path
-) -> None:
+def test_what_needs_two_rights_needs_both(models: tuple[Path, Path], running: Running, tmp_path: Path) -> None:
     two: dict[str, tuple[set[str], Callable[[Client], object]]] = {
         "MergeSubjects": ({"enroll", "erase"}, lambda c: c.merge_subjects(OWN, "it", "nobody")),
         "MoveEncoding": ({"enroll", "erase"}, lambda c: c.move_encoding(OWN, "it", "1", "nobody")),
@@ -272,7 +276,7 @@ def test_what_needs_two_rights_needs_both(
         assert denied(lambda: caller.identify(OWN, IT, filter=subject_filter({"a": "b"})))
 
 
-def test_pages_of_galleries_tell_of_no_others(running: tuple[Server, dict[str, str]]) -> None:
+def test_pages_of_galleries_tell_of_no_others(running: Running) -> None:
     with as_caller(running, "admin") as admin:
         for name in ("a", "p", "z"):
             admin.create_gallery(name, encoder="pixels")
@@ -295,7 +299,7 @@ def test_pages_of_galleries_tell_of_no_others(running: tuple[Server, dict[str, s
             admin.delete_gallery(name)
 
 
-def test_who_may_not_see_candidates_sees_nobody_beyond_tau(running: tuple[Server, dict[str, str]]) -> None:
+def test_who_may_not_see_candidates_sees_nobody_beyond_tau(running: Running) -> None:
     with as_caller(running, "admin") as admin:
         admin.set_doubt_policy(OWN, "flag")
         admin.enroll(OWN, "another", picture(2), on_existing="replace")

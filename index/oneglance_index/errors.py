@@ -45,6 +45,8 @@
     ├── BackupExists           there is a file of this name already
     ├── ReceiptInvalid         not a receipt of a deletion, or not signed with this key
     ├── TrailInvalid           not an export of an audit trail, nor a head or a key of one
+    ├── EngineUnavailable      the engine that keeps the galleries' rows doesn't answer now; try again
+    ├── EngineUnsupported      what the engine that keeps the galleries' rows can't do
     └── DeviceUnavailable      the device asked for cannot be used
         └── DeviceLost         the device worked, and fails for good now; only a restart can bring it back
 
@@ -388,6 +390,24 @@ class StoreIOError(StoreError):
 
 class StoreClosed(StoreError):
     summary = "the store is closed"
+
+
+class EngineUnavailable(GalleryError):
+    """`engine` is its address; `reason` is what it, or the network, said."""
+
+    def __init__(self, engine: str, reason: str) -> None:
+        super().__init__(f"{engine} doesn't answer: {reason}")
+        self.engine = engine
+        self.reason = reason
+
+
+class EngineUnsupported(GalleryError):
+    """`what` is what can't be done by `engine`."""
+
+    def __init__(self, engine: str, what: str) -> None:
+        super().__init__(f"galleries on {engine.partition(':')[0]} don't have this: {what}")
+        self.engine = engine
+        self.what = what
 
 
 class DeviceUnavailable(GalleryError):

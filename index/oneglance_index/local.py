@@ -27,6 +27,7 @@ from oneglance_core.pair_head import PairHead
 from oneglance_index import negatives, verifying
 from oneglance_index.audit import Event
 from oneglance_index.errors import (
+    EngineUnsupported,
     GalleryError,
     GalleryNotFound,
     GenerationUnsupported,
@@ -158,7 +159,8 @@ class LocalGalleries:
         settings = settings or IndexSettings()
         with _memory("to open the galleries"):
             lost, half = settings.gpu_lost == "cpu", settings.gpu_rows == "float16"
-            opened = open_device(device, settings.gpu_temp_memory_bytes, lost, half)
+            remote = settings.engine_token, settings.engine_authority
+            opened = open_device(device, settings.gpu_temp_memory_bytes, lost, half, *remote)
             return cls(Path(data_dir), opened, settings, progress or _silent, tau_rule, on_change)
 
     # Writing.
@@ -187,7 +189,8 @@ class LocalGalleries:
         try:
             check_supported(gallery_id, kind, fusion)
             mutations.check_decidable(gallery_id, fusion, decided_by)
-        except (GenerationUnsupported, RulesConflict, ValueError) as error:
+            self._check_decided(decided_by)
+        except (GenerationUnsupported, RulesConflict, EngineUnsupported, ValueError) as error:
             return _failed(error)
         return self._write(
             mutations.CreateGallery(
@@ -222,7 +225,16 @@ class LocalGalleries:
             return _failed(error)
         return self._opened.once_in_step(gallery_id, self._write(mutations.SetFusion(gallery_id, fusion)))
 
+    def _check_decided(self, decided_by: DecidedBy) -> None:
+        """Raises EngineUnsupported: every vector would have to be fetched for each probe."""
+        if decided_by == "probability" and self._device.remote is not None:
+            raise EngineUnsupported(self.device, "deciding by probability")
+
     def set_decided_by(self, gallery_id: str, decided_by: DecidedBy) -> Future[Gallery]:
+        try:
+            self._check_decided(decided_by)
+        except EngineUnsupported as error:
+            return _failed(error)
         return self._write(mutations.SetDecidedBy(gallery_id, decided_by))
 
     def set_quality(self, gallery_id: str, quality: str | None) -> Future[Gallery]:

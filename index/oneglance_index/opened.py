@@ -33,7 +33,7 @@ from oneglance_index.store.directory import check_none_is_later
 from oneglance_index.store.mutations import Effect, ForgetSnapshot
 from oneglance_index.store.queries import Stored, Subjects
 from oneglance_index.store.recent import Recent
-from oneglance_index.store.store_row import check_galleries
+from oneglance_index.store.store_row import check_galleries, told_store
 
 # What following a transaction takes besides its rows, about: prepare() sees that there is as much.
 _FOLLOWING_BYTES = 4 << 20
@@ -96,6 +96,10 @@ class OpenedGalleries:
             revisions = {stored.place.generation: stored.gallery.revision for stored in galleries}
             check_none_is_later(self._data_dir, queries.last_generation(db), revisions)
             self._check_card(galleries)
+            remote = self._machine.device.remote
+            if remote is not None:
+                remote.engine.belongs_to(told_store(db)[0])
+                remote.engine.keep_only(list(revisions))
             everybody = queries.all_subjects(db)
             for stored in galleries:
                 subjects = everybody.pop(stored.place.number, Subjects())
@@ -189,7 +193,7 @@ class OpenedGalleries:
         """
         try:
             if effect.created is not None:
-                self._made[effect.generation] = self._make_index(effect.created)
+                self._made[effect.generation] = self._make_index(effect.created, effect.generation)
             elif any(len(change.added) for change in effect.changes):
                 self._reserve(effect)
         except MemoryError:
@@ -222,6 +226,9 @@ class OpenedGalleries:
         if effect.created is not None:
             self._open(effect.generation, effect.created, self._made[effect.generation], -1)
         elif effect.dropped:
+            gone = self._opened[effect.gallery_id].index
+            if gone is not None:
+                gone.retire(drop=True)
             with self._rebuilding:
                 del self._opened[effect.gallery_id]
                 self._missed.pop(effect.generation, None)
@@ -232,8 +239,12 @@ class OpenedGalleries:
             assert effect.updated is not None
             with self._rebuilding:
                 opened = self._opened[effect.gallery_id]
+                if opened.index is not None:
+                    opened.index.retire(drop=False)
                 having = opened.having_negatives if effect.having_negatives is None else effect.having_negatives
-                self._opened[effect.gallery_id] = Opened(effect.generation, effect.updated, None, having)
+                self._opened[effect.gallery_id] = replace(
+                    opened, gallery=effect.updated, index=None, having_negatives=having
+                )
             self._upkeep.drop(effect.generation)
             self._give_up(effect)
         elif effect.changes:
@@ -250,8 +261,8 @@ class OpenedGalleries:
             changed = sum(len(change.added) + len(change.removed) for change in effect.changes)
             self._upkeep.changed(effect.generation, changed)
 
-    def _make_index(self, gallery: Gallery) -> GalleryIndex:
-        return make_index(gallery, self._machine)
+    def _make_index(self, gallery: Gallery, generation: int) -> GalleryIndex:
+        return make_index(gallery, generation, self._machine)
 
     def _open(
         self,
@@ -272,6 +283,8 @@ class OpenedGalleries:
         gallery = effect.created or (opened.gallery if opened else None)
         if gallery is None or effect.dropped:
             return
+        if opened is not None and opened.index is not None:
+            opened.index.retire(drop=False)
         with self._rebuilding:
             self._missed[effect.generation] = []
             having = opened.having_negatives if opened else frozenset()

@@ -65,3 +65,8 @@ class IndexSettings(Frozen):
         description="When a GPU fails for good: fail, so that health says NOT_SERVING until a restart, or go on on the "
         "cpu, which every answer then tells.",
     )
+    engine_token: str = Field(
+        "",
+        description="Who uses a Milvus: file:PATH or env:NAME, which holds user:password or an API key; empty: nobody.",
+    )
+    engine_authority: str = Field("", description="The certificate, PEM, of the authority that a Milvus's is from.")

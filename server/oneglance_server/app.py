@@ -462,11 +462,13 @@ def _open_galleries(settings: Settings, thresholds: Thresholds) -> LocalGallerie
         sweep_every_seconds=settings.sweep_every_seconds,
         audit_subjects=settings.audit_subjects,
         audit_days=settings.audit_days,
+        engine_token=settings.galleries_token,
+        engine_authority=settings.galleries_ca,
     )
     try:
         return LocalGalleries.open(
             settings.data_dir,
-            device=settings.device,
+            device=settings.galleries or settings.device,
             settings=index,
             progress=progress,
             tau_rule=thresholds.moved,

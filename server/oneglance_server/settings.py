@@ -87,6 +87,17 @@ class Settings(Frozen, BaseSettings):
     data_dir: Annotated[Path, Flag(default=SHOWN)] = Field(
         default_factory=default_data_directory, description="Where galleries are kept. One server per folder."
     )
+    galleries: str = Field(
+        "",
+        description="Where the rows of galleries are searched: milvus://HOST:PORT/DATABASE, or milvus+tls://...; the "
+        "data directory stays what is true. Empty: in this process, on --device.",
+    )
+    galleries_token: str = Field(
+        "", description="Who uses that Milvus: file:PATH or env:NAME, which holds user:password or an API key."
+    )
+    galleries_ca: Annotated[str, Flag(metavar="FILE")] = Field(
+        "", description="The certificate of the authority that the Milvus's is from, PEM, for milvus+tls."
+    )
     models: Annotated[tuple[Path, ...], NoDecode, Flag(separator=":")] = Field(
         BUNDLED_NAMES["bundled"],
         description="Model folders to load, or folders of them, colon-separated in flag and environment. The default, "
@@ -370,6 +381,14 @@ class Settings(Frozen, BaseSettings):
         for name, address in (("--metrics", self.metrics), ("--console", self.console)):
             if address and not is_loopback(address):
                 raise ValueError(f"{name} {address}: it has no authentication; beyond loopback it needs --insecure")
+        return self
+
+    @model_validator(mode="after")
+    def _an_engine(self) -> "Settings":
+        if self.galleries and not self.galleries.startswith(("milvus://", "milvus+tls://")):
+            raise ValueError("--galleries: expected milvus://HOST:PORT/DATABASE, or milvus+tls://...")
+        if (self.galleries_token or self.galleries_ca) and not self.galleries:
+            raise ValueError("--galleries-token and --galleries-ca are of --galleries")
         return self
 
     @model_validator(mode="after")

@@ -75,7 +75,7 @@ class FewIndex:
     device = "cpu"
     most_at_once = 0
 
-    def __init__(self, dimension: int, machine: Machine, fusion: str) -> None:
+    def __init__(self, dimension: int, machine: Machine, fusion: str, generation: int) -> None:
         self.dimension = dimension
         self.rows: dict[int, Row] = {}
         self.ids: dict[int, str] = {}
@@ -141,6 +141,9 @@ class FewIndex:
 
     def freeze(self) -> FrozenFew:
         return FrozenFew(self.revision, self.rows)
+
+    def retire(self, drop: bool) -> None:
+        pass
 
     def wants_compaction(self) -> bool:
         return False

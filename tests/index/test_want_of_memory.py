@@ -105,7 +105,7 @@ def test_a_search_without_memory_fails_alone(
 ) -> None:
     galleries.enroll("g", "other", VECTORS[1:2]).result()
     small, large = Search(VECTORS[:1], "e", 1), Search(VECTORS[:6], "e", 1)
-    nearest, measure = faiss_calls.nearest, exact._measure
+    nearest, measure = faiss_calls.nearest, exact.measure
 
     def scan(rows: Any, norms: Any, by_row: Any, queries: Any, k: Any) -> Any:
         return nearest(rows, norms, by_row, queries, k) if len(queries) < 6 else full()
@@ -117,7 +117,7 @@ def test_a_search_without_memory_fails_alone(
         if where == "faiss":
             patched.setattr(faiss_calls, "nearest", scan)
         else:
-            patched.setattr(exact, "_measure", measured)
+            patched.setattr(exact, "measure", measured)
         answers = galleries.search_many("g", [small, large, small])
         assert [type(answer) for answer in answers] == [Found, OutOfMemory, Found]
         assert answers[0] == answers[2] == asking.ask(galleries, "g", small)

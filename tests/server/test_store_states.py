@@ -17,6 +17,8 @@ from oneglance.v1.gallery_pb2 import ListThresholdsRequest
 from oneglance.v1.subject_pb2 import ListSubjectsRequest
 from oneglance_index import (
     DeviceLost,
+    EngineUnavailable,
+    EngineUnsupported,
     GalleryError,
     IndexOutOfStep,
     OutOfMemory,
@@ -40,6 +42,8 @@ STATES: dict[str, tuple[GalleryError, str, str]] = {
     "memory-full": (OutOfMemory("for this"), "RESOURCE_EXHAUSTED", "QUEUE_FULL"),
     "write-queue-full": (WriteQueueFull(1, 2), "RESOURCE_EXHAUSTED", "QUEUE_FULL"),
     "device-lost": (DeviceLost("cuda:0", "a secret"), "UNAVAILABLE", "DEVICE_LOST"),
+    "engine-unavailable": (EngineUnavailable("milvus://x:1/d", "a secret"), "UNAVAILABLE", "ENGINE_UNAVAILABLE"),
+    "engine-unsupported": (EngineUnsupported("milvus://x:1/d", "this"), "UNIMPLEMENTED", "ENGINE_UNSUPPORTED"),
     "index-rebuilding": (IndexOutOfStep("g"), "UNAVAILABLE", "INDEX_REBUILDING"),
 }
 

@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from oneglance_index.errors import DeviceUnavailable
 from oneglance_index.search.faiss_calls import load
 from oneglance_index.search.gpu_scan import Gpu, open_gpu
+from oneglance_index.search.milvus.address import is_address, parse_address, read_token
+from oneglance_index.search.milvus.engine import Engine
+from oneglance_index.search.milvus.index import Writer
+
+_CLOSE_SECONDS = 10.0
 
 
 def parse_device(device: str) -> int | None:
@@ -21,8 +26,17 @@ def parse_device(device: str) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Remote:
+    """A Milvus, and what writes to it."""
+
+    engine: Engine
+    writer: Writer
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
-    """An opened device. `name` is "cpu" or "cuda:N"; `gpu` is None on the CPU.
+    """An opened device. `name` is "cpu", "cuda:N" or a Milvus's address; `gpu` is None but on a GPU, `remote` but on a
+    Milvus.
 
     `cpu_instead`: searches go on on the CPU once the GPU fails for good.
     """
@@ -30,24 +44,36 @@ class Device:
     name: str
     gpu: Gpu | None = None
     cpu_instead: bool = False
+    remote: Remote | None = None
 
     def close(self) -> None:
+        if self.remote is not None:
+            self.remote.writer.close(_CLOSE_SECONDS)
+            self.remote.engine.close()
         if self.gpu is not None:
             self.gpu.pool.shutdown()
 
     def trouble(self) -> str | None:
-        """Why searches fail until the next start; None where they don't."""
+        """Why searches fail, until the next start or until Milvus answers; None where they don't."""
+        if self.remote is not None:
+            return self.remote.engine.trouble()
         lost = self.gpu.card.lost if self.gpu and not self.cpu_instead else None
         return lost and f"{self.name} fails, only a restart can help: {lost}"
 
 
-def open_device(device: str, scratch_bytes: int, cpu_instead: bool = False, half: bool = False) -> Device:
-    """Opens the device, and loads FAISS, or raises DeviceUnavailable naming what is missing."""
-    ordinal = parse_device(device)
+def open_device(
+    device: str, scratch_bytes: int, cpu_instead: bool = False, half: bool = False, token: str = "", authority: str = ""
+) -> Device:
+    """Opens the device, and loads FAISS, or raises DeviceUnavailable naming what is missing. `token` and `authority`
+    are a Milvus's."""
+    ordinal = None if is_address(device) else parse_device(device)
     try:
         load()
     except (ImportError, OSError, RuntimeError) as error:  # faiss-gpu looks for CUDA's libraries itself
         raise DeviceUnavailable(device, f"FAISS can't be loaded (the cpu and gpu extras have it): {error}") from error
+    if is_address(device):
+        engine = Engine(parse_address(device), read_token(token, device), authority)
+        return Device(device, remote=Remote(engine, Writer(engine)))
     if ordinal is None:
         return Device("cpu")
     name = f"cuda:{ordinal}"

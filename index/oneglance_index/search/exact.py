@@ -33,11 +33,11 @@ Every = Callable[[Vectors, Vectors], Vectors]
 
 # More than k, because some of the nearest rows may be of one subject, or dead, or too close to the cut to
 # tell.
-_SLACK_ROWS = 16
+SLACK_ROWS = 16
 # Where only matches are asked for: few subjects lie within a threshold that identifies.
-_FIRST_MATCH_ROWS = 32
+FIRST_MATCH_ROWS = 32
 # How many times as many rows the next try fetches; and how much more than it needs a probe may get with others.
-_GROWTH = 4
+GROWTH = 4
 # Bounds the memory of one fetch: FAISS gives 12 bytes for each of these, measuring again takes 8 D.
 _FETCH_AT_ONCE = 1 << 20
 _MEASURE_VALUES_AT_ONCE = 1 << 16  # half a megabyte in float64, which stays in a core's cache
@@ -94,28 +94,28 @@ def nearest_subjects(table: Table, nearest: Nearest, every: Every, probes: Vecto
         return answers
     wanted = wanted._replace(candidates=np.minimum(wanted.candidates, table.live_subjects))
     rows_per_subject = -(-rows // table.live_subjects)
-    few = wanted.candidates * rows_per_subject + _SLACK_ROWS
-    needs = np.where(wanted.candidates > 0, few, _FIRST_MATCH_ROWS)
+    few = wanted.candidates * rows_per_subject + SLACK_ROWS
+    needs = np.where(wanted.candidates > 0, few, FIRST_MATCH_ROWS)
     open_probes = np.arange(len(probes))
     while len(open_probes):
         # A probe that needs many rows isn't worth as many for the others: it waits for a scan of its own.
-        together = open_probes[needs[open_probes] <= _GROWTH * needs[open_probes].min()]
+        together = open_probes[needs[open_probes] <= GROWTH * needs[open_probes].min()]
         fetch = min(int(needs[together].max()), rows)
-        needs[together] = fetch * _GROWTH
+        needs[together] = fetch * GROWTH
         settled = np.zeros(len(probes), np.bool_)
         step = max(1, _FETCH_AT_ONCE // fetch)
         for start in range(0, len(together), step):
             batch = together[start : start + step]
             asked = Wanted(wanted.candidates[batch], wanted.within[batch], wanted.matches[batch])
             found = nearest(probes[batch], fetch, table.max_norm)
-            ranked, cuts = _rank(table, found.rows, _measure(table.vectors, found.rows, probes[batch]), asked)
+            ranked, cuts = rank(table, found.rows, measure(table.vectors, found.rows, probes[batch]), asked)
             floors = found.bounds.floors(found.distances.max(axis=1).astype(np.float64), probes[batch], cuts)
             sure = (floors > cuts) | (fetch == rows)
             for at in np.flatnonzero(sure):
                 answers[batch[at]] = ranked(int(at))
             enough = np.flatnonzero(~sure & np.isfinite(cuts))
             for at in enough:
-                one = _only(asked, int(at))
+                one = only(asked, int(at))
                 answers[batch[at]] = _of_every_row(table, every, probes[batch[at]], one, float(cuts[at]), fetch)
             sure[enough] = True
             settled[batch] = sure
@@ -123,7 +123,7 @@ def nearest_subjects(table: Table, nearest: Nearest, every: Every, probes: Vecto
     return answers
 
 
-def _only(wanted: Wanted, at: int) -> Wanted:
+def only(wanted: Wanted, at: int) -> Wanted:
     one = slice(at, at + 1)
     return Wanted(wanted.candidates[one], wanted.within[one], wanted.matches[one])
 
@@ -136,22 +136,22 @@ def _of_every_row(table: Table, every: Every, probe: Vectors, wanted: Wanted, cu
     # In the order of FAISS's distance, as far as it matters: the first of these, then times as many.
     ends = [0, fetch]
     while ends[-1] < len(rows):
-        ends.append(ends[-1] * _GROWTH)
+        ends.append(ends[-1] * GROWTH)
     order = np.argpartition(away[rows], [end - 1 for end in ends[1:-1]]) if len(ends) > 2 else np.arange(len(rows))
     rows, near = rows[order], np.empty(0, np.int64)
     distances = np.empty(0, np.float32)
     for start, end in itertools.pairwise(ends):
-        more = _measure(table.vectors, rows[None, start:end], probe[None])[0]
+        more = measure(table.vectors, rows[None, start:end], probe[None])[0]
         within = more <= np.float32(cut)
         near = np.concatenate([near, rows[start:end][within]])
         distances = np.concatenate([distances, more[within]])
-        ranked, cuts = _rank(table, near[None], distances[None], wanted)
+        ranked, cuts = rank(table, near[None], distances[None], wanted)
         if end < len(rows) and by_row.floors(away[rows[end - 1 : end]].astype(np.float64), probe[None], cuts) > cuts:
             break
     return ranked(0)
 
 
-def _rank(
+def rank(
     table: Table, at: Integers, distances: Vectors, wanted: Wanted
 ) -> tuple[Callable[[int], Ranked], NDArray[np.float64]]:
     """Ranks the subjects among the rows `at` of each probe, int64 [q, f], whose distances are float32 [q, f].
@@ -165,12 +165,12 @@ def _rank(
     distances = np.take_along_axis(distances, order, 1)
     numbers, subjects = np.take_along_axis(numbers, order, 1), np.take_along_axis(subjects, order, 1)
     first = _first_of_each(subjects) & (subjects >= 0)
-    rank = np.cumsum(first, axis=1, dtype=np.int64)
+    ranks = np.cumsum(first, axis=1, dtype=np.int64)
 
-    farthest_match = np.minimum(_distance_at(distances, rank, wanted.matches), wanted.within)
-    cuts = np.maximum(_distance_at(distances, rank, wanted.candidates), farthest_match)
+    farthest_match = np.minimum(_distance_at(distances, ranks, wanted.matches), wanted.within)
+    cuts = np.maximum(_distance_at(distances, ranks, wanted.candidates), farthest_match)
     most = np.maximum(wanted.candidates, wanted.matches)
-    kept = first & (rank <= most[:, None]) & (distances.astype(np.float64) <= cuts[:, None])
+    kept = first & (ranks <= most[:, None]) & (distances.astype(np.float64) <= cuts[:, None])
 
     def ranked(i: int) -> Ranked:
         keep = kept[i]
@@ -186,7 +186,7 @@ def _distance_at(distances: Vectors, rank: Integers, wanted: Integers) -> NDArra
     return np.where(wanted > 0, found, -np.inf)
 
 
-def _measure(vectors: Vectors, at: Integers, probes: Vectors) -> Vectors:
+def measure(vectors: Vectors, at: Integers, probes: Vectors) -> Vectors:
     """The real distances of proposed rows: at int64 [q, f], probes float32 [q, D], result float32 [q, f]."""
     distances = np.empty(at.shape, np.float32)
     rows_at_once = max(1, _MEASURE_VALUES_AT_ONCE // vectors.shape[1])

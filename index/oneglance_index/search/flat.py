@@ -15,21 +15,17 @@ import logging
 import threading
 import time
 import weakref
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from operator import attrgetter
 from typing import TypeVar
 
 import numpy as np
 
 from oneglance_core.distance import squared_l2, squared_norms
-from oneglance_core.pair_head import probabilities_of, scores_of
 from oneglance_index.errors import DeviceLost, GalleryError, OutOfMemory
 from oneglance_index.records import (
     EVERYBODY,
-    Candidate,
     Change,
     Checksum,
     Found,
@@ -39,6 +35,7 @@ from oneglance_index.records import (
     SubjectFilter,
     Vectors,
 )
+from oneglance_index.search.answering import Whole, answer, near_subjects
 from oneglance_index.search.by_head import likeliest_rows
 from oneglance_index.search.exact import Every, Nearest, Ranked, Table, nearest_subjects, wanted_by
 from oneglance_index.search.filtered import filtered
@@ -272,26 +269,9 @@ class ExactIndex:
 
     def _found(self, search: Search, table: Table, ranked: Sequence[Ranked]) -> Found:
         """What the ranked subjects of each probe answer; the lock is held."""
-        numbered = search.singly or not self._templates
-        near = [_candidates(found, self._subjects, numbered, search.labels) for found in ranked]
-        if search.head is not None:
-            near = [
-                _with_probabilities(search, candidates, search.head.logits(table.vectors[found.rows], probe))
-                for candidates, found, probe in zip(near, ranked, search.probes, strict=True)
-            ]
-        within = -np.inf if search.within is None else search.within
-        counts = [bisect_right(found, within, key=_score) for found in near]
-        return Found(
-            tuple(found[: search.candidates] for found in near),
-            tuple(found[: min(count, search.limit)] for found, count in zip(near, counts, strict=True)),
-            tuple(count > search.limit for count in counts),
-            self._revision,
-            len(self._subjects),
-            self._rows - self._dead,
-            self.exact,
-            self.kind,
-            self.device,
-        )
+        near = near_subjects(search, ranked, [table.vectors] * len(ranked), self._subjects, not self._templates)
+        whole = Whole(self._revision, len(self._subjects), self._rows - self._dead, self.kind, self.device)
+        return answer(search, near, whole)
 
     def subject_ids(self, numbers: Sequence[int]) -> dict[int, str]:
         """Of subjects that load() or append() told."""
@@ -322,6 +302,9 @@ class ExactIndex:
             frozen = FrozenRows(self._revision, held.numbers[rows], held.subjects[rows].copy(), held.vectors[rows])
             self._frozen.add(frozen)
             return frozen
+
+    def retire(self, drop: bool) -> None:
+        """It holds nothing elsewhere."""
 
     def wants_compaction(self) -> bool:
         return worth_compacting(self._dead + self._pending_removals, self._rows)
@@ -491,32 +474,9 @@ def _in_place(change: Change) -> bool:
     return len(change.added) == len(change.removed) == 1 and bool(change.added[0] == change.removed[0])
 
 
-_score = attrgetter("score")
-
-
 def _likeliest(table: Table, search: Search, probe: Vectors) -> Ranked:
     """As nearest_subjects(), by the head of the search."""
     assert search.head is not None
     # One more than the limit, to see whether it cut something off.
     rows = likeliest_rows(table, search.head, probe, search.candidates, search.within, search.limit + 1)
     return Ranked(squared_l2(table.vectors[rows], probe), table.subjects[rows], table.numbers[rows], rows)
-
-
-def _with_probabilities(search: Search, found: Sequence[Candidate], logits: Vectors) -> tuple[Candidate, ...]:
-    scores = scores_of(logits).tolist() if search.by_probability else [one.score for one in found]
-    return tuple(
-        replace(one, score=score, probability=probability)
-        for one, score, probability in zip(found, scores, probabilities_of(logits).tolist(), strict=True)
-    )
-
-
-def _candidates(found: Ranked, held: HeldSubjects, numbered: bool, labels: bool) -> tuple[Candidate, ...]:
-    columns = (found.subjects.tolist(), found.numbers.tolist(), found.distances.tolist())
-    return tuple(
-        Candidate(
-            *(held[subject], str(number) if numbered else "", distance, distance),
-            labels=held.labels(subject) if labels else None,
-            number=subject,
-        )
-        for subject, number, distance in zip(*columns, strict=True)
-    )

@@ -22,8 +22,8 @@ import numpy as np
 from oneglance_core.fusion import MARGIN_OTHERS, farthest_margin_match, margin_scores, template, templates
 from oneglance_index.errors import GalleryError
 from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, SubjectFilter, Vectors
-from oneglance_index.search.flat import ExactIndex, worth_compacting
-from oneglance_index.search.kinds import IndexInfo
+from oneglance_index.search.flat import worth_compacting
+from oneglance_index.search.kinds import IndexInfo, RowIndex
 from oneglance_index.search.singles import NONE, Singles
 
 
@@ -33,7 +33,7 @@ class FusedIndex:
 
     exact = True
 
-    def __init__(self, templates: ExactIndex, singles: ExactIndex, margin: bool) -> None:
+    def __init__(self, templates: RowIndex, singles: RowIndex, margin: bool) -> None:
         self.kind = templates.kind
         self.dimension = templates.dimension
         self._templates = templates
@@ -163,6 +163,10 @@ class FusedIndex:
 
     def freeze(self) -> None:
         """Not all encodings are here."""
+
+    def retire(self, drop: bool) -> None:
+        self._templates.retire(drop)
+        self._singles.retire(drop)
 
     def wants_compaction(self) -> bool:
         # Where a subject's only encoding was replaced it left nothing here, but perhaps in the snapshot.

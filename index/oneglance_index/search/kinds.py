@@ -95,8 +95,20 @@ class GalleryIndex(Protocol):
         """The present encodings; searches and changes go on meanwhile. None where it doesn't hold them all: where the
         rule of fusion has templates a snapshot is made of what the store holds, else there is none."""
 
+    def retire(self, drop: bool) -> None:
+        """Another takes its place, or (`drop`) its gallery is deleted: what it holds elsewhere is written no more, or
+        removed. It may be searched yet."""
+
     def wants_compaction(self) -> bool:
         """Whether deleted encodings have left enough behind to be worth compact()."""
 
     def compact(self) -> None:
         """Forgets what deleted encodings have left behind."""
+
+
+class RowIndex(GalleryIndex, Protocol):
+    """A GalleryIndex whose rows may be templates, or of subjects that are told as they come: ExactIndex says how."""
+
+    def append(self, rows: Rows, subject_ids: Mapping[int, str] | None = None) -> None: ...
+
+    def subject_ids(self, numbers: Sequence[int]) -> dict[int, str]: ...

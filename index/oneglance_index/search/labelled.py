@@ -105,6 +105,10 @@ class LetThrough:
         self.count += int(passes) - int(self._flags[number])
         self._flags[number] = passes
 
+    def numbers(self) -> Integers:
+        """Theirs, int64, ascending."""
+        return np.flatnonzero(self._flags)
+
     def of(self, subjects: Integers) -> NDArray[np.bool_]:
         """For each of these numbers, -1 for none, whether it is among them."""
         last = len(self._flags) - 1

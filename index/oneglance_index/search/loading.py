@@ -29,7 +29,7 @@ _BLOCK_ROWS = 16_384
 _SUBJECTS_AT_ONCE = 2048
 
 Progress = Callable[[OpenProgress], None]
-MakeIndex = Callable[[Gallery], GalleryIndex]
+MakeIndex = Callable[[Gallery, int], GalleryIndex]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def _load(
     reason = ""
     record = queries.snapshot_record(db, stored.place.generation)
     if record is not None:
-        loader = _Loader(db, stored, make(gallery), subjects, progress, "snapshot", "")
+        loader = _Loader(db, stored, make(gallery, stored.place.generation), subjects, progress, "snapshot", "")
         blocks = np.array([block.slot for block in record.blocks], np.int64)
         try:
             if np.isin(blocks, slots).any():
@@ -87,7 +87,7 @@ def _load(
         except SnapshotUnusable as error:
             reason = str(error)
     source = "store" if gallery.encodings else "empty"
-    loader = _Loader(db, stored, make(gallery), subjects, progress, source, reason)
+    loader = _Loader(db, stored, make(gallery, stored.place.generation), subjects, progress, source, reason)
     loader.add_all()
     if loader.index.checksum() != checksum:
         raise damaged(db, f"the encodings of gallery {gallery.id!r} contradict their index")

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from oneglance_core.fusion import FUSIONS, has_template
 from oneglance_index.errors import GenerationUnsupported
 from oneglance_index.records import Gallery
-from oneglance_index.search.device import Device
+from oneglance_index.search.device import Device, Remote
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.fused import FusedIndex
 from oneglance_index.search.gpu_scan import GpuScan
 from oneglance_index.search.kinds import GalleryIndex
+from oneglance_index.search.milvus.engine import Collection
+from oneglance_index.search.milvus.index import MilvusIndex
 from oneglance_index.search.scan import CpuScan, every_distance
 
 
@@ -27,12 +29,14 @@ class Machine:
     device: Device
 
 
-# Makes an empty index for encodings of this dimension, and this rule of fusion.
-IndexFactory = Callable[[int, Machine, str], GalleryIndex]
+# Makes an empty index for encodings of this dimension, and this rule of fusion, of the generation of this number.
+IndexFactory = Callable[[int, Machine, str, int], GalleryIndex]
 
 
-def _flat(dimension: int, machine: Machine, fusion: str) -> GalleryIndex:
+def _flat(dimension: int, machine: Machine, fusion: str, generation: int) -> GalleryIndex:
     device = machine.device
+    if device.remote is not None:
+        return _at_milvus(dimension, device.remote, fusion, generation)
     host = CpuScan(machine.pool, machine.threads)
     every = functools.partial(every_distance, machine.pool, machine.threads)
     if device.gpu is None:
@@ -46,6 +50,15 @@ def _flat(dimension: int, machine: Machine, fusion: str) -> GalleryIndex:
     return FusedIndex(index, singles, margin=fusion == "margin")
 
 
+def _at_milvus(dimension: int, remote: Remote, fusion: str, generation: int) -> GalleryIndex:
+    def part(name: str, templates: bool = False) -> MilvusIndex:
+        return MilvusIndex(remote.engine, remote.writer, Collection(generation, name, dimension), templates)
+
+    if not has_template(fusion):
+        return part("encodings")
+    return FusedIndex(part("templates", templates=True), part("singles"), margin=fusion == "margin")
+
+
 KINDS: dict[str, IndexFactory] = {ExactIndex.kind: _flat}
 
 
@@ -57,8 +70,8 @@ def check_supported(gallery_id: str, kind: str, fusion: str) -> None:
         raise GenerationUnsupported(gallery_id, "rule of fusion", fusion, FUSIONS)
 
 
-def make_index(gallery: Gallery, machine: Machine) -> GalleryIndex:
-    """An empty index for a gallery's active generation. Raises GenerationUnsupported."""
+def make_index(gallery: Gallery, number: int, machine: Machine) -> GalleryIndex:
+    """An empty index for a gallery's active generation, which has this number. Raises GenerationUnsupported."""
     generation = gallery.active
     check_supported(gallery.id, generation.kind, generation.fusion)
-    return KINDS[generation.kind](generation.dimension, machine, generation.fusion)
+    return KINDS[generation.kind](generation.dimension, machine, generation.fusion, number)

@@ -14,8 +14,7 @@ import numpy as np
 
 from oneglance_index.errors import GalleryError
 from oneglance_index.records import Candidate, Change, Found, Integers, Rows, Search
-from oneglance_index.search.flat import ExactIndex
-from oneglance_index.search.kinds import IndexInfo
+from oneglance_index.search.kinds import IndexInfo, RowIndex
 
 NONE: Integers = np.empty(0, np.int64)
 # So many more of the nearest templates are looked at first, since some are no encodings; then times as many.
@@ -29,7 +28,7 @@ class Singles:
     A change must come here before it comes to `templates`. Safe for any thread.
     """
 
-    def __init__(self, rows: ExactIndex, templates: ExactIndex) -> None:
+    def __init__(self, rows: RowIndex, templates: RowIndex) -> None:
         self._rows = rows
         self._templates = templates
         # The numbers of the subjects whose encodings are here. None ever leaves: else the template of a subject that
@@ -86,6 +85,9 @@ class Singles:
                 for near in found.candidates
             ),
         )
+
+    def retire(self, drop: bool) -> None:
+        self._rows.retire(drop)
 
     def info(self) -> IndexInfo:
         return self._rows.info()

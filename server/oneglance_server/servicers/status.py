@@ -17,6 +17,8 @@ from oneglance_index import (
     EncodingInvalid,
     EncodingKeyExists,
     EncodingNotFound,
+    EngineUnavailable,
+    EngineUnsupported,
     FusionChanged,
     GalleryError,
     GalleryExists,
@@ -142,6 +144,8 @@ STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
     MasterKeyWrong: (Code.FAILED_PRECONDITION, "MASTER_KEY_WRONG"),
     StoreError: (Code.INTERNAL, "STORE_FAILED"),
     DeviceLost: (Code.UNAVAILABLE, "DEVICE_LOST"),
+    EngineUnavailable: (Code.UNAVAILABLE, "ENGINE_UNAVAILABLE"),
+    EngineUnsupported: (Code.UNIMPLEMENTED, "ENGINE_UNSUPPORTED"),
     MemoryError: (Code.RESOURCE_EXHAUSTED, "QUEUE_FULL"),
 }
 
@@ -173,6 +177,8 @@ def to_error(error: BaseException) -> Error:
         text = error.summary  # without the path
         if isinstance(error, StoreDamaged) and error.detail:
             text += f" ({error.detail})"
+    if isinstance(error, EngineUnavailable):
+        text = "the engine that keeps the galleries' rows doesn't answer now; try again"
     if isinstance(error, DeviceLost):
         text = "the GPU fails; the server must be restarted"
     message = Error(code=code.value[0], message=text, reason=reason)

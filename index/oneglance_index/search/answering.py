@@ -1,0 +1,77 @@
+"""From ranked subjects to the answer of a search: their ids, labels, probabilities, and which of them match."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
+from operator import attrgetter
+from typing import NamedTuple
+
+import numpy as np
+
+from oneglance_core.pair_head import probabilities_of, scores_of
+from oneglance_index.records import Candidate, Found, Search, Vectors
+from oneglance_index.search.exact import Ranked
+from oneglance_index.search.labelled import HeldSubjects
+
+
+class Whole(NamedTuple):
+    """The index that was searched, as Found tells it."""
+
+    revision: int
+    subjects: int
+    encodings: int
+    kind: str
+    device: str
+
+
+def near_subjects(
+    search: Search, ranked: Sequence[Ranked], vectors: Sequence[Vectors], held: HeldSubjects, numbered: bool
+) -> list[tuple[Candidate, ...]]:
+    """The candidates that were ranked for each probe, whose rows are of these vectors; `numbered`: rows are
+    encodings."""
+    near = [_candidates(found, held, numbered or search.singly, search.labels) for found in ranked]
+    if search.head is None:
+        return near
+    return [
+        _with_probabilities(search, candidates, search.head.logits(rows[found.rows], probe))
+        for candidates, found, rows, probe in zip(near, ranked, vectors, search.probes, strict=True)
+    ]
+
+
+def answer(search: Search, near: Sequence[tuple[Candidate, ...]], whole: Whole) -> Found:
+    """What is asked for, of an exact index."""
+    within = -np.inf if search.within is None else search.within
+    counts = [bisect_right(found, within, key=_score) for found in near]
+    return Found(
+        tuple(found[: search.candidates] for found in near),
+        tuple(found[: min(count, search.limit)] for found, count in zip(near, counts, strict=True)),
+        tuple(count > search.limit for count in counts),
+        *(whole.revision, whole.subjects, whole.encodings),
+        True,
+        *(whole.kind, whole.device),
+    )
+
+
+_score = attrgetter("score")
+
+
+def _with_probabilities(search: Search, found: Sequence[Candidate], logits: Vectors) -> tuple[Candidate, ...]:
+    scores = scores_of(logits).tolist() if search.by_probability else [one.score for one in found]
+    return tuple(
+        replace(one, score=score, probability=probability)
+        for one, score, probability in zip(found, scores, probabilities_of(logits).tolist(), strict=True)
+    )
+
+
+def _candidates(found: Ranked, held: HeldSubjects, numbered: bool, labels: bool) -> tuple[Candidate, ...]:
+    columns = (found.subjects.tolist(), found.numbers.tolist(), found.distances.tolist())
+    return tuple(
+        Candidate(
+            *(held[subject], str(number) if numbered else "", distance, distance),
+            labels=held.labels(subject) if labels else None,
+            number=subject,
+        )
+        for subject, number, distance in zip(*columns, strict=True)
+    )

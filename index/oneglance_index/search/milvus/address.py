@@ -1,0 +1,50 @@
+"""Where a Milvus is: milvus://HOST:PORT/DATABASE, or milvus+tls://... for TLS. Who uses it is not in it."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from oneglance_index.errors import DeviceUnavailable
+
+SCHEMES = {"milvus": "http", "milvus+tls": "https"}
+_FORM = re.compile(r"(milvus|milvus\+tls)://(\[[0-9a-fA-F:]+\]|[\w.-]+):(\d{1,5})(?:/(\w*))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """`name` is the address as it was given, and what answers tell as their device."""
+
+    name: str
+    uri: str
+    database: str
+
+
+def is_address(device: str) -> bool:
+    return device.partition("://")[0] in SCHEMES
+
+
+def parse_address(device: str) -> Address:
+    """Raises DeviceUnavailable for anything else than SCHEME://HOST:PORT/DATABASE; without DATABASE it is "default"."""
+    match = _FORM.fullmatch(device)
+    if match is None or int(match[3]) > 65535:
+        shown = re.sub(r"//.*@", "//...@", device)
+        raise DeviceUnavailable(shown, "expected milvus://HOST:PORT/DATABASE or milvus+tls://..., without a user")
+    return Address(device, f"{SCHEMES[match[1]]}://{match[2]}:{match[3]}", match[4] or "default")
+
+
+def read_token(source: str, device: str) -> str:
+    """A token (user:password, or an API key) from file:PATH or env:NAME; "" for none. Raises DeviceUnavailable."""
+    kind, _, where = source.partition(":")
+    try:
+        if not source:
+            return ""
+        if kind == "file":
+            return Path(where).read_text().strip()
+        if kind == "env":
+            return os.environ[where].strip()
+    except (OSError, KeyError, ValueError):
+        raise DeviceUnavailable(device, f"its token can't be read from {source}") from None
+    raise DeviceUnavailable(device, "its token is told as file:PATH or env:NAME")

@@ -1,0 +1,321 @@
+"""Engine: a connection to Milvus, and the few things that are done there with the rows of an index.
+
+A row is a number, by which it is upserted, a subject's number, a stamp (a hash of the rest) and the vector. What
+was written is seen by a search that names the time of that write (`guarantee_timestamp`): Milvus's weaker levels
+return rows that were deleted, and Strong waits for a time tick at each search. A deletion is told no time, so each
+write ends with an upsert of a row that is nobody's, MARK.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from oneglance_index.errors import DeviceUnavailable, EngineUnavailable
+from oneglance_index.records import Integers, Rows, Vectors
+from oneglance_index.search.milvus.address import Address
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+SCHEMA = 1
+PREFIX = "oneglance_"
+# The parts of a generation, by rule of fusion: where there are some, there are no others.
+FAMILIES = ({"encodings"}, {"templates", "singles"})
+# Milvus gives no more rows than this to one probe, or one query.
+MOST_ROWS = 16_384
+# A row of nobody, upserted behind each write.
+MARK = -1
+MAX_DIMENSION = 32_768
+# How long a call is tried again while Milvus doesn't answer: a query node that died is replaced in 3 to 8 s.
+PATIENCE_SECONDS = 12.0
+_WHILE_DOWN_SECONDS = 1.0
+_PAUSE_SECONDS = 0.1
+_CALL_SECONDS = 10.0
+_EVERY_SECONDS = 60.0
+_VALUES_AT_ONCE = 1 << 20  # of an upsert: 4 MB, below the size of a message
+_LARGEST = 1 << 62
+
+
+class Hits(NamedTuple):
+    """Rows found near some probes: int64 and float32 [q, f]; number and subject are MARK where there are no more.
+    vectors float32 [q, f, D]. `all`: for each probe, bool [q], whether these are all rows that were asked about."""
+
+    distances: Vectors
+    numbers: Integers
+    subjects: Integers
+    vectors: Vectors
+    all: Any
+
+    def of(self, at: int) -> Hits:
+        """Those of one probe."""
+        one = slice(at, at + 1)
+        return Hits(self.distances[one], self.numbers[one], self.subjects[one], self.vectors[one], self.all[one])
+
+
+class Known(NamedTuple):
+    """Which rows a collection has: int64 [n] each, in order of number."""
+
+    numbers: Integers
+    stamps: Integers
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """The rows of one index of a generation."""
+
+    generation: int
+    part: str
+    dimension: int
+
+    @property
+    def name(self) -> str:
+        return f"{PREFIX}{self.generation}_{self.part}"
+
+
+class Engine:
+    """Safe for any thread. Calls raise EngineUnavailable where Milvus doesn't answer."""
+
+    def __init__(self, address: Address, token: str, certificate: str) -> None:
+        self.name = address.name
+        try:
+            from pymilvus import MilvusClient
+        except ImportError as error:
+            raise DeviceUnavailable(address.name, "pymilvus isn't installed: the extra `milvus` has it") from error
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs each failed try, with a trace
+        self._down: str | None = None
+        self._store_id = ""
+        self._lock = threading.Lock()
+        secure = {"server_pem_path": certificate} if certificate else {}
+
+        def connect() -> Any:
+            return MilvusClient(uri=address.uri, token=token, db_name=address.database, timeout=5, **secure)
+
+        try:
+            self._client = self._patiently(connect)
+        except EngineUnavailable as error:
+            raise DeviceUnavailable(address.name, error.reason) from error
+
+    def close(self) -> None:
+        self._client.close()
+
+    def trouble(self) -> str | None:
+        return self._down and f"{self.name} doesn't answer: {self._down}"
+
+    def belongs_to(self, store_id: str) -> None:
+        """Rows are those of this store from here on. Raises DeviceUnavailable where others are there."""
+        self._store_id = store_id
+        for name in self._names():
+            self._dimension_of(name)
+
+    def keep_only(self, generations: Sequence[int]) -> None:
+        """Removes collections of generations that there are no more."""
+        kept = {str(one) for one in generations}
+        for name in self._names():
+            if name.removeprefix(PREFIX).partition("_")[0] not in kept:
+                self._drop(name)
+
+    def drop_others(self, collection: Collection) -> None:
+        """Removes what another rule of fusion had of this generation."""
+        for name in self._names():
+            generation, _, part = name.removeprefix(PREFIX).partition("_")
+            mine = next(family for family in FAMILIES if collection.part in family)
+            if generation == str(collection.generation) and part not in mine:
+                self._drop(name)
+
+    def make(self, collection: Collection) -> None:
+        """An empty collection. It takes some 3 s."""
+        from pymilvus import DataType
+
+        client = self._client
+        self._drop(collection.name)
+        schema = client.create_schema(auto_id=False, description=f"oneglance {SCHEMA} {self._store_id}")
+        schema.add_field("number", DataType.INT64, is_primary=True)
+        schema.add_field("subject", DataType.INT64)
+        schema.add_field("stamp", DataType.INT64)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=collection.dimension)
+        index = client.prepare_index_params()
+        index.add_index("vector", index_type="FLAT", metric_type="L2")
+        self._patiently(
+            lambda: client.create_collection(
+                collection.name, schema=schema, index_params=index, consistency_level="Strong", timeout=_EVERY_SECONDS
+            )
+        )
+
+    def drop(self, collection: Collection) -> None:
+        self._drop(collection.name)
+
+    def known(self, collection: Collection) -> Known | None:
+        """The rows that are there; None where there is no such collection."""
+        if collection.name not in self._names():
+            return None
+        if self._dimension_of(collection.name) != collection.dimension:
+            return None
+        self._patiently(lambda: self._client.load_collection(collection.name, timeout=_EVERY_SECONDS))
+        found = self._between(collection.name, 0, _LARGEST, self._count(collection.name, 0, _LARGEST))
+        rows = np.array([(one["number"], one["stamp"]) for one in found], np.int64).reshape(-1, 2)
+        rows = rows[np.argsort(rows[:, 0], kind="stable")]
+        return Known(rows[:, 0].copy(), rows[:, 1].copy())
+
+    def write(self, collection: Collection, gone: Integers, rows: Rows, stamps: Integers) -> int:
+        """Deletes rows by number, and upserts others; returns the time from which on searches see all of it, once they
+        do."""
+        name = collection.name
+        for start in range(0, len(gone), MOST_ROWS):
+            self._patiently(functools.partial(self._delete, name, gone[start : start + MOST_ROWS].tolist()))
+        step = max(1, _VALUES_AT_ONCE // collection.dimension)
+        entries = [
+            {"number": number, "subject": subject, "stamp": stamp, "vector": vector}
+            for number, subject, stamp, vector in zip(
+                rows.numbers.tolist(), rows.subjects.tolist(), stamps.tolist(), rows.vectors, strict=True
+            )
+        ]
+        nobody = np.zeros(collection.dimension, np.float32)
+        entries.append({"number": MARK, "subject": MARK, "stamp": 0, "vector": nobody})
+        at = 0
+        for start in range(0, len(entries), step):
+            part = entries[start : start + step]
+            at = self._patiently(functools.partial(self._upserted, name, part))
+        self._patiently(
+            lambda: self._client.query(
+                name,
+                filter=f"number == {MARK}",
+                output_fields=["number"],
+                consistency_level="Customized",
+                guarantee_timestamp=at,
+                timeout=_CALL_SECONDS,
+            )
+        )
+        return at
+
+    def _delete(self, name: str, numbers: Sequence[int]) -> None:
+        self._client.delete(name, filter=f"number in {list(numbers)}", timeout=_CALL_SECONDS)
+
+    def _upserted(self, name: str, entries: Sequence[dict[str, Any]]) -> int:
+        """The client's own upsert() doesn't tell the time."""
+        told = self._client._get_connection().upsert_rows(name, list(entries), timeout=_CALL_SECONDS)
+        return int(told.timestamp)
+
+    def nearest(
+        self,
+        collection: Collection,
+        probes: Vectors,
+        most: int,
+        since: int,
+        where: str = "",
+        reach: float | None = None,
+    ) -> Hits:
+        """The `most` rows nearest to each probe float32 [q, D], by Milvus's distance, of those that the expression
+        `where` and the distance `reach` let through; `since` is a time that write() returned."""
+        parameters: dict[str, Any] = {"metric_type": "L2", "params": {} if reach is None else {"radius": reach}}
+        found = self._patiently(
+            lambda: self._client.search(
+                collection.name,
+                data=list(probes),
+                anns_field="vector",
+                limit=most,
+                filter=where,
+                search_params=parameters,
+                output_fields=["number", "subject", "vector"],
+                consistency_level="Customized",
+                guarantee_timestamp=since,
+                timeout=_CALL_SECONDS,
+            )
+        )
+        widest = max((len(near) for near in found), default=0)
+        shape = (len(probes), widest)
+        hits = Hits(
+            np.full(shape, np.inf, np.float32),
+            np.full(shape, MARK, np.int64),
+            np.full(shape, MARK, np.int64),
+            np.zeros((*shape, collection.dimension), np.float32),
+            np.array([len(near) < most for near in found], np.bool_),
+        )
+        for i, near in enumerate(found):
+            if len(near):
+                rows = [one["entity"] for one in near]
+                hits.distances[i, : len(near)] = [one["distance"] for one in near]
+                hits.numbers[i, : len(near)] = [row["number"] for row in rows]
+                hits.subjects[i, : len(near)] = [row["subject"] for row in rows]
+                hits.vectors[i, : len(near)] = [row["vector"] for row in rows]
+        return hits
+
+    def compact(self, collection: Collection) -> None:
+        """Has Milvus write anew what holds deleted rows; its garbage collection removes the former files later."""
+        if collection.name in self._names():
+            self._patiently(lambda: self._client.flush(collection.name, timeout=_EVERY_SECONDS))
+            self._patiently(lambda: self._client.compact(collection.name, timeout=_EVERY_SECONDS))
+
+    def _names(self) -> list[str]:
+        names = self._patiently(lambda: self._client.list_collections(timeout=_CALL_SECONDS))
+        return [name for name in names if name.startswith(PREFIX)]
+
+    def _drop(self, name: str) -> None:
+        self._patiently(lambda: self._client.drop_collection(name, timeout=_CALL_SECONDS))
+
+    def _dimension_of(self, name: str) -> int:
+        told = self._patiently(lambda: self._client.describe_collection(name, timeout=_CALL_SECONDS))
+        if told["description"] != f"oneglance {SCHEMA} {self._store_id}":
+            raise DeviceUnavailable(
+                self.name,
+                f"the collection {name} there is of another data directory or version ({told['description']!r}): each"
+                " data directory needs a database of its own",
+            )
+        return next(int(field["params"]["dim"]) for field in told["fields"] if field["name"] == "vector")
+
+    def _count(self, name: str, first: int, end: int) -> int:
+        (told,) = self._strongly(name, first, end, ["count(*)"])
+        return int(told["count(*)"])
+
+    def _between(self, name: str, first: int, end: int, count: int) -> list[dict[str, Any]]:
+        """Rows whose number is in [first, end), of which there are `count`: by halves, since Milvus pages in no
+        order."""
+        if count == 0:
+            return []
+        if count <= MOST_ROWS or end - first <= 1:
+            return self._strongly(name, first, end, ["number", "stamp"])
+        middle = (first + end) // 2
+        below = self._count(name, first, middle)
+        return self._between(name, first, middle, below) + self._between(name, middle, end, count - below)
+
+    def _strongly(self, name: str, first: int, end: int, fields: list[str]) -> list[dict[str, Any]]:
+        counting = fields == ["count(*)"]
+        return list(
+            self._patiently(
+                lambda: self._client.query(
+                    name,
+                    filter=f"number >= {first} and number < {end}",
+                    output_fields=fields,
+                    consistency_level="Strong",
+                    timeout=_CALL_SECONDS,
+                    **({} if counting else {"limit": MOST_ROWS}),
+                )
+            )
+        )
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        """Tries again for a while; but not for long while it is known not to answer."""
+        until = time.monotonic() + (PATIENCE_SECONDS if self._down is None else _WHILE_DOWN_SECONDS)
+        while True:
+            try:
+                result = act()
+            except Exception as error:  # whatever the client raises: gRPC's errors come through, too
+                reason = " ".join(str(getattr(error, "message", error)).split())[:200]
+                if time.monotonic() >= until:
+                    if self._down is None:
+                        log.warning("%s doesn't answer: %s", self.name, reason)
+                    self._down = reason
+                    raise EngineUnavailable(self.name, reason) from error
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                if self._down is not None:
+                    log.info("%s answers again", self.name)
+                self._down = None
+                return result

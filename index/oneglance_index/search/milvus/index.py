@@ -1,0 +1,382 @@
+"""MilvusIndex: the rows of a gallery at Milvus, searched exactly; the last changes are here.
+
+A cache of the store, as every index: the store holds every encoding, encrypted, and its commit alone is the write. What
+was committed is applied here at once, and written to Milvus behind that, by a thread for all indexes: a search takes
+Milvus's rows, without those that changed since, and the rows here, until they are surely there. So a search sees all
+that is done, waits for no time tick, and neither a write nor a deletion waits for Milvus. Rows never change under a
+search: what is written to Milvus is masked by what is here for every search that can meet it.
+
+When it is loaded, number and stamp of every row at Milvus are compared with the store; what differs is written. So
+whatever was under way when either of them died comes out whole.
+
+Not here, but in this process: ids and labels of subjects, about 200 bytes each.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from oneglance_index.errors import EngineUnavailable, EngineUnsupported, GalleryError
+from oneglance_index.records import (
+    EVERYBODY,
+    Change,
+    Checksum,
+    Found,
+    Integers,
+    Rows,
+    Search,
+    SubjectFilter,
+    Vectors,
+)
+from oneglance_index.search.answering import Whole, answer, near_subjects
+from oneglance_index.search.exact import wanted_by
+from oneglance_index.search.kinds import IndexInfo
+from oneglance_index.search.labelled import HeldSubjects
+from oneglance_index.search.milvus.engine import Collection, Engine, Hits, Known
+from oneglance_index.search.milvus.nearest import Finder, Local
+
+log = logging.getLogger(__name__)
+
+# So many rows may be here that aren't surely at Milvus: more enrollments wait, so long at most.
+_MOST_BYTES = 64 << 20
+_ROOM_SECONDS = 30.0
+_RETRY_SECONDS = 0.5
+_NONE: Integers = np.empty(0, np.int64)
+
+
+class _Row(NamedTuple):
+    """A row that changed; no vector: it is gone. `change` is different for each change."""
+
+    subject: int
+    vector: Vectors | None
+    change: int
+
+
+class MilvusIndex:
+    """The rows of one part of a generation; `templates` as of ExactIndex. `writer` is told when there is anything to
+    write. Safe for any thread: one search at a time, and apply() never waits for it."""
+
+    kind = "flat"
+    exact = True
+
+    def __init__(self, engine: Engine, writer: Writer, collection: Collection, templates: bool = False) -> None:
+        self.dimension = collection.dimension
+        self._engine, self._writer, self._collection = engine, writer, collection
+        self._templates = templates
+        self._made = False  # whether the collection is there, as this index knows it
+        self._since = 0  # of Engine.write
+        self._subjects = HeldSubjects({}, {})
+        self._revision, self._rows, self._total, self._change = 0, 0, 0, 0
+        self._here: dict[int, _Row] = {}
+        self._local: Local | None = None  # of what is here
+        self._unclaimed: Known | None = None  # while it is loaded
+        self._claimed = np.empty(0, np.bool_)
+        self._gone = 0
+        # Guards everything above; held during a search.
+        self._lock = threading.Lock()
+        # Held while rows are written to Milvus.
+        self._writing = writer.lock_of(collection)
+        self._pending: deque[Change] = deque()
+        self._waiting_rows = 0
+        # Guards the two above; told when there is more room.
+        self._room = threading.Condition()
+        self.retired = False
+
+    @property
+    def device(self) -> str:
+        return self._engine.name
+
+    def load(
+        self, revision: int, subject_ids: dict[int, str], capacity: int, labels: Mapping[int, bytes] | None = None
+    ) -> None:
+        self._revision = revision
+        self._subjects = HeldSubjects(subject_ids, labels or {})
+        with self._writing:  # whoever had the collection before is retired, and has written
+            self._engine.drop_others(self._collection)
+            self._unclaimed = self._engine.known(self._collection)
+            if self._unclaimed is not None:
+                nothing = self._rows_of({})
+                self._since = self._engine.write(self._collection, nothing.numbers, nothing, nothing.numbers)
+        self._made = self._unclaimed is not None
+        if self._unclaimed is not None:
+            self._claimed = np.zeros(len(self._unclaimed.numbers), np.bool_)
+
+    def append(self, rows: Rows, subject_ids: Mapping[int, str] | None = None) -> None:
+        with self._lock:
+            for number, subject_id in (subject_ids or {}).items():
+                self._subjects.put(number, subject_id, None)
+            missing = self._claim(rows)
+            for number, subject, vector in zip(
+                missing.numbers.tolist(), missing.subjects.tolist(), missing.vectors, strict=True
+            ):
+                self._put(number, subject, vector.copy())
+            self._rows += len(rows.numbers)
+            self._total += int(rows.numbers.sum())
+            many = len(self._here) * 4 * self.dimension > _MOST_BYTES
+        if many:
+            self.write()
+
+    def _claim(self, rows: Rows) -> Rows:
+        """Those of these rows that Milvus doesn't have as they are."""
+        known = self._unclaimed
+        if known is None or not len(known.numbers):
+            return rows
+        at = np.minimum(np.searchsorted(known.numbers, rows.numbers), len(known.numbers) - 1)
+        same = (known.numbers[at] == rows.numbers) & (known.stamps[at] == stamps_of(rows))
+        self._claimed[at[same]] = True
+        return rows.at(~same)
+
+    def _settle(self) -> None:
+        """It is loaded: what Milvus has besides is to go; the lock is held."""
+        if self._unclaimed is not None:
+            for number in self._unclaimed.numbers[~self._claimed].tolist():
+                if number not in self._here:
+                    self._put(number, -1, None)
+            self._unclaimed, self._claimed = None, np.empty(0, np.bool_)
+        if self._here:
+            self._writer.due(self)
+
+    def _put(self, number: int, subject: int, vector: Vectors | None) -> None:
+        self._change += 1
+        self._here[number] = _Row(subject, vector, self._change)
+        self._local = None
+
+    def reserve(self, encodings: int, subjects: int) -> None:
+        most = max(1, _MOST_BYTES // (4 * self.dimension))
+        until = time.monotonic() + _ROOM_SECONDS
+        with self._room:
+            while self._waiting_rows and self._waiting_rows + encodings > most:
+                trouble = self._engine.trouble()
+                if trouble or (not self._room.wait(min(1.0, until - time.monotonic())) and time.monotonic() >= until):
+                    raise EngineUnavailable(self.device, trouble or "more is enrolled than it takes")
+
+    def checksum(self) -> Checksum:
+        with self._lock:
+            self._drain()
+            return Checksum(self._rows, self._total)
+
+    def apply(self, *changes: Change) -> None:
+        with self._room:
+            self._pending.extend(changes)
+            self._waiting_rows += sum(len(change.added) for change in changes)
+        self._writer.due(self)
+
+    def _drain(self) -> None:
+        """Takes over what is pending; the lock is held."""
+        self._settle()
+        with self._room:
+            changes = list(self._pending)
+            self._pending.clear()
+        for change in changes:
+            if change.subject_id and change.removed_subject is None:
+                self._subjects.put(change.subject, change.subject_id, change.labels)
+            for number in change.removed.tolist():
+                self._put(number, -1, None)
+            for number, vector in zip(change.added.tolist(), change.vectors, strict=True):
+                self._put(number, change.subject, vector)
+            self._rows += len(change.added) - len(change.removed)
+            self._total += int(change.added.sum()) - int(change.removed.sum())
+            self._gone += len(change.removed)
+            if change.removed_subject is not None:
+                self._subjects.remove(change.removed_subject)
+            self._revision = change.revision
+
+    def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
+        with self._lock:
+            self._drain()
+            answers: dict[int, Found | GalleryError] = {}
+            for among in dict.fromkeys(search.among for search in searches):
+                asked = [at for at, search in enumerate(searches) if search.among == among]
+                sound = [at for at in asked if not searches[at].by_probability]
+                answers |= {at: EngineUnsupported(self.device, "deciding by probability") for at in asked}
+                if sound:
+                    found = self._among(among, [searches[at] for at in sound])
+                    answers |= dict(zip(sound, found, strict=True))
+            return [answers[at] for at in range(len(searches))]
+
+    def _among(self, among: SubjectFilter, searches: Sequence[Search]) -> list[Found]:
+        through = None if among == EVERYBODY else self._subjects.let_through(among)
+        live = len(self._subjects) if through is None else through.count
+        each = -(-self._rows // max(1, len(self._subjects)))
+        finder = Finder(self._ask, self.dimension, self._local_rows(), through, live, each)
+        ranked = iter(finder.nearest(np.concatenate([one.probes for one in searches]), wanted_by(searches)))
+        whole = Whole(self._revision, len(self._subjects), self._rows, self.kind, self.device)
+        found = []
+        for search in searches:
+            of_probes = [next(ranked) for _ in search.probes]
+            near = near_subjects(
+                search,
+                [one for _, one in of_probes],
+                [table.vectors for table, _ in of_probes],
+                self._subjects,
+                not self._templates,
+            )
+            one = answer(search, near, whole)
+            found.append(one if through is None else replace(one, among=through.count))
+        return found
+
+    def _ask(self, probes: Vectors, most: int, where: str, reach: float | None) -> Hits:
+        if not self._made:
+            q = len(probes)
+            nobody = np.empty((q, 0), np.int64)
+            nothing = np.empty((q, 0), np.float32)
+            return Hits(nothing, nobody, nobody, np.empty((q, 0, self.dimension), np.float32), np.ones(q, np.bool_))
+        return self._engine.nearest(self._collection, probes, most, self._since, where, reach)
+
+    def _local_rows(self) -> Local:
+        if self._local is None:
+            rows = self._rows_of(self._here)
+            self._local = Local(np.array(sorted(self._here), np.int64), rows.numbers, rows.subjects, rows.vectors)
+        return self._local
+
+    def _rows_of(self, here: Mapping[int, _Row]) -> Rows:
+        """Those that aren't gone."""
+        live = [(number, row.subject, row.vector) for number, row in here.items() if row.vector is not None]
+        vectors = np.array([vector for _, _, vector in live], np.float32).reshape(-1, self.dimension)
+        numbers = np.array([number for number, _, _ in live], np.int64)
+        return Rows(numbers, np.array([subject for _, subject, _ in live], np.int64), vectors)
+
+    def write(self) -> bool:
+        """Brings what is here to Milvus. Whether there is more by now. Raises EngineUnavailable."""
+        with self._writing:
+            with self._lock:
+                if self._unclaimed is None:
+                    self._drain()
+                here = dict(self._here)
+            if self.retired or not here:
+                return False
+            rows = self._rows_of(here)
+            gone = np.array([number for number, row in here.items() if row.vector is None], np.int64)
+            if not self._made:
+                self._engine.make(self._collection)
+            since = self._engine.write(self._collection, gone, rows, stamps_of(rows))
+            with self._lock:
+                self._made, self._since = True, since
+                for number, row in here.items():
+                    if self._here[number].change == row.change:
+                        del self._here[number]
+                self._local = None
+                left = len(self._here)
+            with self._room:
+                self._waiting_rows = left + sum(len(change.added) for change in self._pending)
+                self._room.notify_all()
+                return bool(left or self._pending)
+
+    def retire(self, drop: bool) -> None:
+        """Nothing is written from here on; the rows at Milvus are removed if they are to be dropped."""
+        self.retired = True
+        if drop:
+            self._writer.drop(self)
+
+    def drop(self) -> None:
+        with self._writing:
+            self._engine.drop(self._collection)
+
+    def subject_ids(self, numbers: Sequence[int]) -> dict[int, str]:
+        with self._lock:
+            return {number: self._subjects[number] for number in numbers}
+
+    def those(self, among: SubjectFilter) -> tuple[int, list[tuple[str, bytes]]]:
+        with self._lock:
+            self._drain()
+            return self._revision, list(self._subjects.those(among))
+
+    def info(self) -> IndexInfo:
+        with self._lock:
+            self._drain()
+            memory = len(self._here) * 4 * self.dimension
+            return IndexInfo(
+                *(self.kind, self.device, self.exact, self._revision, len(self._subjects), self._rows),
+                *(self._gone, memory),
+            )
+
+    def freeze(self) -> None:
+        """The store has them all."""
+
+    def wants_compaction(self) -> bool:
+        return self._gone > max(64, self._rows // 100)
+
+    def compact(self) -> None:
+        gone = self._gone
+        while self.write():
+            pass
+        if self._made:
+            self._engine.compact(self._collection)
+        with self._lock:
+            self._gone -= gone
+
+
+class Writer:
+    """The thread that brings changes of all indexes to Milvus, and drops those of deleted galleries."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._due: dict[MilvusIndex, bool] = {}  # and whether it is to be dropped
+        self._told = threading.Condition()
+        self._locks: dict[str, threading.Lock] = {}
+        self._closing = False
+        self._thread = threading.Thread(target=self._loop, name="oneglance-milvus", daemon=True)
+        self._thread.start()
+
+    def lock_of(self, collection: Collection) -> threading.Lock:
+        with self._told:
+            return self._locks.setdefault(collection.name, threading.Lock())
+
+    def due(self, index: MilvusIndex) -> None:
+        with self._told:
+            if self._due.setdefault(index, False) is False:
+                self._told.notify()
+
+    def drop(self, index: MilvusIndex) -> None:
+        with self._told:
+            self._due[index] = True
+            self._told.notify()
+
+    def close(self, seconds: float) -> None:
+        """Writes what waits, for so long at most: the next start does the rest."""
+        with self._told:
+            self._closing = True
+            self._told.notify()
+        self._thread.join(seconds)
+
+    def _loop(self) -> None:
+        while True:
+            with self._told:
+                while not self._due and not self._closing:
+                    self._told.wait()
+                due, self._due = self._due, {}
+            if not due:
+                return
+            for index, drop in due.items():
+                try:
+                    if drop:
+                        index.drop()
+                    elif index.write():
+                        self.due(index)
+                except Exception as error:  # it is in the store: tried again, and at the next start
+                    log.debug("writing to %s failed: %s", self._engine.name, error)
+                    if self._closing:
+                        return
+                    (self.drop if drop else self.due)(index)
+                    time.sleep(_RETRY_SECONDS)
+
+
+def stamps_of(rows: Rows) -> Integers:
+    """A hash of each row's vector and subject, int64 [n], to be compared with a row's at Milvus."""
+    words = rows.vectors.view(np.uint32).astype(np.uint64)
+    with np.errstate(over="ignore"):
+        position = np.arange(1, words.shape[1] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (position ^ (position >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9) | np.uint64(1)
+        total = (words * mixed).sum(axis=1, dtype=np.uint64) + rows.subjects.astype(np.uint64) * np.uint64(
+            0x94D049BB133111EB
+        )
+        stamps: Integers = (total ^ (total >> np.uint64(31))).view(np.int64)
+        return stamps

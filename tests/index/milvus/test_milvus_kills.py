@@ -1,0 +1,112 @@
+"""kill -9 of this side, and of Milvus, at any moment: nothing acknowledged is lost, nothing deleted comes back."""
+
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from oneglance_index import EngineUnavailable, Found, LocalGalleries, Search
+from tests.index.milvus.engine import Engine
+from tests.index.milvus.killed_child import DIMENSION, vector_of
+
+ROUNDS = int(os.environ.get("ONEGLANCE_MILVUS_ROUNDS", "3"))
+
+
+def enrolled(galleries: LocalGalleries) -> list[str]:
+    return galleries.subject_ids("g")
+
+
+def check(galleries: LocalGalleries, names: list[str], gone: set[str]) -> None:
+    """Each of `names` is found at distance 0, and none of `gone` is found at all."""
+    probes = np.concatenate([vector_of(name) for name in names])
+    (found,) = galleries.search_many("g", [Search(probes, "e", 2, 1e9, 10_000)])
+    assert isinstance(found, Found)
+    for name, near, within in zip(names, found.candidates, found.matches, strict=True):
+        assert (near[0].subject_id, near[0].distance) == (name, 0.0)
+        assert {one.subject_id for one in within} == set(names)
+        assert not gone & {one.subject_id for one in within}
+
+
+def test_a_killed_server_comes_out_whole(tmp_path: Path, empty: Engine) -> None:
+    with LocalGalleries.open(tmp_path, device=empty.url()) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
+    alive: set[str] = set()
+    gone: set[str] = set()
+    for round_ in range(ROUNDS):
+        program = [sys.executable, "-m", "tests.index.milvus.killed_child", str(tmp_path), empty.url(), f"r{round_}"]
+        child = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        unsure = ""
+        most = random.randint(20, 300)
+        for count, line in enumerate(child.stdout):
+            if count == most:
+                child.kill()
+            told, act, name = line.split()
+            unsure = name if told == "try" else ""
+            if told == "ok":
+                (alive.add if act == "enroll" else alive.discard)(name)
+                (gone.add if act == "delete" else gone.discard)(name)
+        child.wait()
+        child.stdout.close()
+        with LocalGalleries.open(tmp_path, device=empty.url()) as galleries:
+            now = set(enrolled(galleries))
+            assert now - {unsure} == alive - {unsure}
+            alive = now
+            gone -= now
+            check(galleries, sorted(alive), gone)
+
+
+def test_a_killed_milvus_comes_back(tmp_path: Path, empty: Engine) -> None:
+    with LocalGalleries.open(tmp_path, device=empty.url()) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
+        galleries.enroll("g", "first", vector_of("first")).result()
+        galleries.compact("g")  # until its rows are at Milvus a search doesn't ask it
+        alive = ["first"]
+        gone: set[str] = set()
+        ended, refused = threading.Event(), threading.Event()
+
+        def work() -> None:
+            for i in range(100_000):
+                name = f"s{i}"
+                galleries.enroll("g", name, vector_of(name)).result()
+                alive.append(name)
+                if i % 3 == 2:
+                    galleries.delete_subject("g", f"s{i - 1}").result()
+                    alive.remove(f"s{i - 1}")
+                    gone.add(f"s{i - 1}")
+                try:
+                    galleries.search_many("g", [Search(vector_of(name), "e", 1)])
+                except EngineUnavailable:
+                    refused.set()
+                if ended.is_set():
+                    return
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        try:
+            for _ in range(ROUNDS):
+                while len(alive) % 20 != 10:  # somewhere in between
+                    worker.join(0.01)
+                empty.tell("kill")
+                before = len(alive)
+                assert refused.wait(60)
+                while not galleries.trouble():
+                    worker.join(0.01)
+                while len(alive) < before + 2:  # writes and deletions go on
+                    worker.join(0.05)
+                empty.tell("start")
+                refused.clear()
+        finally:
+            ended.set()
+            worker.join()
+        while galleries.trouble():
+            with contextlib.suppress(EngineUnavailable):
+                galleries.search_many("g", [Search(vector_of("s0"), "e", 1)])
+        check(galleries, alive, gone)
+    with LocalGalleries.open(tmp_path, device=empty.url()) as galleries:
+        check(galleries, alive, gone)

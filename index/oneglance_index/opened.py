@@ -243,7 +243,11 @@ class OpenedGalleries:
                     opened.index.retire(drop=False)
                 having = opened.having_negatives if effect.having_negatives is None else effect.having_negatives
                 self._opened[effect.gallery_id] = replace(
-                    opened, gallery=effect.updated, index=None, having_negatives=having
+                    opened,
+                    generation=effect.generation,
+                    gallery=effect.updated,
+                    index=None,
+                    having_negatives=having,
                 )
             self._upkeep.drop(effect.generation)
             self._give_up(effect)

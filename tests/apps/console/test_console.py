@@ -366,6 +366,7 @@ def test_what_was_measured_does_not_outlive_its_gallery(page: Any, fake: FakeSer
     fake.galleries["people"].vectors.clear()
     fake.galleries["people"].revision += 1
     page.get_by_role("tab", name="People").click()
+    expect(page.get_by_role("tab", name="People")).to_have_attribute("aria-selected", "true")
     page.get_by_role("tab", name="Threshold").click()
     expect(page.locator(".at-tau")).to_have_text("At τ 0.3600: FPIR 0 %, FNIR 100 %.")
     pick(page, "women")

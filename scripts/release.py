@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scripts.build_deb import install, pack, python_version, source_date  # noqa: E402
+from scripts.build_deb import EXTRAS, install, pack, python_version, source_date  # noqa: E402
 from scripts.sbom import write_lists  # noqa: E402
 
 
@@ -48,7 +48,7 @@ def main() -> None:
     if "deb" not in options.without:
         with tempfile.TemporaryDirectory() as folder:
             tree = Path(folder) / "tree"
-            install(wheel, "cpu", options.python, tree / "opt/oneglance")
+            install(wheel, EXTRAS, options.python, tree / "opt/oneglance")
             write_lists(str(tree / "opt/oneglance/bin/python"), out)
             pack(tree, out, python_version(options.python))
     (out / "CHANGELOG.md").write_text(changelog((ROOT / "CHANGELOG.md").read_text(), version("oneglance")))

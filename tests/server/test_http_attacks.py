@@ -144,7 +144,8 @@ def test_rights_quotas_and_the_trail_are_those_of_grpc(models: tuple[Path, Path]
                 with pytest.raises(ResourceExhaustedError):
                     client.identify("g", picture(1), tau=0.1)
         request = '{"galleryId": "g"}'
-        none, wrong = {}, {"authorization": "Bearer og_wrong"}
+        none: dict[str, str] = {}
+        wrong = {"authorization": "Bearer og_wrong"}
         for headers, status in ((none, 401), (wrong, 401), ({"authorization": f"Bearer {door}"}, 403)):
             assert ask(server, V1 + "GalleryService/DeleteGallery", request, **headers)[0] == status
         # No other header tells who calls.

@@ -6,7 +6,7 @@ import re
 from typing import Any, NoReturn
 
 from google.protobuf import json_format
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from oneglance_server.errors import InvalidRequest
@@ -115,9 +115,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_texts(given: dict[str, Any], kind: Descriptor, path: str) -> None:
-    """Raises InvalidRequest for a long text. What ``given`` has otherwise than a message of this ``kind``, ParseDict
-    tells."""
+def _check_texts(given: dict[str, Any], kind: Any, path: str) -> None:
+    """Raises InvalidRequest for a long text. ``kind``: the descriptor of what is ``given``; ParseDict tells what else is
+    wrong."""
     for name, value in given.items():
         field = kind.fields_by_name.get(name) or kind.fields_by_camelcase_name.get(name)
         if field is None:

@@ -116,8 +116,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_texts(given: dict[str, Any], kind: Any, path: str) -> None:
-    """Raises InvalidRequest for a long text. ``kind``: the descriptor of what is ``given``; ParseDict tells what else is
-    wrong."""
+    """Raises InvalidRequest for a long text. ``kind``: the descriptor of what is ``given``; ParseDict tells what else
+    is wrong."""
     for name, value in given.items():
         field = kind.fields_by_name.get(name) or kind.fields_by_camelcase_name.get(name)
         if field is None:

@@ -39,7 +39,10 @@ async def _make(settings: dict[str, Any]) -> Server:
 
 def measured(server: Server, name: str, **labels: str) -> float:
     """The value of a metric of ``server``; 0 while it has none."""
-    return server._metrics.registry.get_sample_value(name, labels) or 0.0
+    registry = server._metrics.registry
+    known = {family.name for family in registry.collect()}
+    assert any(name.removesuffix(end) in known for end in ("", "_total", "_count", "_sum", "_bucket")), name
+    return registry.get_sample_value(name, labels) or 0.0
 
 
 class ServerDidNotStart(Exception):

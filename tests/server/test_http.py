@@ -10,6 +10,7 @@ import ssl
 import struct
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,17 @@ REFUSED: dict[str, Any] = {  # the path, the body, headers; HTTP status, reason,
     ),
     "many-objects": (IDENTIFY, '{"probes": [' + "{}," * 1_000_000 + "{}]}", {}, 400, "TOO_MANY", []),
     "many-values": (IDENTIFY, '{"a": [' + "1," * 3_000_000 + "1]}", {}, 400, "TOO_MANY", []),
+    "many-names": (
+        *(IDENTIFY, "{" + ",".join(f'"{i}":1' for i in range(200_000)) + "}", {}, 400, "TOO_MANY"),
+        [],
+    ),
+    "long-name": (IDENTIFY, '{"' + "a" * 100_000 + '": 1}', {}, 400, "MALFORMED", []),
+    "long-text": (IDENTIFY, '{"galleryId": "' + "a" * 100_000 + '"}', {}, 400, "MALFORMED", ["galleryId"]),
+    "long-text-within": (
+        *(IDENTIFY, '{"filter": {"labels": {"a": "' + "a" * 100_000 + '"}}}', {}, 400, "MALFORMED"),
+        ["filter.labels"],
+    ),
+    "long-unknown-name": (IDENTIFY, '{"' + "a" * 1000 + '": 1}', {}, 400, "UNKNOWN_FIELD", ["a" * 200]),
     "long": (GET, '{"galleryId": "' + "g" * 70_000 + '"}', {}, 400, "MESSAGE_TOO_LARGE", []),
     "bomb": (IDENTIFY, gzip.compress(b" " * (9 << 20)), {"content_encoding": "gzip"}, 400, "MESSAGE_TOO_LARGE", []),
     "bomb-that-lies": (
@@ -202,7 +214,9 @@ def test_no_made_up_body_is_an_internal_error(server: Server) -> None:
         assert ended[0] == 200
         assert b'"internal"' not in (ended[1] if isinstance(ended[1], bytes) else b"")
     for method in ("IdentificationService/Identify", "SubjectService/BulkEnroll"):
-        assert measured(server, "oneglance_calls_total", method=method, code="INTERNAL") == 0
+        count = partial(measured, server, "oneglance_call_seconds_count", method=method)
+        assert count(code="INVALID_ARGUMENT") > 0
+        assert count(code="INTERNAL") == 0
 
 
 def test_a_body_that_ends_early_is_no_call(server: Server) -> None:

@@ -12,7 +12,7 @@ from oneglance_server.http.protocols import COMPRESSED, HEADER
 from oneglance_server.servicers.receiving import Parser
 
 _SILENT_SECONDS = 20.0
-_AT_ONCE_SECONDS, _LEAST_BYTES_PER_SECOND = 30.0, 64 << 10
+_SLOW_SECONDS, _LEAST_BYTES_PER_SECOND = 30.0, 64 << 10  # in each such time so many on average
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CODINGS = ("", "identity", "gzip")  # Parser unpacks gzip, and sees by itself what it is
 _CODING_HEADERS = ("content-encoding", "connect-content-encoding", "grpc-encoding")
@@ -37,26 +37,14 @@ async def whole(request: web.BaseRequest, parser: Parser, budget: ByteBudget, co
     if declared is not None:
         parser.check_size(declared - frame)
     await begin(request)
-    loop = asyncio.get_running_loop()
-    begun, size = loop.time(), 0
-    parts: list[bytes] = []
+    size, parts, arriving = 0, list[bytes](), _Arriving(request)
     try:
-        while True:
-            try:
-                async with asyncio.timeout(_SILENT_SECONDS):
-                    part = await request.content.readany()
-            except TimeoutError:
-                raise _too_slow() from None
-            except (web.RequestPayloadError, OSError) as error:
-                raise _broken() from error
-            if not part:
-                return b"".join(parts)
+        while part := await arriving.part():
             budget.take(connection, len(part))
             size += len(part)
             parser.check_size(size - frame)
-            if loop.time() - begun > _AT_ONCE_SECONDS + size / _LEAST_BYTES_PER_SECOND:
-                raise _too_slow()
             parts.append(part)
+        return b"".join(parts)
     finally:
         budget.give(connection, size)
 
@@ -77,17 +65,47 @@ async def envelopes(request: web.BaseRequest, parser: Parser, budget: ByteBudget
         if flags not in (0, COMPRESSED):
             raise InvalidRequest("an envelope has flags that aren't known", reason="MALFORMED")
         parser.check_size(size)
-        await budget.acquire(call, size)
+        parts, left, arriving = list[bytes](), size, _Arriving(request)
         try:
-            async with asyncio.timeout(_AT_ONCE_SECONDS + size / _LEAST_BYTES_PER_SECOND):
-                data = await request.content.readexactly(size)
+            while left:
+                part = await arriving.part(left)
+                if not part:
+                    raise _broken()
+                await budget.acquire(call, len(part))
+                left -= len(part)
+                parts.append(part)
+        finally:
+            budget.give(call.caller.connection, size - left)
+        data = b"".join(parts)
+        del parts
+        yield data
+
+
+class _Arriving:
+    """A body, or an envelope of one, as it comes: not too slowly, whatever came before."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._content = request.content
+        self._clock = asyncio.get_running_loop().time
+        self._seconds, self._bytes = 0.0, 0  # lately
+
+    async def part(self, most: int = -1) -> bytes:
+        """The next bytes; none at the end. Raises DeadlinePassed, InvalidRequest."""
+        begun = self._clock()
+        try:
+            async with asyncio.timeout(_SILENT_SECONDS):
+                part = await (self._content.readany() if most < 0 else self._content.read(most))
         except TimeoutError:
             raise _too_slow() from None
-        except (asyncio.IncompleteReadError, web.RequestPayloadError, OSError) as error:
+        except (web.RequestPayloadError, OSError) as error:
             raise _broken() from error
-        finally:
-            budget.give(call.caller.connection, size)
-        yield data
+        self._bytes += len(part)
+        self._seconds += self._clock() - begun
+        if self._seconds > _SLOW_SECONDS:
+            if part and self._bytes < self._seconds * _LEAST_BYTES_PER_SECOND:
+                raise _too_slow()
+            self._seconds, self._bytes = 0.0, 0
+        return part
 
 
 def only(body: bytes) -> bytes:

@@ -125,7 +125,8 @@ class _Call:
         try:
             calls.interceptor.enter(method.path, grpc_context)
             if not method.streams:
-                body = await whole(self._request, parser, calls.call_bytes, connection, frame)
+                with calls.interceptor.under_way.ended_by_drain():
+                    body = await whole(self._request, parser, calls.call_bytes, connection, frame)
                 data = only(body) if frame else body
         except Exception as error:
             calls.interceptor.refused(method.path, error)

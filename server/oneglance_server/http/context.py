@@ -37,12 +37,12 @@ class HttpContext:
         self.deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
 
     def peer(self) -> str:
-        """As gRPC names it: ``ipv4:127.0.0.1:51234``."""
+        """As gRPC names it: ``ipv4:127.0.0.1:51234``, ``ipv6:%5B::1%5D:51234``."""
         transport = self._request.transport
         name = transport.get_extra_info("peername") if transport is not None else None
         if not name:
             return "ipv4:gone"
-        return f"ipv6:[{name[0]}]:{name[1]}" if ":" in name[0] else f"ipv4:{name[0]}:{name[1]}"
+        return f"ipv6:%5B{name[0]}%5D:{name[1]}" if ":" in name[0] else f"ipv4:{name[0]}:{name[1]}"
 
     def invocation_metadata(self) -> list[tuple[str, str]]:
         return [(name.lower(), value) for name, value in self._request.headers.items()]

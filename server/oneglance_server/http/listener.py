@@ -7,12 +7,13 @@ import socket
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from oneglance_server.access.tls import Certificates
-from oneglance_server.errors import PermissionDenied, StartupError
+from oneglance_server.errors import InvalidRequest, PermissionDenied, StartupError
 from oneglance_server.http.calls import Calls, refused
 from oneglance_server.listening import why_not
 from oneglance_server.settings import Settings
@@ -22,6 +23,7 @@ _HANDSHAKE_SECONDS = 10.0
 _FIRST_REQUEST_SECONDS = 10.0  # who connects and says nothing takes a connection from others
 _LINGER_SECONDS = 1.0  # the rest of a body that is refused is read for so long, so that its sender reads why
 _CLOSING_SECONDS = 0.2
+_PART_BYTES = 16 << 10  # to look through them takes 50 ms at most, whatever is in them
 _PREFLIGHT_SECONDS = 7200  # a browser need not ask again
 _ALLOWED_HEADERS = (
     "authorization, content-type, content-encoding, connect-protocol-version, connect-timeout-ms, "
@@ -44,15 +46,8 @@ class HttpListener:
         self._certificates = certificates
         self._calls = calls
         self._document = DOCUMENT.read_bytes()
-        self._server = web.Server(
-            self._handle,
-            handler_cancellation=True,
-            auto_decompress=False,  # Parser does it, once there is room
-            keepalive_timeout=settings.connection_idle_seconds,
-            lingering_time=_LINGER_SECONDS,
-            access_log=None,
-            logger=_logger(),
-        )
+        self._server = web.Server(self._handle, handler_cancellation=True)
+        self._logger = _logger()
         self._silent: set[web.RequestHandler] = set()  # connections without a request so far
         self._served: tuple[bytes, bytes, bytes | None] | None = None
         self._socket: socket.socket | None = None
@@ -66,7 +61,7 @@ class HttpListener:
                 host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )
             family, kind, number, _, address = found[0]
-            self._socket = socket.socket(family, kind, number)
+            self._socket = _Socket(family, kind, number)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.bind(address)
             self.address = f"{host}:{self._socket.getsockname()[1]}"
@@ -102,7 +97,15 @@ class HttpListener:
     def _connection(self) -> asyncio.Protocol:
         if len(self._server.connections) >= self._settings.max_connections:
             return _TooMany()
-        connection = self._server()
+        connection = _Connection(
+            self._server,
+            loop=asyncio.get_running_loop(),
+            auto_decompress=False,  # Parser does it, once there is room
+            keepalive_timeout=self._settings.connection_idle_seconds,
+            lingering_time=_LINGER_SECONDS,
+            access_log=None,  # type: ignore[arg-type]  # aiohttp's Server allows None
+            logger=self._logger,
+        )
         self._silent.add(connection)
         asyncio.get_running_loop().call_later(_FIRST_REQUEST_SECONDS, self._close_silent, connection)
         return connection
@@ -118,6 +121,8 @@ class HttpListener:
         return await asyncio.create_task(self._answer(request))
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if not all(map(_is_utf8, request.headers.values())):
+            return refused(InvalidRequest("a header is not UTF-8", reason="MALFORMED"), _ALWAYS)
         headers = {**_ALWAYS, **self._of_origin(request)}
         origin = request.headers.get("Origin")
         if origin is not None and "Access-Control-Allow-Origin" not in headers:
@@ -156,6 +161,43 @@ def _logger() -> logging.Logger:
 
 def _is_ours(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+def _is_utf8(text: str) -> bool:
+    """aiohttp makes half a surrogate pair of each byte that is not: no message and no log takes such a text."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+class _Socket(socket.socket):
+    """Takes what comes in small parts. The event loop reads 256 KiB at once, which may be 43,000 chunks of one byte:
+    nobody else would be served for a second."""
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        accepted, address = super().accept()
+        return _Socket(fileno=accepted.detach()), address
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        return super().recv(min(size, _PART_BYTES), flags)
+
+    def recv_into(self, buffer: Any, size: int = 0, flags: int = 0, /) -> int:
+        return super().recv_into(buffer, min(size or len(buffer), _PART_BYTES), flags)
+
+
+class _Connection(web.RequestHandler):
+    """Answers what is no HTTP, and what we fail at, as everything else: without what it is that serves."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        super().handle_error(request, status, exc, message)  # logs it; raises when an answer has begun
+        error = InvalidRequest("the request is no HTTP", reason="MALFORMED") if status < 500 else RuntimeError()
+        response = refused(error, _ALWAYS)
+        response.force_close()
+        return response
 
 
 class _TooMany(asyncio.Protocol):

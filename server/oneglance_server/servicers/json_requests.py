@@ -6,6 +6,7 @@ import re
 from typing import Any, NoReturn
 
 from google.protobuf import json_format
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from oneglance_server.errors import InvalidRequest
@@ -21,6 +22,8 @@ _VALUES_PER_COST = 250
 _BYTES_PER_COST = 1 << 20  # of a picture
 _ANSWER_ON_THE_LOOP_BYTES = 4096
 _ANSWER_BYTES_PER_COST = 1024
+MAX_NAMES = 1 << 17  # in one text: each message, and each of the few fields that most have
+MAX_CHARACTERS = 64 << 10  # of a name, and of a text that is no base64: the library looks at each, and at nobody else
 _MAX_TEXT = 200  # characters of what the library says
 
 # json_format tells where in the request it was, in one of these ways.
@@ -58,6 +61,7 @@ class JsonParser(Parser):
         if not isinstance(given, dict):
             raise _malformed("the body is no JSON object")
         message = self._message()
+        _check_texts(given, message.DESCRIPTOR, "")
         try:
             json_format.ParseDict(given, message)
         except MemoryError:
@@ -90,7 +94,11 @@ def _opened(data: bytes) -> tuple[bytes, int]:
     opening = text.count(b"{") + text.count(b"[")
     values = opening + text.count(b",")
     if len(text) > LABELS_BYTES:  # shorter ones can't have that many
-        for count, limit, what in ((opening, MAX_FIELDS, "objects and lists"), (values, MAX_VALUES, "values")):
+        for count, limit, what in (
+            (opening, MAX_FIELDS, "objects and lists"),
+            (values, MAX_VALUES, "values"),
+            (text.count(b":"), MAX_NAMES, "names and colons"),
+        ):
             if count > limit:
                 raise InvalidRequest(
                     f"more than {limit} {what} in one text", reason="TOO_MANY", metadata={"limit": limit}
@@ -102,7 +110,29 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a name is given twice in one object")
+    if any(len(name) > MAX_CHARACTERS for name in found):
+        raise ValueError(f"a name has more than {MAX_CHARACTERS} characters")
     return found
+
+
+def _check_texts(given: dict[str, Any], kind: Any, path: str) -> None:
+    """Raises InvalidRequest for a long text. ``kind``: the descriptor of what is ``given``; ParseDict tells what else
+    is wrong."""
+    for name, value in given.items():
+        field = kind.fields_by_name.get(name) or kind.fields_by_camelcase_name.get(name)
+        if field is None:
+            continue
+        inner = field.message_type
+        if inner is not None and not inner.GetOptions().map_entry:
+            for i, one in enumerate(value if isinstance(value, list) else [value]):
+                if isinstance(one, dict):
+                    _check_texts(one, inner, f"{path}{name}[{i}]." if isinstance(value, list) else f"{path}{name}.")
+        elif inner is not None or field.type == FieldDescriptor.TYPE_STRING:
+            texts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+            if any(isinstance(one, str) and len(one) > MAX_CHARACTERS for one in texts):
+                raise InvalidRequest.field(
+                    f"{path}{name}", f"has more than {MAX_CHARACTERS} characters", reason="MALFORMED"
+                )
 
 
 def _malformed(text: str) -> InvalidRequest:
@@ -112,7 +142,7 @@ def _malformed(text: str) -> InvalidRequest:
 def _refuse(told: str) -> NoReturn:
     """Raise InvalidRequest that names the field, as json_format told of it."""
     if (unknown := _UNKNOWN.search(told)) is not None:
-        name, path = unknown.groups()
+        name, path = unknown[1][:_MAX_TEXT], unknown[2]
         raise InvalidRequest.field(
             f"{path}.{name}" if path else name, "the request has no such field", reason="UNKNOWN_FIELD"
         )

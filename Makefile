@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check floors bench format generate clean
+.PHONY: demo test check docs floors bench format generate clean
 
 demo: .venv/.cpu  ## the main job, end to end, on a real server
 	$(BIN)/oneglance demo
@@ -18,6 +18,9 @@ check: .venv/.dev  ## style, types, generated code, the contract
 	cd proto && ../$(BIN)/buf lint
 	scripts/check-generated
 	$(BIN)/hadolint deploy/images/Dockerfile
+
+docs: .venv/.docs  ## the site of README, docs/, the Python client and the contract, in build/docs/site
+	$(BIN)/python scripts/docs_site.py
 
 floors: .venv/.dev  ## the lowest versions that pyproject.toml allows, installed and tried
 	scripts/check-floors
@@ -41,6 +44,11 @@ clean:
 .venv/.cpu: pyproject.toml constraints.txt | .venv/bin/pip
 	@echo "installing oneglance[cpu] into .venv"
 	$(PIP) --editable '.[cpu]'
+	@touch $@
+
+.venv/.docs: pyproject.toml constraints.txt | .venv/bin/pip
+	@echo "installing oneglance[docs] into .venv"
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 .venv/.dev: pyproject.toml constraints.txt | .venv/bin/pip

@@ -57,12 +57,15 @@ class Comments:
 
     def __init__(self, file: FileDescriptorProto) -> None:
         self._by_path = {
-            tuple(one.path): " ".join((one.leading_comments or one.trailing_comments).split())
-            for one in file.source_code_info.location
+            tuple(one.path): one.leading_comments or one.trailing_comments for one in file.source_code_info.location
         }
 
+    def text(self, *path: int) -> str:
+        """As it is written, line by line."""
+        return self._by_path.get(path, "")
+
     def at(self, *path: int) -> dict[str, str]:
-        text = self._by_path.get(path, "")
+        text = " ".join(self.text(*path).split())
         return {"description": text} if text else {}
 
 

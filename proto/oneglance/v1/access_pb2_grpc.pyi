@@ -27,11 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 _AccessServiceCreateApiKeyType = typing_extensions.TypeVar(
     '_AccessServiceCreateApiKeyType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.access_pb2.CreateApiKeyRequest,
         oneglance.v1.access_pb2.CreateApiKeyResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.access_pb2.CreateApiKeyRequest,
         oneglance.v1.access_pb2.CreateApiKeyResponse,
     ],
@@ -43,11 +43,11 @@ _AccessServiceCreateApiKeyType = typing_extensions.TypeVar(
 
 _AccessServiceListApiKeysType = typing_extensions.TypeVar(
     '_AccessServiceListApiKeysType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.access_pb2.ListApiKeysRequest,
         oneglance.v1.access_pb2.ListApiKeysResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.access_pb2.ListApiKeysRequest,
         oneglance.v1.access_pb2.ListApiKeysResponse,
     ],
@@ -59,11 +59,11 @@ _AccessServiceListApiKeysType = typing_extensions.TypeVar(
 
 _AccessServiceRevokeApiKeyType = typing_extensions.TypeVar(
     '_AccessServiceRevokeApiKeyType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.access_pb2.RevokeApiKeyRequest,
         oneglance.v1.access_pb2.RevokeApiKeyResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.access_pb2.RevokeApiKeyRequest,
         oneglance.v1.access_pb2.RevokeApiKeyResponse,
     ],
@@ -75,11 +75,11 @@ _AccessServiceRevokeApiKeyType = typing_extensions.TypeVar(
 
 _AccessServiceGetIdentityType = typing_extensions.TypeVar(
     '_AccessServiceGetIdentityType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.access_pb2.GetIdentityRequest,
         oneglance.v1.access_pb2.GetIdentityResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.access_pb2.GetIdentityRequest,
         oneglance.v1.access_pb2.GetIdentityResponse,
     ],

@@ -27,11 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 _DetectionServiceDetectFacesType = typing_extensions.TypeVar(
     '_DetectionServiceDetectFacesType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.detection_pb2.DetectFacesRequest,
         oneglance.v1.detection_pb2.DetectFacesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.detection_pb2.DetectFacesRequest,
         oneglance.v1.detection_pb2.DetectFacesResponse,
     ],

@@ -28,11 +28,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 _GalleryServiceCreateGalleryType = typing_extensions.TypeVar(
     '_GalleryServiceCreateGalleryType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.CreateGalleryRequest,
         oneglance.v1.gallery_pb2.CreateGalleryResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.CreateGalleryRequest,
         oneglance.v1.gallery_pb2.CreateGalleryResponse,
     ],
@@ -44,11 +44,11 @@ _GalleryServiceCreateGalleryType = typing_extensions.TypeVar(
 
 _GalleryServiceGetGalleryType = typing_extensions.TypeVar(
     '_GalleryServiceGetGalleryType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.GetGalleryRequest,
         oneglance.v1.gallery_pb2.GetGalleryResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.GetGalleryRequest,
         oneglance.v1.gallery_pb2.GetGalleryResponse,
     ],
@@ -60,11 +60,11 @@ _GalleryServiceGetGalleryType = typing_extensions.TypeVar(
 
 _GalleryServiceListGalleriesType = typing_extensions.TypeVar(
     '_GalleryServiceListGalleriesType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.ListGalleriesRequest,
         oneglance.v1.gallery_pb2.ListGalleriesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.ListGalleriesRequest,
         oneglance.v1.gallery_pb2.ListGalleriesResponse,
     ],
@@ -76,11 +76,11 @@ _GalleryServiceListGalleriesType = typing_extensions.TypeVar(
 
 _GalleryServiceDeleteGalleryType = typing_extensions.TypeVar(
     '_GalleryServiceDeleteGalleryType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.DeleteGalleryRequest,
         oneglance.v1.gallery_pb2.DeleteGalleryResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.DeleteGalleryRequest,
         oneglance.v1.gallery_pb2.DeleteGalleryResponse,
     ],
@@ -92,11 +92,11 @@ _GalleryServiceDeleteGalleryType = typing_extensions.TypeVar(
 
 _GalleryServiceRotateKeyType = typing_extensions.TypeVar(
     '_GalleryServiceRotateKeyType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.RotateKeyRequest,
         oneglance.v1.gallery_pb2.RotateKeyResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.RotateKeyRequest,
         oneglance.v1.gallery_pb2.RotateKeyResponse,
     ],
@@ -108,11 +108,11 @@ _GalleryServiceRotateKeyType = typing_extensions.TypeVar(
 
 _GalleryServiceCreateBackupType = typing_extensions.TypeVar(
     '_GalleryServiceCreateBackupType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.CreateBackupRequest,
         oneglance.v1.gallery_pb2.CreateBackupResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.CreateBackupRequest,
         oneglance.v1.gallery_pb2.CreateBackupResponse,
     ],
@@ -124,11 +124,11 @@ _GalleryServiceCreateBackupType = typing_extensions.TypeVar(
 
 _GalleryServiceGetThresholdType = typing_extensions.TypeVar(
     '_GalleryServiceGetThresholdType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.GetThresholdRequest,
         oneglance.v1.gallery_pb2.GetThresholdResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.GetThresholdRequest,
         oneglance.v1.gallery_pb2.GetThresholdResponse,
     ],
@@ -140,11 +140,11 @@ _GalleryServiceGetThresholdType = typing_extensions.TypeVar(
 
 _GalleryServiceSetThresholdType = typing_extensions.TypeVar(
     '_GalleryServiceSetThresholdType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetThresholdRequest,
         oneglance.v1.gallery_pb2.SetThresholdResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetThresholdRequest,
         oneglance.v1.gallery_pb2.SetThresholdResponse,
     ],
@@ -156,11 +156,11 @@ _GalleryServiceSetThresholdType = typing_extensions.TypeVar(
 
 _GalleryServiceSetFusionType = typing_extensions.TypeVar(
     '_GalleryServiceSetFusionType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetFusionRequest,
         oneglance.v1.gallery_pb2.SetFusionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetFusionRequest,
         oneglance.v1.gallery_pb2.SetFusionResponse,
     ],
@@ -172,11 +172,11 @@ _GalleryServiceSetFusionType = typing_extensions.TypeVar(
 
 _GalleryServiceCalibrateType = typing_extensions.TypeVar(
     '_GalleryServiceCalibrateType',
-    grpc.StreamUnaryMultiCallable[
+    bound=grpc.StreamUnaryMultiCallable[
         oneglance.v1.gallery_pb2.CalibrateRequest,
         oneglance.v1.gallery_pb2.CalibrateResponse,
-    ],
-    grpc.aio.StreamUnaryMultiCallable[
+    ]
+    | grpc.aio.StreamUnaryMultiCallable[
         oneglance.v1.gallery_pb2.CalibrateRequest,
         oneglance.v1.gallery_pb2.CalibrateResponse,
     ],
@@ -188,11 +188,11 @@ _GalleryServiceCalibrateType = typing_extensions.TypeVar(
 
 _GalleryServiceSetDecidedByType = typing_extensions.TypeVar(
     '_GalleryServiceSetDecidedByType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetDecidedByRequest,
         oneglance.v1.gallery_pb2.SetDecidedByResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetDecidedByRequest,
         oneglance.v1.gallery_pb2.SetDecidedByResponse,
     ],
@@ -204,11 +204,11 @@ _GalleryServiceSetDecidedByType = typing_extensions.TypeVar(
 
 _GalleryServiceSetQualityPolicyType = typing_extensions.TypeVar(
     '_GalleryServiceSetQualityPolicyType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetQualityPolicyRequest,
         oneglance.v1.gallery_pb2.SetQualityPolicyResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetQualityPolicyRequest,
         oneglance.v1.gallery_pb2.SetQualityPolicyResponse,
     ],
@@ -220,11 +220,11 @@ _GalleryServiceSetQualityPolicyType = typing_extensions.TypeVar(
 
 _GalleryServiceSetLeastGapType = typing_extensions.TypeVar(
     '_GalleryServiceSetLeastGapType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetLeastGapRequest,
         oneglance.v1.gallery_pb2.SetLeastGapResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetLeastGapRequest,
         oneglance.v1.gallery_pb2.SetLeastGapResponse,
     ],
@@ -236,11 +236,11 @@ _GalleryServiceSetLeastGapType = typing_extensions.TypeVar(
 
 _GalleryServiceSetDoubtPolicyType = typing_extensions.TypeVar(
     '_GalleryServiceSetDoubtPolicyType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
         oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
         oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
     ],
@@ -252,11 +252,11 @@ _GalleryServiceSetDoubtPolicyType = typing_extensions.TypeVar(
 
 _GalleryServiceListThresholdsType = typing_extensions.TypeVar(
     '_GalleryServiceListThresholdsType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.ListThresholdsRequest,
         oneglance.v1.gallery_pb2.ListThresholdsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.ListThresholdsRequest,
         oneglance.v1.gallery_pb2.ListThresholdsResponse,
     ],
@@ -268,11 +268,11 @@ _GalleryServiceListThresholdsType = typing_extensions.TypeVar(
 
 _GalleryServiceExportGalleryType = typing_extensions.TypeVar(
     '_GalleryServiceExportGalleryType',
-    grpc.StreamStreamMultiCallable[
+    bound=grpc.StreamStreamMultiCallable[
         oneglance.v1.moving_pb2.ExportGalleryRequest,
         oneglance.v1.moving_pb2.ExportGalleryResponse,
-    ],
-    grpc.aio.StreamStreamMultiCallable[
+    ]
+    | grpc.aio.StreamStreamMultiCallable[
         oneglance.v1.moving_pb2.ExportGalleryRequest,
         oneglance.v1.moving_pb2.ExportGalleryResponse,
     ],
@@ -284,11 +284,11 @@ _GalleryServiceExportGalleryType = typing_extensions.TypeVar(
 
 _GalleryServiceImportGalleryType = typing_extensions.TypeVar(
     '_GalleryServiceImportGalleryType',
-    grpc.StreamStreamMultiCallable[
+    bound=grpc.StreamStreamMultiCallable[
         oneglance.v1.moving_pb2.ImportGalleryRequest,
         oneglance.v1.moving_pb2.ImportGalleryResponse,
-    ],
-    grpc.aio.StreamStreamMultiCallable[
+    ]
+    | grpc.aio.StreamStreamMultiCallable[
         oneglance.v1.moving_pb2.ImportGalleryRequest,
         oneglance.v1.moving_pb2.ImportGalleryResponse,
     ],

@@ -27,11 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 _IdentificationServiceVerifyType = typing_extensions.TypeVar(
     '_IdentificationServiceVerifyType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.identification_pb2.VerifyRequest,
         oneglance.v1.identification_pb2.VerifyResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.identification_pb2.VerifyRequest,
         oneglance.v1.identification_pb2.VerifyResponse,
     ],
@@ -43,11 +43,11 @@ _IdentificationServiceVerifyType = typing_extensions.TypeVar(
 
 _IdentificationServiceIdentifyType = typing_extensions.TypeVar(
     '_IdentificationServiceIdentifyType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.identification_pb2.IdentifyRequest,
         oneglance.v1.identification_pb2.IdentifyResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.identification_pb2.IdentifyRequest,
         oneglance.v1.identification_pb2.IdentifyResponse,
     ],
@@ -59,11 +59,11 @@ _IdentificationServiceIdentifyType = typing_extensions.TypeVar(
 
 _IdentificationServiceIdentifyStreamType = typing_extensions.TypeVar(
     '_IdentificationServiceIdentifyStreamType',
-    grpc.StreamStreamMultiCallable[
+    bound=grpc.StreamStreamMultiCallable[
         oneglance.v1.identification_pb2.IdentifyStreamRequest,
         oneglance.v1.identification_pb2.IdentifyStreamResponse,
-    ],
-    grpc.aio.StreamStreamMultiCallable[
+    ]
+    | grpc.aio.StreamStreamMultiCallable[
         oneglance.v1.identification_pb2.IdentifyStreamRequest,
         oneglance.v1.identification_pb2.IdentifyStreamResponse,
     ],
@@ -75,11 +75,11 @@ _IdentificationServiceIdentifyStreamType = typing_extensions.TypeVar(
 
 _IdentificationServiceEncodeType = typing_extensions.TypeVar(
     '_IdentificationServiceEncodeType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.identification_pb2.EncodeRequest,
         oneglance.v1.identification_pb2.EncodeResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.identification_pb2.EncodeRequest,
         oneglance.v1.identification_pb2.EncodeResponse,
     ],
@@ -91,11 +91,11 @@ _IdentificationServiceEncodeType = typing_extensions.TypeVar(
 
 _IdentificationServiceListLookAlikesType = typing_extensions.TypeVar(
     '_IdentificationServiceListLookAlikesType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.identification_pb2.ListLookAlikesRequest,
         oneglance.v1.identification_pb2.ListLookAlikesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.identification_pb2.ListLookAlikesRequest,
         oneglance.v1.identification_pb2.ListLookAlikesResponse,
     ],

@@ -27,11 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 _ModelServiceListModelsType = typing_extensions.TypeVar(
     '_ModelServiceListModelsType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.model_pb2.ListModelsRequest,
         oneglance.v1.model_pb2.ListModelsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.model_pb2.ListModelsRequest,
         oneglance.v1.model_pb2.ListModelsResponse,
     ],
@@ -43,11 +43,11 @@ _ModelServiceListModelsType = typing_extensions.TypeVar(
 
 _ModelServiceDescribeModelType = typing_extensions.TypeVar(
     '_ModelServiceDescribeModelType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.model_pb2.DescribeModelRequest,
         oneglance.v1.model_pb2.DescribeModelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.model_pb2.DescribeModelRequest,
         oneglance.v1.model_pb2.DescribeModelResponse,
     ],

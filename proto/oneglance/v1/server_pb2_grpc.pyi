@@ -27,11 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 _ServerServiceGetServerType = typing_extensions.TypeVar(
     '_ServerServiceGetServerType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.server_pb2.GetServerRequest,
         oneglance.v1.server_pb2.GetServerResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.server_pb2.GetServerRequest,
         oneglance.v1.server_pb2.GetServerResponse,
     ],

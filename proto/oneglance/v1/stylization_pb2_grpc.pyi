@@ -27,11 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 _StylizationServiceListStylesType = typing_extensions.TypeVar(
     '_StylizationServiceListStylesType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.stylization_pb2.ListStylesRequest,
         oneglance.v1.stylization_pb2.ListStylesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.stylization_pb2.ListStylesRequest,
         oneglance.v1.stylization_pb2.ListStylesResponse,
     ],
@@ -43,11 +43,11 @@ _StylizationServiceListStylesType = typing_extensions.TypeVar(
 
 _StylizationServiceStylizeType = typing_extensions.TypeVar(
     '_StylizationServiceStylizeType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.stylization_pb2.StylizeRequest,
         oneglance.v1.stylization_pb2.StylizeResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.stylization_pb2.StylizeRequest,
         oneglance.v1.stylization_pb2.StylizeResponse,
     ],
@@ -59,11 +59,11 @@ _StylizationServiceStylizeType = typing_extensions.TypeVar(
 
 _StylizationServiceStylizeStreamType = typing_extensions.TypeVar(
     '_StylizationServiceStylizeStreamType',
-    grpc.StreamStreamMultiCallable[
+    bound=grpc.StreamStreamMultiCallable[
         oneglance.v1.stylization_pb2.StylizeStreamRequest,
         oneglance.v1.stylization_pb2.StylizeStreamResponse,
-    ],
-    grpc.aio.StreamStreamMultiCallable[
+    ]
+    | grpc.aio.StreamStreamMultiCallable[
         oneglance.v1.stylization_pb2.StylizeStreamRequest,
         oneglance.v1.stylization_pb2.StylizeStreamResponse,
     ],

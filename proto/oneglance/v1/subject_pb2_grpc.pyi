@@ -27,11 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 _SubjectServiceEnrollType = typing_extensions.TypeVar(
     '_SubjectServiceEnrollType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.EnrollRequest,
         oneglance.v1.subject_pb2.EnrollResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.EnrollRequest,
         oneglance.v1.subject_pb2.EnrollResponse,
     ],
@@ -43,11 +43,11 @@ _SubjectServiceEnrollType = typing_extensions.TypeVar(
 
 _SubjectServiceBulkEnrollType = typing_extensions.TypeVar(
     '_SubjectServiceBulkEnrollType',
-    grpc.StreamStreamMultiCallable[
+    bound=grpc.StreamStreamMultiCallable[
         oneglance.v1.subject_pb2.BulkEnrollRequest,
         oneglance.v1.subject_pb2.BulkEnrollResponse,
-    ],
-    grpc.aio.StreamStreamMultiCallable[
+    ]
+    | grpc.aio.StreamStreamMultiCallable[
         oneglance.v1.subject_pb2.BulkEnrollRequest,
         oneglance.v1.subject_pb2.BulkEnrollResponse,
     ],
@@ -59,11 +59,11 @@ _SubjectServiceBulkEnrollType = typing_extensions.TypeVar(
 
 _SubjectServiceGetSubjectType = typing_extensions.TypeVar(
     '_SubjectServiceGetSubjectType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.GetSubjectRequest,
         oneglance.v1.subject_pb2.GetSubjectResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.GetSubjectRequest,
         oneglance.v1.subject_pb2.GetSubjectResponse,
     ],
@@ -75,11 +75,11 @@ _SubjectServiceGetSubjectType = typing_extensions.TypeVar(
 
 _SubjectServiceListSubjectsType = typing_extensions.TypeVar(
     '_SubjectServiceListSubjectsType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.ListSubjectsRequest,
         oneglance.v1.subject_pb2.ListSubjectsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.ListSubjectsRequest,
         oneglance.v1.subject_pb2.ListSubjectsResponse,
     ],
@@ -91,11 +91,11 @@ _SubjectServiceListSubjectsType = typing_extensions.TypeVar(
 
 _SubjectServiceCountSubjectsType = typing_extensions.TypeVar(
     '_SubjectServiceCountSubjectsType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.CountSubjectsRequest,
         oneglance.v1.subject_pb2.CountSubjectsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.CountSubjectsRequest,
         oneglance.v1.subject_pb2.CountSubjectsResponse,
     ],
@@ -107,11 +107,11 @@ _SubjectServiceCountSubjectsType = typing_extensions.TypeVar(
 
 _SubjectServiceRenameSubjectType = typing_extensions.TypeVar(
     '_SubjectServiceRenameSubjectType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.RenameSubjectRequest,
         oneglance.v1.subject_pb2.RenameSubjectResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.RenameSubjectRequest,
         oneglance.v1.subject_pb2.RenameSubjectResponse,
     ],
@@ -123,11 +123,11 @@ _SubjectServiceRenameSubjectType = typing_extensions.TypeVar(
 
 _SubjectServiceUpdateLabelsType = typing_extensions.TypeVar(
     '_SubjectServiceUpdateLabelsType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.UpdateLabelsRequest,
         oneglance.v1.subject_pb2.UpdateLabelsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.UpdateLabelsRequest,
         oneglance.v1.subject_pb2.UpdateLabelsResponse,
     ],
@@ -139,11 +139,11 @@ _SubjectServiceUpdateLabelsType = typing_extensions.TypeVar(
 
 _SubjectServiceMergeSubjectsType = typing_extensions.TypeVar(
     '_SubjectServiceMergeSubjectsType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.MergeSubjectsRequest,
         oneglance.v1.subject_pb2.MergeSubjectsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.MergeSubjectsRequest,
         oneglance.v1.subject_pb2.MergeSubjectsResponse,
     ],
@@ -155,11 +155,11 @@ _SubjectServiceMergeSubjectsType = typing_extensions.TypeVar(
 
 _SubjectServiceMoveEncodingType = typing_extensions.TypeVar(
     '_SubjectServiceMoveEncodingType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.MoveEncodingRequest,
         oneglance.v1.subject_pb2.MoveEncodingResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.MoveEncodingRequest,
         oneglance.v1.subject_pb2.MoveEncodingResponse,
     ],
@@ -171,11 +171,11 @@ _SubjectServiceMoveEncodingType = typing_extensions.TypeVar(
 
 _SubjectServiceDeleteSubjectsType = typing_extensions.TypeVar(
     '_SubjectServiceDeleteSubjectsType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.DeleteSubjectsRequest,
         oneglance.v1.subject_pb2.DeleteSubjectsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.DeleteSubjectsRequest,
         oneglance.v1.subject_pb2.DeleteSubjectsResponse,
     ],
@@ -187,11 +187,11 @@ _SubjectServiceDeleteSubjectsType = typing_extensions.TypeVar(
 
 _SubjectServiceDeleteEncodingType = typing_extensions.TypeVar(
     '_SubjectServiceDeleteEncodingType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.DeleteEncodingRequest,
         oneglance.v1.subject_pb2.DeleteEncodingResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.DeleteEncodingRequest,
         oneglance.v1.subject_pb2.DeleteEncodingResponse,
     ],
@@ -203,11 +203,11 @@ _SubjectServiceDeleteEncodingType = typing_extensions.TypeVar(
 
 _SubjectServiceDeleteSubjectType = typing_extensions.TypeVar(
     '_SubjectServiceDeleteSubjectType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.DeleteSubjectRequest,
         oneglance.v1.subject_pb2.DeleteSubjectResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.DeleteSubjectRequest,
         oneglance.v1.subject_pb2.DeleteSubjectResponse,
     ],
@@ -219,11 +219,11 @@ _SubjectServiceDeleteSubjectType = typing_extensions.TypeVar(
 
 _SubjectServiceSetRetentionType = typing_extensions.TypeVar(
     '_SubjectServiceSetRetentionType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.SetRetentionRequest,
         oneglance.v1.subject_pb2.SetRetentionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.SetRetentionRequest,
         oneglance.v1.subject_pb2.SetRetentionResponse,
     ],
@@ -235,11 +235,11 @@ _SubjectServiceSetRetentionType = typing_extensions.TypeVar(
 
 _SubjectServiceListExpiredType = typing_extensions.TypeVar(
     '_SubjectServiceListExpiredType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.ListExpiredRequest,
         oneglance.v1.subject_pb2.ListExpiredResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.ListExpiredRequest,
         oneglance.v1.subject_pb2.ListExpiredResponse,
     ],
@@ -251,11 +251,11 @@ _SubjectServiceListExpiredType = typing_extensions.TypeVar(
 
 _SubjectServiceAddNegativeType = typing_extensions.TypeVar(
     '_SubjectServiceAddNegativeType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.AddNegativeRequest,
         oneglance.v1.subject_pb2.AddNegativeResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.AddNegativeRequest,
         oneglance.v1.subject_pb2.AddNegativeResponse,
     ],
@@ -267,11 +267,11 @@ _SubjectServiceAddNegativeType = typing_extensions.TypeVar(
 
 _SubjectServiceDeleteNegativeType = typing_extensions.TypeVar(
     '_SubjectServiceDeleteNegativeType',
-    grpc.UnaryUnaryMultiCallable[
+    bound=grpc.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.DeleteNegativeRequest,
         oneglance.v1.subject_pb2.DeleteNegativeResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.DeleteNegativeRequest,
         oneglance.v1.subject_pb2.DeleteNegativeResponse,
     ],

@@ -92,7 +92,7 @@ def measure(rows: int, dimension: int) -> dict[str, list[float]]:
         if kind.endswith("the same"):
             near = matrix[:1]
         probes = (near + (1e-6 if make is sphere else 0.5) * spread(rng, max(PROBES), dimension)).astype(np.float32)
-        index = KINDS_OF_INDEX["flat"](dimension, machine, "nearest")
+        index = KINDS_OF_INDEX["flat"](dimension, machine, "nearest", 1)
         numbers = np.arange(1, rows + 1)
         index.load(1, {i: f"s{i}" for i in range(1, rows + 1)}, rows)
         index.append(Rows(numbers, numbers, matrix))

@@ -41,7 +41,7 @@ async def enroll_people(address: str) -> None:
                 drawn = numbers.normal(size=encoder.dimension)
                 encoding = Encoding(values=drawn / np.linalg.norm(drawn), encoder_digest=encoder.digest)
                 labels = {"site": f"site {i % 20}"}
-                yield enroll_request("people", f"person {i:05}", [encoding], labels, "add", "", False, "off", None)
+                yield enroll_request("people", f"person {i:05}", encoding, labels=labels, doubt_policy="off")
 
         async for answer in client.bulk_enroll(items()):
             assert answer.HasField("enrolled"), answer

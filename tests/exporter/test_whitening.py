@@ -1,6 +1,7 @@
 """Within-class whitening at export: against its definition, and where one direction drowns the rest."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,13 @@ from oneglance_exporter.runtime import encoder_of
 from tests.exporter.small_runs import Cli
 
 LENGTH = 6
-SMALL = {"classes_per_batch": 4, "examples_per_class": 4, "dimension": LENGTH, "steps": 1, "augment": "none"}
+SMALL: dict[str, Any] = {
+    "classes_per_batch": 4,
+    "examples_per_class": 4,
+    "dimension": LENGTH,
+    "steps": 1,
+    "augment": "none",
+}
 Rows = npt.NDArray[np.float32]
 NETWORK = f"""
 import torch

@@ -233,7 +233,7 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
         "/SetDoubtPolicy",
         [galleries.SetDoubtPolicyRequest(gallery_id="g", doubt_policy=common_pb2.DOUBT_POLICY_FLAG)],
     )
-    moved = moving_pb2.MovedGallery(
+    described = moving_pb2.MovedGallery(
         encoder_digest=digest,
         dimension=DIMENSION,
         kind="flat",
@@ -256,7 +256,7 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
         "/ImportGallery",
         [
             moving_pb2.ImportGalleryRequest(
-                settings=moving_pb2.ImportSettings(gallery_id=spare, gallery=moved, digest="0" * 64)
+                settings=moving_pb2.ImportSettings(gallery_id=spare, gallery=described, digest="0" * 64)
             ),
             moving_pb2.ImportGalleryRequest(subjects=moving_pb2.MovedSubjects(subjects=[brought])),
             moving_pb2.ImportGalleryRequest(

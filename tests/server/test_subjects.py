@@ -247,13 +247,12 @@ def test_a_beginning_may_end_in_a_space(client: Client, gallery: str) -> None:
 def test_a_retry_knows_where_an_encoding_went_however_often(client: Client, gallery: str) -> None:
     for number, name in enumerate("abc"):
         client.enroll(gallery, name, picture(number))
-    asked = {"request_id": "twice", "on_existing": "add"}
-    first = client.enroll(gallery, "a", picture(7), **asked)
+    first = client.enroll(gallery, "a", picture(7), request_id="twice")
     (once,) = client.move_encoding(gallery, "a", first.encoding_ids[0], "b").encoding_ids.values()
-    again = client.enroll(gallery, "a", picture(7), **asked)
+    again = client.enroll(gallery, "a", picture(7), request_id="twice")
     assert (again.replayed, again.subject_id, list(again.encoding_ids)) == (True, "b", [once])
     (twice,) = client.move_encoding(gallery, "b", once, "c").encoding_ids.values()
-    again = client.enroll(gallery, "a", picture(7), **asked)
+    again = client.enroll(gallery, "a", picture(7), request_id="twice")
     assert (again.replayed, again.subject_id, list(again.encoding_ids)) == (True, "c", [twice])
     client.delete_encoding(gallery, "c", twice)
-    assert client.enroll(gallery, "a", picture(7), **asked).replayed
+    assert client.enroll(gallery, "a", picture(7), request_id="twice").replayed

@@ -184,10 +184,11 @@ class FolderEnrollment:
     def _patiently(self, call: Callable[[], T], *more: type[OneglanceError]) -> T:
         """Again and again where no server answers: one that is started again, say; or with `more` errors."""
         until: float | None = None
+        passing: tuple[type[OneglanceError], ...] = (UnavailableError, *more)
         while True:
             try:
                 return call()
-            except (UnavailableError, *more):
+            except passing:
                 until = until or time.monotonic() + self._options.patience_seconds
                 if time.monotonic() >= until or self._stopped.wait(PAUSE_SECONDS):
                     raise

@@ -162,8 +162,10 @@ class EnrollmentService:
             asked = request.gallery_id, request.subject_id, request_id, request.request_digest
             earlier = await self._reads.run(call, self._store.replay, *asked)
             if earlier is not None:
-                told = {"gallery_revision": earlier.revision, "gallery_uid": gallery.uid}
-                return EnrollmentAnswer(earlier, Provenance(active.encoder_digest, "", **told))
+                rests_on = Provenance(
+                    active.encoder_digest, "", gallery_revision=earlier.revision, gallery_uid=gallery.uid
+                )
+                return EnrollmentAnswer(earlier, rests_on)
         call.spend("encodings", len(request.contents))
         encoded = await self._encoding.encode(call, request.contents, Space(active.encoder_digest, active.dimension))
         breached = breaches_of(request.contents, encoded, policy_of(gallery))

@@ -37,16 +37,18 @@ def test_while_a_large_enrollment_is_hashed_others_are_answered(
     class Held:
         def __init__(self, data: bytes) -> None:
             self._digest = sha256(data)
-            begun.set()
-            if not on_a_loop():
-                assert answered.wait(PATIENCE_SECONDS)
 
         def update(self, data: bytes) -> None:
+            begun.set()
             assert not on_a_loop()
+            assert answered.wait(PATIENCE_SECONDS)
             self._digest.update(data)
 
         def digest(self) -> bytes:
             return self._digest.digest()
+
+        def hexdigest(self) -> str:
+            return self._digest.hexdigest()
 
     monkeypatch.setattr(hashlib, "sha256", Held)
     large = bytes(15 << 20)  # no picture: it is refused once it was hashed

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import UnidentifiedImageError
 
 from tests.waiting import PATIENCE_SECONDS
 
@@ -73,9 +74,16 @@ def page_of(browser: Any, url: str) -> Iterator[Any]:
 def until(page: Any, holds: Callable[[], object]) -> None:
     """Return once ``holds()``, while the page goes on."""
     give_up = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
+    while not _holds_by_now(holds):
         assert time.monotonic() < give_up, "it never came to that"
         page.wait_for_timeout(25)
+
+
+def _holds_by_now(holds: Callable[[], object]) -> object:
+    try:
+        return holds()
+    except UnidentifiedImageError:  # the page gave the picture up for the next one, half loaded
+        return False
 
 
 def choose(page: Any, button: str, *files: Any) -> None:

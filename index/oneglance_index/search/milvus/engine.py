@@ -86,10 +86,13 @@ class Engine:
     def __init__(self, address: Address, token: str, certificate: str) -> None:
         self.name = address.name
         try:
-            from pymilvus import MilvusClient
+            import grpc
+            from pymilvus import MilvusClient, MilvusException
         except ImportError as error:
             raise DeviceUnavailable(address.name, "pymilvus isn't installed: the extra `milvus` has it") from error
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs each failed try, with a trace
+        # A gRPC error comes through in some calls; ConnectionError where a channel was being made anew.
+        self._no_answer: tuple[type[Exception], ...] = (MilvusException, grpc.RpcError, OSError)
         self._down: str | None = None
         self._store_id = ""
         self._lock = threading.Lock()
@@ -306,7 +309,7 @@ class Engine:
         while True:
             try:
                 result = act()
-            except Exception as error:  # whatever the client raises: gRPC's errors come through, too
+            except self._no_answer as error:
                 reason = " ".join(str(getattr(error, "message", error)).split())[:200]
                 if time.monotonic() >= until:
                     if self._down is None:

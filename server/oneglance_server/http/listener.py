@@ -23,7 +23,7 @@ _HANDSHAKE_SECONDS = 10.0
 _FIRST_REQUEST_SECONDS = 10.0  # who connects and says nothing takes a connection from others
 _LINGER_SECONDS = 1.0  # the rest of a body that is refused is read for so long, so that its sender reads why
 _CLOSING_SECONDS = 0.2
-_PART_BYTES = 16 << 10  # to look through them takes 50 ms at most, whatever is in them
+_PART_BYTES = 16 << 10  # of a body of chunks of one byte each, what is looked through in one turn of the loop
 _PREFLIGHT_SECONDS = 7200  # a browser need not ask again
 _ALLOWED_HEADERS = (
     "authorization, content-type, content-encoding, connect-protocol-version, connect-timeout-ms, "

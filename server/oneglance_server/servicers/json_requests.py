@@ -16,8 +16,8 @@ from oneglance_server.servicers.receiving import GZIP, Parser, unpacked, unpacke
 from oneglance_server.servicers.wire import MAX_FIELDS
 
 MAX_VALUES = 1 << 21  # in one text: 1,024 encodings of 2,048 numbers
-_ON_THE_LOOP_BYTES = 256 << 10  # to look through them takes 0.3 ms
-_ON_THE_LOOP_VALUES = 500  # 1 ms
+_ON_THE_LOOP_BYTES = 256 << 10
+_ON_THE_LOOP_VALUES = 500
 _VALUES_PER_COST = 250
 _BYTES_PER_COST = 1 << 20  # of a picture
 _ANSWER_ON_THE_LOOP_BYTES = 4096

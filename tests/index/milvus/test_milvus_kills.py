@@ -7,13 +7,16 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 from oneglance_index import EngineUnavailable, Found, LocalGalleries, Search
 from tests.index.milvus.engine import Engine
 from tests.index.milvus.killed_child import DIMENSION, vector_of
 
+pymilvus: Any = pytest.importorskip("pymilvus")
 ROUNDS = int(os.environ.get("ONEGLANCE_MILVUS_ROUNDS", "3"))
 
 
@@ -109,3 +112,22 @@ def test_a_killed_milvus_comes_back(tmp_path: Path, empty: Engine) -> None:
         check(galleries, alive, gone)
     with LocalGalleries.open(tmp_path, device=empty.url()) as galleries:
         check(galleries, alive, gone)
+
+
+def test_a_milvus_that_lost_its_data_is_filled_again_by_a_restart(tmp_path: Path, empty: Engine) -> None:
+    names = [f"s{i}" for i in range(30)]
+    with LocalGalleries.open(tmp_path, device=empty.url()) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
+        for name in names:
+            galleries.enroll("g", name, vector_of(name)).result()
+        galleries.delete_subject("g", names.pop()).result()
+        galleries.compact("g")
+    client = pymilvus.MilvusClient(uri=empty.url().replace("milvus://", "http://").rpartition("/")[0])
+    lost = client.list_collections()
+    assert lost
+    for name in lost:
+        client.drop_collection(name)
+    with LocalGalleries.open(tmp_path, device=empty.url()) as galleries:
+        galleries.compact("g")
+        assert set(client.list_collections()) == set(lost)
+        check(galleries, names, {"s29"})

@@ -1,5 +1,6 @@
 """A gallery moves from one real server to another, which are killed in between, and answers there as it did."""
 
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -264,6 +266,64 @@ def test_contents_that_are_wrong_are_refused(
     copy = forged(exported, tmp_path / "copy", change)
     with pytest.raises(FolderInvalid, match=words):
         GalleryFolder(copy).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("manifest.json", {"layout": "tar"}),
+        ("manifest.json", {"layout": ["npy"]}),
+        ("manifest.json", {"files": {}}),
+        ("manifest.json", {"files": []}),
+        ("manifest.json", {"gallery": {"dimension": "many"}}),
+        ("manifest.json", {"gallery": 3}),
+        ("thresholds.jsonl", b"[\n"),
+        ("thresholds.jsonl", b'{"version": {}}\n'),
+        ("subjects.jsonl", b"3\n"),
+        ("subjects.jsonl", b'{"id": "it"}\n'),
+        ("subjects.jsonl", b'{"id": "it", "encodings": [{"row": "first"}], "negatives": []}\n'),
+        ("subjects.jsonl", b'{"id": "it", "encodings": [], "negatives": [{"row": 1}]}\n'),
+        ("subjects.jsonl", b"[" * 100_000),
+        ("subjects.jsonl", b"\xff\n"),
+        ("encodings.npy", b""),
+        ("encodings.npy", b"\x93NUMPY"),
+        ("negatives.npy", b"nothing"),
+    ],
+)
+def test_files_of_another_make_are_refused(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: Any
+) -> None:
+    copy = shutil.copytree(exported, tmp_path / "copy")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    if isinstance(content, dict):
+        manifest |= content
+    else:
+        (copy / name).write_bytes(content)
+        manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest["digest"] = files._digest(manifest)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(FolderInvalid, match=name):
+        GalleryFolder(copy).check()
+    # Nothing listens there: it is told before a server is asked.
+    assert main(["import-gallery", str(copy), "--server", "127.0.0.1:1"]) == 2
+    assert f"oneglance: {copy / name}: " in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_and_nothing_is_half_there(
+    exported: Path, tmp_path: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with server_thread(data_dir=tmp_path / "b", models=(models[0],)) as server, Client(server.address) as client:
+        import_gallery(client, GalleryFolder(exported), "g", lambda *_: None)
+        again = ["export-gallery", "g", str(tmp_path / "out"), "--server", server.address]
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "posix_fallocate", full)
+            assert main(again) == 1
+        assert not (tmp_path / "out").exists()
+        assert main(again) == 0
+        assert (tmp_path / "out/encodings.npy").read_bytes() == (exported / "encodings.npy").read_bytes()
 
 
 def test_a_server_names_what_it_cant_import(exported: Path, tmp_path: Path, models: tuple[Path, Path]) -> None:

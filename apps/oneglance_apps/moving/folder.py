@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,10 +86,17 @@ def _digest(manifest: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def _mapped(path: Path, shape: tuple[int, int]) -> Any:
+    """A new file of float32 zeros. Its room is taken at once: a write to a mapped file on a full disk kills."""
+    array = np.lib.format.open_memmap(path, "w+", np.dtype("<f4"), shape)
+    with path.open("rb+") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
+
+
 def _write_npy(folder: Path, gallery: MovedGallery, subjects: Iterable[MovedSubject], negatives: int) -> None:
-    size = gallery.encoding_count, gallery.dimension
-    encodings = np.lib.format.open_memmap(folder / "encodings.npy", "w+", np.dtype("<f4"), size)
-    others = np.lib.format.open_memmap(folder / "negatives.npy", "w+", np.dtype("<f4"), (negatives, gallery.dimension))
+    encodings = _mapped(folder / "encodings.npy", (gallery.encoding_count, gallery.dimension))
+    others = _mapped(folder / "negatives.npy", (negatives, gallery.dimension))
     done = 0
     with _private(folder / "subjects.jsonl") as file:
         for one in subjects:
@@ -154,6 +162,26 @@ def _write_parquet(path: Path, subjects: Iterable[MovedSubject]) -> None:
             writer.write_table(pa.Table.from_pylist(rows, schema))
 
 
+@contextmanager
+def _as_written(path: Path) -> Iterator[None]:
+    """What was read is as ``write_folder`` writes it; checksums tell damage, but not what other programs make."""
+    try:
+        yield
+    except FolderInvalid:
+        raise
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        EOFError,
+        RecursionError,
+        ParseError,
+    ) as error:
+        raise FolderInvalid(path, f"isn't as oneglance writes it: {type(error).__name__}: {error}") from error
+
+
 class GalleryFolder:
     """A folder that was written whole. Raises FolderInvalid for one that wasn't, or was changed since; OSError."""
 
@@ -170,24 +198,26 @@ class GalleryFolder:
             raise FolderInvalid(path / MANIFEST, f"version {version!r}: this version of oneglance reads {VERSION}")
         if manifest.get("digest") != _digest(manifest):
             raise FolderInvalid(path / MANIFEST, "was changed since it was written: its digest is another one")
-        self.layout: Layout = manifest["layout"]
-        self.digest: str = manifest["digest"]
-        self.gallery_id: str = manifest["gallery_id"]
-        try:
+        with _as_written(path / MANIFEST):
+            self.layout: Layout = manifest["layout"]
+            self.digest: str = manifest["digest"]
+            self.gallery_id = str(manifest["gallery_id"])
             self.gallery = ParseDict(manifest["gallery"], MovedGallery())
-        except ParseError as error:
-            raise FolderInvalid(path / MANIFEST, f"gallery: {error}") from None
-        for name in FILES[self.layout]:
-            known = manifest["files"][name]
+            files = {
+                name: (manifest["files"][name]["bytes"], manifest["files"][name]["sha256"])
+                for name in FILES[self.layout]
+            }
+        for name, (wanted, digest) in files.items():
             with (path / name).open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                if size != known["bytes"]:
-                    raise FolderInvalid(path / name, f"has {size} bytes, of {known['bytes']}: it is cut off or changed")
-                if hashlib.file_digest(file, "sha256").hexdigest() != known["sha256"]:
+                if size != wanted:
+                    raise FolderInvalid(path / name, f"has {size} bytes, of {wanted}: it is cut off or changed")
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                     raise FolderInvalid(path / name, "was changed since it was written: its SHA-256 is another one")
 
     def thresholds(self) -> Iterator[MovedThreshold]:
-        with (self.path / _THRESHOLDS).open("rb") as file:
+        path = self.path / _THRESHOLDS
+        with path.open("rb") as file, _as_written(path):
             for line in file:
                 yield ParseDict(json.loads(line), MovedThreshold())
 
@@ -195,19 +225,13 @@ class GalleryFolder:
         return self._from_npy() if self.layout == "npy" else self._from_parquet()
 
     def _from_npy(self) -> Iterator[MovedSubject]:
-        encodings = np.load(self.path / "encodings.npy", mmap_mode="r", allow_pickle=False)
-        negatives = np.load(self.path / "negatives.npy", mmap_mode="r", allow_pickle=False)
-        for name, array, rows in (
-            ("encodings", encodings, self.gallery.encoding_count),
-            ("negatives", negatives, None),
-        ):
-            wanted = (len(array) if rows is None else rows, self.gallery.dimension)
-            if array.shape != wanted or array.dtype != np.dtype("<f4"):
-                raise FolderInvalid(
-                    self.path / f"{name}.npy", f"is {array.dtype} {array.shape}, the gallery's are float32 {wanted}"
-                )
+        encodings, negatives = self._rows("encodings.npy"), self._rows("negatives.npy")
+        if len(encodings) != self.gallery.encoding_count:
+            there = f"has {len(encodings)} rows, of {self.gallery.encoding_count}"
+            raise FolderInvalid(self.path / "encodings.npy", there)
         done = 0
-        with (self.path / "subjects.jsonl").open("rb") as file:
+        path = self.path / "subjects.jsonl"
+        with path.open("rb") as file, _as_written(path):
             for line in file:
                 record = json.loads(line)
                 for one in record["encodings"]:
@@ -219,16 +243,27 @@ class GalleryFolder:
                     done += 1
                 yield _subject(record)
 
+    def _rows(self, name: str) -> Any:
+        with _as_written(self.path / name):
+            rows = np.lib.format.open_memmap(self.path / name, "r")
+        if rows.ndim != 2 or rows.shape[1] != self.gallery.dimension or rows.dtype != np.dtype("<f4"):
+            told = f"is {rows.dtype} {rows.shape}, the gallery's are float32 [N, {self.gallery.dimension}]"
+            raise FolderInvalid(self.path / name, told)
+        return rows
+
     def _from_parquet(self) -> Iterator[MovedSubject]:
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(self.path / "subjects.parquet") as file:
+        path = self.path / "subjects.parquet"
+        with _as_written(path), pq.ParquetFile(path) as file:
             for batch in file.iter_batches(_ROWS_AT_ONCE):
                 for record in batch.to_pylist():
                     yield _subject({**record, "labels": dict(record["labels"])})
 
     def check(self) -> None:
         """All that can be told without a server. Raises FolderInvalid."""
+        for _ in self.thresholds():
+            pass
         rows = np.zeros(self.gallery.encoding_count, bool)
         ids: set[str] = set()
         for one in self.subjects():

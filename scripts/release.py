@@ -1,8 +1,8 @@
 """Build a release: ``python scripts/release.py --out dist/release`` from a clean checkout, with oneglance[release].
 
-Makes the wheel and the sdist, the Debian package, the chart, the contexts of the images (what ``docker build`` reads;
-scripts/build_images builds), SBOM and licences of what the package installs, the changelog of this version, and
-SHA256SUMS of all of them. The same commit gives the same bytes: times are SOURCE_DATE_EPOCH, else the commit's, and
+Makes the wheel and the sdist, the site of the documents, the Debian package, the chart, the contexts of the images
+(what ``docker build`` reads; scripts/build_images builds), SBOM and licences of what the package installs, the changelog
+of this version, and SHA256SUMS of all of them. The same commit gives the same bytes: times are SOURCE_DATE_EPOCH, else the commit's, and
 versions are those of constraints.txt.
 """
 
@@ -45,6 +45,7 @@ def main() -> None:
     wheel = build_distributions(out)
     package_chart(out, int(epoch))
     write_archive(out / f"oneglance-images-{version('oneglance')}.tar.gz", images_context(wheel), int(epoch))
+    package_docs(out, int(epoch))
     if "deb" not in options.without:
         with tempfile.TemporaryDirectory() as folder:
             tree = Path(folder) / "tree"
@@ -75,6 +76,15 @@ def package_chart(out: Path, epoch: int) -> None:
         raise SystemExit(f"{chart}: {findings['errors']}")
     files = {f"oneglance/{file.relative_to(chart)}": file for file in chart.rglob("*") if file.is_file()}
     write_archive(out / f"oneglance-chart-{version('oneglance')}.tgz", files, epoch)
+
+
+def package_docs(out: Path, epoch: int) -> None:
+    """The site of the documents; it isn't made where a link leads nowhere."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, ROOT / "scripts/docs_site.py", "--out", folder], check=True, stdout=sys.stderr)
+        site = Path(folder) / "site"
+        files = {f"oneglance-docs/{file.relative_to(site)}": file for file in site.rglob("*") if file.is_file()}
+        write_archive(out / f"oneglance-docs-{version('oneglance')}.tar.gz", files, epoch)
 
 
 def images_context(wheel: Path) -> dict[str, Path]:

@@ -1,9 +1,9 @@
 """Build a release: ``python scripts/release.py --out dist/release`` from a clean checkout, with oneglance[release].
 
 Makes the wheel and the sdist, the site of the documents, the Debian package, the chart, the contexts of the images
-(what ``docker build`` reads; scripts/build_images builds), SBOM and licences of what the package installs, the changelog
-of this version, and SHA256SUMS of all of them. The same commit gives the same bytes: times are SOURCE_DATE_EPOCH, else the commit's, and
-versions are those of constraints.txt.
+(what ``docker build`` reads; scripts/build_images builds), SBOM and licences of what the package installs, the
+changelog of this version, and SHA256SUMS of all of them. The same commit gives the same bytes: times are
+SOURCE_DATE_EPOCH, else the commit's, and versions are those of constraints.txt.
 """
 
 import argparse

@@ -1,6 +1,9 @@
 """What the Python client makes easy: requests as calls are made, retries, options, tables."""
 
 import asyncio
+import socket
+import time
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,10 @@ import pytest
 import oneglance
 from oneglance import Client, enroll_request, identify_request, photo
 from oneglance.client import errors
+from oneglance.client.texts import names_bad_text
 from tests.pictures import picture, png
 from tests.running import server_thread
+from tests.waiting import PATIENCE_SECONDS
 
 ONE, TWO = png(picture(1)), png(picture(2))
 
@@ -95,10 +100,15 @@ def test_only_what_may_be_made_twice_is_sent_again(ask: Any, sent: int) -> None:
 
 
 def test_options_hold_for_the_calls_made_by_it(models: tuple[Path, Path], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with Client(address, timeout_seconds=PATIENCE_SECONDS) as client:
+            begun = time.monotonic()
+            with pytest.raises(oneglance.DeadlineExceededError):
+                client.with_options(timeout_seconds=0.1).get_gallery("g")
+            assert time.monotonic() - begun < PATIENCE_SECONDS
     with server_thread(data_dir=tmp_path, models=(models[0],)) as server, Client(server.address) as client:
         client.create_gallery("g", encoder="pixels")
-        with pytest.raises(oneglance.DeadlineExceededError):
-            client.with_options(timeout_seconds=1e-6).get_gallery("g")
         assert client.get_gallery("g").id == "g"
         with pytest.raises(ValueError, match="retries"):
             client.with_options(retries=-1)
@@ -123,6 +133,22 @@ def test_results_become_a_table(models: tuple[Path, Path], tmp_path: Path) -> No
         return
     assert list(oneglance.to_dataframe(found)["subject_id"]) == ["one"]
     assert list(oneglance.to_dataframe(galleries)["id"]) == ["g"]
+
+
+async def test_a_stream_that_is_left_ends_at_once() -> None:
+    ended = []
+
+    @names_bad_text
+    async def answers() -> AsyncGenerator[int]:
+        try:
+            yield 1
+        finally:
+            ended.append(True)
+
+    stream = answers()
+    assert await anext(stream) == 1
+    await stream.aclose()
+    assert ended
 
 
 BAD = "ada\udc80"  # as Python reads a file name that is no UTF-8

@@ -16,7 +16,8 @@ def draw_box(face: Face, photo: Photo, caption: Iterable[str], state: str) -> ui
     box = face.box
     place = (100 * box.x / photo.width, 100 * box.y / photo.height)
     size = (100 * box.width / photo.width, 100 * box.height / photo.height)
-    frame = ui.element("button").classes(f"box {state}").props('type="button"')
+    side = "right" if place[0] + size[0] / 2 > 50 else "left"  # its caption stays over the photo
+    frame = ui.element("button").classes(f"box {state} {side}").props('type="button"')
     frame.style("left:{:.3f}%;top:{:.3f}%;width:{:.3f}%;height:{:.3f}%".format(*place, *size))
     with frame:
         for point in face.landmarks:

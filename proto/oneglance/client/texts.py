@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -30,8 +31,9 @@ def names_bad_text(function: Function) -> Function:
         @functools.wraps(function)
         async def wrapped(*given: Any, **named: Any) -> AsyncIterator[Any]:
             try:
-                async for one in function(*given, **named):
-                    yield one
+                async with contextlib.aclosing(function(*given, **named)) as answers:  # whoever leaves ends the call
+                    async for one in answers:
+                        yield one
             except UnicodeEncodeError as error:
                 raise _named(function, given, named, error) from error
 

@@ -37,6 +37,8 @@ MAX_DIMENSION = 32_768
 # How long a call is tried again while Milvus doesn't answer: a query node that died is replaced in 3 to 8 s.
 PATIENCE_SECONDS = 12.0
 _WHILE_DOWN_SECONDS = 1.0
+# Of the code here, and no want of an answer.
+_OUR_FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
 _PAUSE_SECONDS = 0.1
 _CALL_SECONDS = 10.0
 _EVERY_SECONDS = 60.0
@@ -86,13 +88,10 @@ class Engine:
     def __init__(self, address: Address, token: str, certificate: str) -> None:
         self.name = address.name
         try:
-            import grpc
-            from pymilvus import MilvusClient, MilvusException
+            from pymilvus import MilvusClient
         except ImportError as error:
             raise DeviceUnavailable(address.name, "pymilvus isn't installed: the extra `milvus` has it") from error
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs each failed try, with a trace
-        # A gRPC error comes through in some calls; ConnectionError where a channel was being made anew.
-        self._no_answer: tuple[type[Exception], ...] = (MilvusException, grpc.RpcError, OSError)
         self._down: str | None = None
         self._store_id = ""
         self._lock = threading.Lock()
@@ -309,7 +308,9 @@ class Engine:
         while True:
             try:
                 result = act()
-            except self._no_answer as error:
+            except _OUR_FAULTS:
+                raise
+            except Exception as error:  # of the client's many types; gRPC's errors come through, too
                 reason = " ".join(str(getattr(error, "message", error)).split())[:200]
                 if time.monotonic() >= until:
                     if self._down is None:

@@ -114,7 +114,9 @@ def test_a_killed_milvus_comes_back(tmp_path: Path, empty: Engine) -> None:
         check(galleries, alive, gone)
 
 
-def test_a_milvus_that_lost_its_data_is_filled_again_by_a_restart(tmp_path: Path, empty: Engine) -> None:
+@pytest.mark.parametrize("lost", ["data", "index"])
+def test_a_restart_fills_again_what_was_lost_or_never_finished(tmp_path: Path, empty: Engine, lost: str) -> None:
+    """index: the server was killed after a collection was made, and before its index was."""
     names = [f"s{i}" for i in range(30)]
     with LocalGalleries.open(tmp_path, device=empty.url()) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
@@ -123,11 +125,15 @@ def test_a_milvus_that_lost_its_data_is_filled_again_by_a_restart(tmp_path: Path
         galleries.delete_subject("g", names.pop()).result()
         galleries.compact("g")
     client = pymilvus.MilvusClient(uri=empty.url().replace("milvus://", "http://").rpartition("/")[0])
-    lost = client.list_collections()
-    assert lost
-    for name in lost:
-        client.drop_collection(name)
+    collections = client.list_collections()
+    assert collections
+    for name in collections:
+        if lost == "data":
+            client.drop_collection(name)
+        else:
+            client.release_collection(name)
+            client.drop_index(name, "vector")
     with LocalGalleries.open(tmp_path, device=empty.url()) as galleries:
         galleries.compact("g")
-        assert set(client.list_collections()) == set(lost)
+        assert set(client.list_collections()) == set(collections)
         check(galleries, names, {"s29"})

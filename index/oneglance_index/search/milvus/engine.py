@@ -155,10 +155,12 @@ class Engine:
         self._drop(collection.name)
 
     def known(self, collection: Collection) -> Known | None:
-        """The rows that are there; None where there is no such collection."""
-        if collection.name not in self._names():
+        """The rows that are there; None where there is no such collection, or one whose making was cut off."""
+        name = collection.name
+        if name not in self._names() or self._dimension_of(name) != collection.dimension:
             return None
-        if self._dimension_of(collection.name) != collection.dimension:
+        # The client makes a collection, its index, and loads it, in calls of their own: a kill may come in between.
+        if not self._patiently(lambda: self._client.list_indexes(name, timeout=_CALL_SECONDS)):
             return None
         self._patiently(lambda: self._client.load_collection(collection.name, timeout=_EVERY_SECONDS))
         found = self._between(collection.name, 0, _LARGEST, self._count(collection.name, 0, _LARGEST))

@@ -25,7 +25,9 @@ from oneglance_core.defaults import STEADINESS
 from oneglance_core.files import replacing
 
 NO_MAX_SIDE = 65_535  # the largest side of a JPEG
-FORGOTTEN = 1e-7  # share of a frame in what the server keeps of it: it shows in no later frame any more
+# The share of a frame in what the server keeps of it that shows in no later frame any more: far below what a float32
+# holds, so that what is kept comes out the same, but where a number lies between two roundings.
+FORGOTTEN = 1e-12
 
 
 @dataclass

@@ -71,6 +71,13 @@ def page_of(browser: Any, url: str) -> Iterator[Any]:
     assert {urllib.parse.urlsplit(u).hostname for u in elsewhere} == {"127.0.0.1"}
 
 
+def open_tab(page: Any, name: str) -> None:
+    """Open a tab, and wait until it is: a click on the one that was open before would go to nobody until then."""
+    tab = page.get_by_role("tab", name=name)
+    tab.click()
+    playwright.expect(tab).to_have_attribute("aria-selected", "true")
+
+
 def until(page: Any, holds: Callable[[], object]) -> None:
     """Return once ``holds()``, while the page goes on."""
     give_up = time.monotonic() + PATIENCE_SECONDS

@@ -30,7 +30,7 @@ from oneglance.v1.gallery_pb2 import CalibrateResponse, SkippedProbe
 from oneglance_apps.console import wording
 from oneglance_apps.console.process import ConsoleError, start_console
 from oneglance_apps.console.words import Words
-from tests.apps.console.browsing import COMMAND, ConsoleProcess, choose, page_of, playwright
+from tests.apps.console.browsing import COMMAND, ConsoleProcess, choose, open_tab, page_of, playwright
 from tests.apps.console.browsing import until as browser_until
 from tests.apps.console.fake_server import AUTHOR_TAU, FakeServer, encode_colour, photo
 from tests.models import SIDE, pixels_model
@@ -119,11 +119,11 @@ def test_enrolling_a_group_photo_is_refused_until_a_face_is_chosen(page: Any, fa
     expect(page.locator(".box.known").first).to_have_text("greta · 0.000")
     ((_, vector),) = fake.galleries["people"].vectors["greta"]
     assert np.allclose(vector, encode_colour(GREEN))
-    page.get_by_role("tab", name="People").click()
+    open_tab(page, "People")
     row = page.locator("tr", has_text="greta")
     expect(row).to_contain_text("door=3, team=night")
     # Again under the same name: one more encoding.
-    page.get_by_role("tab", name="Look").click()
+    open_tab(page, "Look")
     page.locator(".card").first.click()
     page.locator(".enroll").get_by_label("name").fill("greta")
     page.locator(".enroll").get_by_role("button", name="Enroll").click()
@@ -150,7 +150,7 @@ def test_not_this_person_keeps_the_face_as_a_negative(page: Any, fake: FakeServe
     expect(page.locator(".card.unknown .candidate").first).to_contain_text("nearer to a negative")
     ((_, vector),) = fake.galleries["people"].negatives["ruth"]
     assert np.allclose(vector, encode_colour(ORANGE))
-    page.get_by_role("tab", name="People").click()
+    open_tab(page, "People")
     expect(page.locator("tr", has_text="ruth").locator("td.negatives")).to_have_text("1")
 
 
@@ -158,7 +158,7 @@ def test_names_of_many_scripts_are_shown_and_entered(page: Any, fake: FakeServer
     fake.galleries.clear()
     fake.make("people", **dict.fromkeys(NAMES.values(), GREEN))
     page.reload()
-    page.get_by_role("tab", name="People").click()
+    open_tab(page, "People")
     expect(page.locator(".people .count")).to_have_text(f"{len(NAMES)} subjects")
     shown: set[str] = set()
 
@@ -170,7 +170,7 @@ def test_names_of_many_scripts_are_shown_and_entered(page: Any, fake: FakeServer
 
     browser_until(page, scrolled)
     assert shown == set(NAMES.values())
-    page.get_by_role("tab", name="Look").click()
+    open_tab(page, "Look")
     look(page, photo(ORANGE))
     for name in ("می‌خواهم", "ශ්‍රී", "👩‍👩‍👧", "Mac O’Brien"):
         page.locator(".enroll").get_by_label("name").fill(name)
@@ -184,7 +184,7 @@ def test_a_threshold_set_by_hand_is_where_tau_was_on_every_bar(page: Any, fake: 
     expect(page.locator(".box.known")).to_have_count(1)
     mark, bar = page.locator(".card .bar s").first, page.locator(".card .bar i").first
     before, short = mark.bounding_box()["x"], bar.bounding_box()["width"]
-    page.get_by_role("tab", name="Threshold").click()
+    open_tab(page, "Threshold")
     expect(page.locator(".figure").first).to_have_text("τ 0.3600")
     page.get_by_role("button", name="Set by hand").click()
     expect(page.locator(".threshold .refusal").first).to_contain_text("Type a τ first")
@@ -196,12 +196,12 @@ def test_a_threshold_set_by_hand_is_where_tau_was_on_every_bar(page: Any, fake: 
     page.get_by_role("button", name="Set by hand").click()
     expect(page.locator(".figure").first).to_have_text("τ 0.0100")
     expect(page.locator(".versions tr").nth(1)).to_contain_text("set by hand")
-    page.get_by_role("tab", name="Look").click()
+    open_tab(page, "Look")
     expect(page.locator(".box.unknown")).to_have_count(1)
     expect(page.locator(".basis")).to_contain_text("0.0100, set by hand on this gallery (1)")
     assert mark.bounding_box()["x"] == before  # tau stands still
     assert bar.bounding_box()["width"] > 2 * short
-    page.get_by_role("tab", name="Threshold").click()
+    open_tab(page, "Threshold")
     page.get_by_role("button", name="Clear").click()
     expect(page.locator(".figure").first).to_have_text("τ 0.3600")
     expect(page.locator(".versions tr").nth(1)).to_contain_text("cleared")
@@ -230,7 +230,7 @@ def probe_folders(folder: Path) -> tuple[Path, Path]:
 def test_measured_probes_give_a_det_curve_with_tau_on_it_and_calibrate(
     page: Any, fake: FakeServer, tmp_path: Path
 ) -> None:
-    page.get_by_role("tab", name="Threshold").click()
+    open_tab(page, "Threshold")
     expect(page.locator(".charts")).to_contain_text("A curve needs probes")
     strangers, mates = probe_folders(tmp_path)
     choose(page, "Strangers", strangers)
@@ -268,7 +268,7 @@ def test_measured_probes_give_a_det_curve_with_tau_on_it_and_calibrate(
     assert fake.galleries["people"].versions[-1].calibration.data == "24 photos given to the console, of 10 strangers"
     # On another page nothing was measured; the calibration is still a point.
     page.reload()
-    page.get_by_role("tab", name="Threshold").click()
+    open_tab(page, "Threshold")
     expect(page.locator(".charts")).to_contain_text("Measured when this τ was calibrated. A curve needs probes")
     expect(page.locator(".det svg")).to_contain_text(f"τ {fitted:.4f}")
 
@@ -287,26 +287,26 @@ def test_a_gallery_that_can_not_be_had_leaves_the_one_before_alone(page: Any, fa
     look(page, photo(GREEN))
     expect(page.locator(".box.unknown")).to_have_count(1)
     page.locator(".enroll").get_by_label("name").fill("gina")
-    page.get_by_role("tab", name="People").click()
+    open_tab(page, "People")
     expect(page.locator("td", has_text="ruth")).to_have_count(1)
     del fake.galleries["gone"]
     pick(page, "gone")
     expect(page.locator(".trouble")).to_contain_text("No gallery 'gone'")
     expect(page.locator("td:visible")).to_have_count(0)
-    page.get_by_role("tab", name="Look").click()
+    open_tab(page, "Look")
     expect(page.locator(".box")).to_have_count(0)
     expect(page.locator(".enroll")).to_be_hidden()
-    page.get_by_role("tab", name="Threshold").click()
+    open_tab(page, "Threshold")
     expect(page.locator(".figure").first).to_have_text("")
     page.get_by_label("τ, squared L2").fill("0.5")
     for button in ("Set by hand", "Clear", "Try", "Calibrate"):
         page.get_by_role("button", name=button).click()
     # It is back.
     fake.make("gone", noah=GREEN)
-    page.get_by_role("tab", name="People").click()
+    open_tab(page, "People")
     expect(page.locator("td", has_text="noah")).to_have_count(1)
     expect(page.locator(".trouble")).to_have_text("")
-    page.get_by_role("tab", name="Look").click()
+    open_tab(page, "Look")
     expect(page.locator(".box.known")).to_have_text("noah · 0.000")
     for name, subject in (("people", "boris"), ("women", "ruth"), ("gone", "noah")):
         assert not fake.galleries[name].versions
@@ -326,17 +326,17 @@ def test_of_two_picks_the_later_counts_whoever_answers_first(page: Any, fake: Fa
         pick(page, "slow")
         # Not known yet: there is nothing to act on.
         expect(page.locator(".enroll")).to_be_hidden()
-        page.get_by_role("tab", name="Threshold").click()
+        open_tab(page, "Threshold")
         page.get_by_label("τ, squared L2").fill("0.5")
         page.get_by_role("button", name="Set by hand").click()
         pick(page, "women")
-        page.get_by_role("tab", name="Look").click()
+        open_tab(page, "Look")
         expect(page.locator(".box.known")).to_have_text("greta · 0.000")
     finally:
         fake.slow.pop("slow").set()
-    page.get_by_role("tab", name="People").click()
+    open_tab(page, "People")
     expect(page.locator("td", has_text="greta")).to_have_count(1)
-    page.get_by_role("tab", name="Look").click()
+    open_tab(page, "Look")
     page.locator(".enroll").get_by_label("name").fill("gina")
     page.locator(".enroll").get_by_role("button", name="Enroll").click()
     expect(page.get_by_text("gina: enrolled")).to_be_visible()
@@ -347,7 +347,7 @@ def test_of_two_picks_the_later_counts_whoever_answers_first(page: Any, fake: Fa
 def test_what_was_measured_does_not_outlive_its_gallery(page: Any, fake: FakeServer, tmp_path: Path) -> None:
     fake.make("women", ruth=RED)
     page.reload()
-    page.get_by_role("tab", name="Threshold").click()
+    open_tab(page, "Threshold")
     strangers, mates = probe_folders(tmp_path)
     choose(page, "Strangers", strangers)
     choose(page, "Enrolled people", mates)
@@ -365,9 +365,8 @@ def test_what_was_measured_does_not_outlive_its_gallery(page: Any, fake: FakeSer
     # Nobody is near any more, so nobody is identified.
     fake.galleries["people"].vectors.clear()
     fake.galleries["people"].revision += 1
-    page.get_by_role("tab", name="People").click()
-    expect(page.get_by_role("tab", name="People")).to_have_attribute("aria-selected", "true")
-    page.get_by_role("tab", name="Threshold").click()
+    open_tab(page, "People")
+    open_tab(page, "Threshold")
     expect(page.locator(".at-tau")).to_have_text("At τ 0.3600: FPIR 0 %, FNIR 100 %.")
     pick(page, "women")
     expect(page.locator(".figure").first).to_have_text("τ 0.3600")
@@ -408,7 +407,7 @@ def test_names_labels_and_errors_are_text(page: Any, fake: FakeServer) -> None:
     page.locator(".enroll").get_by_label("labels").fill(f"{evil}={evil}")
     page.locator(".enroll").get_by_role("button", name="Enroll").click()
     expect(page.locator(".box.known")).to_have_text(f"{evil} · 0.000")
-    page.get_by_role("tab", name="People").click()
+    open_tab(page, "People")
     expect(page.locator("td.id", has_text=evil)).to_have_text(evil)
     page.locator("tr", has_text=evil).get_by_role("button", name="Delete").click()
     expect(page.locator(".dialog .title")).to_have_text(f"Delete {evil}?")
@@ -484,7 +483,7 @@ def test_drawings_are_shown_with_their_candidates(browser: Any, tmp_path: Path) 
             page.locator(".enroll").get_by_role("button", name="Enroll").click()
             expect(page.locator(".look .summary")).to_have_text("Identified.")
             expect(page.locator(".card .candidate")).to_contain_text("alef")
-            page.get_by_role("tab", name="Threshold").click()
+            open_tab(page, "Threshold")
             expect(page.locator(".tau-words").first).to_contain_text("from what was measured of the model")
             # The model's own calibration is a point: FPIR 1 %, FNIR 50 %.
             expect(page.locator(".at-tau")).to_have_text("At τ 0.5000: FPIR 1 %, FNIR 50 %.")
@@ -634,7 +633,7 @@ def test_an_address_beyond_loopback_needs_a_word() -> None:
 
 
 def test_the_quality_policy_is_shown_with_its_limits_chosen_and_changed(page: Any, fake: FakeServer) -> None:
-    page.get_by_role("tab", name="Threshold").click()
+    open_tab(page, "Threshold")
     part = page.locator(".threshold .quality")
     expect(part).to_contain_text("standard")
     expect(part.locator("tr", has_text="brightness")).to_contain_text("0.05 to 0.94")
@@ -646,7 +645,7 @@ def test_the_quality_policy_is_shown_with_its_limits_chosen_and_changed(page: An
     page.get_by_role("option", name="off").click()
     until(lambda: fake.galleries["people"].policy == QUALITY_POLICY_OFF)
     expect(part).to_contain_text("Every upright face may be enrolled.")
-    page.get_by_role("tab", name="Look").click()
+    open_tab(page, "Look")
     look(page, photo(RED))
     expect(page.locator(".basis")).to_contain_text("off")
 
@@ -660,5 +659,5 @@ def test_the_quality_policy_is_shown_with_its_limits_chosen_and_changed(page: An
     page.get_by_role("button", name="Create", exact=True).click()
     until(lambda: "passes" in fake.galleries and fake.galleries["passes"].policy == QUALITY_POLICY_STRICT)
     expect(page.locator(".picker")).to_contain_text("passes")
-    page.get_by_role("tab", name="Threshold").click()
+    open_tab(page, "Threshold")
     expect(part).to_contain_text("strict")

@@ -11,7 +11,7 @@ from oneglance_apps.console.scale import TAU_AT, Scale
 from oneglance_apps.console.watch_events import MOST_READ, WatchEvents
 from oneglance_apps.console.wording import labels_fault, parse_labels
 from oneglance_apps.console.words import Words
-from tests.apps.console.browsing import ConsoleProcess, choose, page_of, playwright, until
+from tests.apps.console.browsing import ConsoleProcess, choose, open_tab, page_of, playwright, until
 from tests.apps.console.fake_server import FakeServer, photo
 
 expect = playwright.expect
@@ -36,7 +36,7 @@ def file_of(name: str, *colours: tuple[int, int, int]) -> Any:
 def test_the_server_is_searched_and_the_last_of_six_thousand_is_scrolled_to(page: Any, fake: FakeServer) -> None:
     fake.make("people", **{f"p{i:04}": GREEN for i in range(6000)})
     fake.galleries["people"].subjects["p5990"].labels["site"] = "berlin"
-    page.get_by_role("tab", name="People").click()
+    open_tab(page, "People")
     expect(page.locator(".people .count")).to_have_text("6,002 subjects")
     expect(page.locator("tbody td.id").first).to_have_text("boris")
     page.locator(".subjects").evaluate("box => { box.scrollTop = box.scrollHeight; }")
@@ -56,7 +56,7 @@ def test_the_server_is_searched_and_the_last_of_six_thousand_is_scrolled_to(page
 
 def test_people_are_merged_and_deleted_where_one_is(page: Any, fake: FakeServer) -> None:
     fake.make("people", **{f"p{i:03}": GREEN for i in range(200)})
-    page.get_by_role("tab", name="People").click()
+    open_tab(page, "People")
     page.locator(".subjects").evaluate("box => { box.scrollTop = 4000; }")
     row = page.locator("tbody tr", has_text="p090")
     row.get_by_role("button", name="Change").click()
@@ -78,7 +78,7 @@ def test_people_are_merged_and_deleted_where_one_is(page: Any, fake: FakeServer)
 
 def test_a_gallery_is_deleted_once_its_name_was_typed(page: Any, fake: FakeServer) -> None:
     fake.make("women", greta=GREEN)
-    page.get_by_role("tab", name="People").click()
+    open_tab(page, "People")
     page.get_by_role("button", name="Delete this gallery").click()
     act = page.get_by_role("button", name="Delete the gallery for good")
     expect(act).to_be_disabled()
@@ -91,7 +91,7 @@ def test_a_gallery_is_deleted_once_its_name_was_typed(page: Any, fake: FakeServe
 
 
 def test_many_photos_are_enrolled_with_an_outcome_each(page: Any, fake: FakeServer) -> None:
-    page.get_by_role("tab", name="Enroll").click()
+    open_tab(page, "Enroll")
     files = [file_of("greta.png", GREEN), file_of("red.png", RED), file_of("group.png", RED, BLUE), file_of("none.png")]
     choose(page, "Choose photos", *files)
     page.get_by_label("labels of all of them").fill("berlin")
@@ -205,7 +205,7 @@ def test_what_watch_tells_of_the_gallery_is_shown_as_it_comes(browser: Any, fake
     file = tmp_path / "events.jsonl"
     console = ConsoleProcess(fake.address, tmp_path, "--watch-events", str(file))
     with page_of(browser, console.url) as page:
-        page.get_by_role("tab", name="Watch").click()
+        open_tab(page, "Watch")
         expect(page.locator(".watch .summary")).to_have_text("Nothing was told of this gallery yet")
         expect(page.locator(".watch .command")).to_have_text(f"oneglance watch people 0 --json >> {file}")
         ruth = {"kind": "identified", "subject_id": "ruth", "distance": 0.12}
@@ -223,7 +223,7 @@ def test_what_watch_tells_of_the_gallery_is_shown_as_it_comes(browser: Any, fake
 
 
 def test_a_console_without_events_says_how_to_have_some(page: Any) -> None:
-    page.get_by_role("tab", name="Watch").click()
+    open_tab(page, "Watch")
     expect(page.locator(".watch .summary")).to_have_text("No camera is followed here")
     expect(page.locator(".watch .command")).to_contain_text("oneglance console --watch-events")
 
@@ -234,12 +234,12 @@ def fill_every_tab(page: Any, fake: FakeServer) -> Iterator[str]:
     choose(page, "Choose a photo", file_of("a.png", RED, (0, 200, 255)))
     expect(page.locator(".box")).to_have_count(2)
     yield "Look"
-    page.get_by_role("tab", name="Enroll").click()
+    open_tab(page, "Enroll")
     choose(page, "Choose photos", file_of("x" * 100 + ".png", GREEN), file_of("none.png"))
     page.get_by_role("button", name="Enroll them").click()
     expect(page.locator(".many-count")).to_contain_text("1 enrolled, 1 refused")
     yield "Enroll"
-    page.get_by_role("tab", name="People").click()
+    open_tab(page, "People")
     expect(page.locator("tbody td.id", has_text="فاطمة الزهراء")).to_have_count(1)
     yield "People"
     page.get_by_role("button", name="Delete this gallery").click()
@@ -252,12 +252,12 @@ def fill_every_tab(page: Any, fake: FakeServer) -> Iterator[str]:
     yield "change a subject"
     page.get_by_role("button", name="Close").click()
     expect(page.locator(".dialog")).to_have_count(0)
-    page.get_by_role("tab", name="Threshold").click()
+    open_tab(page, "Threshold")
     expect(page.locator(".figure").first).to_have_text("τ 0.3600")
     yield "Threshold"
-    page.get_by_role("tab", name="Watch").click()
+    open_tab(page, "Watch")
     yield "Watch"
-    page.get_by_role("tab", name="Stylize").click()
+    open_tab(page, "Stylize")
     expect(page.locator(".style img[src^=data]")).to_have_count(3)
     yield "Stylize"
     page.get_by_role("button", name="New gallery").click()

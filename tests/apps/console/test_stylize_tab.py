@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from oneglance.v1.stylization_pb2 import StylizeSettings
-from tests.apps.console.browsing import ConsoleProcess, choose, page_of, playwright, until
+from tests.apps.console.browsing import ConsoleProcess, choose, open_tab, page_of, playwright, until
 from tests.apps.console.fake_server import FakeServer
 from tests.apps.console.fake_stylizer import COLOURS, OTHER_DIGEST, style
 from tests.running import server_thread
@@ -42,7 +42,7 @@ def page(browser: Any, url: str, fake: FakeServer) -> Iterator[Any]:
     """A page with the tab open."""
     fake.stylizer.reset()
     with page_of(browser, url) as opened:
-        opened.get_by_role("tab", name="Stylize").click()
+        open_tab(opened, "Stylize")
         yield opened
 
 
@@ -151,8 +151,8 @@ def until_asked(page: Any, fake: FakeServer, weights: dict[str, float]) -> None:
 
 def test_a_blend_is_of_one_stylizer(page: Any, fake: FakeServer) -> None:
     fake.stylizer.styles = [style("ember"), style("moss"), style("slate", stylizer="others")]
-    page.get_by_role("tab", name="Look").click()
-    page.get_by_role("tab", name="Stylize").click()
+    open_tab(page, "Look")
+    open_tab(page, "Stylize")
     expect(page.locator(".style").last).to_contain_text("stylizer others")
     page.locator(".q-toggle", has_text="blend two").click()
     page.locator(".style", has_text="moss").click()
@@ -198,7 +198,7 @@ def test_a_closed_page_cancels_its_call(browser: Any, url: str, fake: FakeServer
     fake.stylizer.reset()
     fake.stylizer.slow = threading.Event()
     with page_of(browser, url) as page, page_of(browser, url) as other:
-        page.get_by_role("tab", name="Stylize").click()
+        open_tab(page, "Stylize")
         choose(page, "Choose a picture", {"name": "a.png", "mimeType": "image/png", "buffer": picture()})
         until(page, lambda: len(fake.stylizer.requests) == 1)
         page.close()
@@ -239,18 +239,20 @@ def test_a_server_without_a_stylizer_says_so(page: Any, fake: FakeServer) -> Non
     expect(page.locator(".no-stylizer")).to_be_hidden()
     for fake.stylizer.styles, fake.stylizer.unimplemented in (([], False), ([style("ember")], True)):
         page.reload()
-        page.get_by_role("tab", name="Stylize").click()
+        open_tab(page, "Stylize")
+        expect(page.locator(".no-stylizer")).to_be_visible()
         expect(page.locator(".no-stylizer")).to_contain_text(words)
         expect(page.locator(".stylize")).to_be_hidden()
     # One that was started anew, with one.
     fake.stylizer.unimplemented = False
-    page.get_by_role("tab", name="Look").click()
-    page.get_by_role("tab", name="Stylize").click()
+    open_tab(page, "Look")
+    open_tab(page, "Stylize")
     expect(page.locator(".style")).to_have_count(1)
     expect(page.locator(".no-stylizer")).to_be_hidden()
     # And one that was started anew, without.
     fake.stylizer.styles = []
     choose(page, "Choose a picture", {"name": "a.png", "mimeType": "image/png", "buffer": picture()})
+    expect(page.locator(".no-stylizer")).to_be_visible()
     expect(page.locator(".no-stylizer")).to_contain_text(words)
 
 
@@ -294,8 +296,8 @@ def test_a_frame_of_the_camera_is_repainted(page: Any, fake: FakeServer) -> None
 def test_titles_and_names_are_text(page: Any, fake: FakeServer) -> None:
     evil = "<img src=x onerror=alert(1)>{{7*7}}"
     fake.stylizer.styles = [style("ember", evil, evil)]
-    page.get_by_role("tab", name="Look").click()
-    page.get_by_role("tab", name="Stylize").click()
+    open_tab(page, "Look")
+    open_tab(page, "Stylize")
     expect(page.locator(".style .art").first).to_have_text(evil)
     paint(page, picture(), name='a" onload="alert(1)<b>.png')
     expect(page.locator(".origins")).to_contain_text(f"{evil}; invented; {evil}")
@@ -332,7 +334,7 @@ def test_the_real_server_repaints_as_its_stylizer_computes(browser: Any, tmp_pat
     with server_thread(data_dir=tmp_path / "data", models=(style_model(tmp_path / "tints"),)) as server:
         console = ConsoleProcess(server.address, cwd)
         with page_of(browser, console.url) as page:
-            page.get_by_role("tab", name="Stylize").click()
+            open_tab(page, "Stylize")
             expect(page.locator(".style .art")).to_have_text(["Ember", "Moss", "Slate", "Inverse"])
             paint(page, buffer.getvalue())
             expected, _ = tinted(given, [1, 0, 0, 0])

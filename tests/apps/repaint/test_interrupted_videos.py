@@ -19,7 +19,7 @@ from oneglance_core.progress import Progress
 from oneglance_server.app import Server
 from oneglance_server.engines.stylizer import Stylizer
 from tests.apps.repaint.stylizing import MOSS, Capture, Run, blobs, left_behind, names, noise, read_video, write_sound
-from tests.apps.watch.videos import write_video
+from tests.apps.watch.videos import Picture, write_video
 from tests.pictures import png
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -89,11 +89,12 @@ def test_a_full_disk_is_no_misuse(run: Run, tmp_path: Path, capsys: Capture, wor
     assert names(tmp_path) == ([".out.mp4.oneglance-parts/begun.json"] if words else []) + ["in.mp4"]
 
 
-def test_a_killed_video_goes_on_and_becomes_the_same_file(
-    server: Server, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+@pytest.mark.parametrize("steadiness", ["0", "0.5"])
+def test_a_killed_video_goes_on_and_becomes_what_it_would_have_become(
+    server: Server, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, steadiness: str
 ) -> None:
     write_sound(tmp_path / "in.mp4", "aac", frames=60)
-    words = [*MOSS, "--resume", "--steadiness", "0.5", "--json"]
+    words = [*MOSS, "--resume", "--steadiness", steadiness, "--json"]
     painted, ended = itertools.count(1), threading.Event()
     paint = Stylizer.run
 
@@ -131,12 +132,19 @@ def test_a_killed_video_goes_on_and_becomes_the_same_file(
     assert (told["frames"], told["resumed"], told["sound"]) == (60, 40, True)
     assert run(tmp_path / "in.mp4", tmp_path / "whole.mp4", *words) == 0
     assert json.loads(capsys.readouterr().out)["resumed"] == 0
-    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
     assert names(tmp_path) == ["in.mp4", "out.mp4", "whole.mp4"]
-    assert run(tmp_path / "in.mp4", tmp_path / "usual.mp4", *MOSS, "--steadiness", "0.5") == 0
-    (_, resumed, at), (_, usual, usually_at) = read_video(tmp_path / "out.mp4"), read_video(tmp_path / "usual.mp4")
-    assert at == usually_at
-    assert all(np.abs(a.astype(int) - b).mean() < 2 for a, b in zip(resumed, usual, strict=True))
+    assert run(tmp_path / "in.mp4", tmp_path / "usual.mp4", *MOSS, "--steadiness", steadiness) == 0
+    videos = [read_video(tmp_path / name) for name in ("out.mp4", "whole.mp4", "usual.mp4")]
+    (_, resumed, at), (_, whole, whole_at), (_, usual, usually_at) = videos
+    assert at == whole_at == usually_at
+    # What the server keeps of frames before is rounded: a number may round the other way after a second begin.
+    assert largest_difference(resumed, whole) <= (0 if steadiness == "0" else 0.05)
+    assert largest_difference(resumed, usual) < 2
+
+
+def largest_difference(some: list[Picture], others: list[Picture]) -> float:
+    """Mean difference of the two frames that differ most, in levels of 255."""
+    return max(float(np.abs(a.astype(int) - b).mean()) for a, b in zip(some, others, strict=True))
 
 
 def test_ctrl_c_keeps_what_is_to_be_resumed_and_another_stylizer_does_not_go_on(

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -43,6 +44,13 @@ def measured(server: Server, name: str, **labels: str) -> float:
     known = {family.name for family in registry.collect()}
     assert any(name.removesuffix(end) in known for end in ("", "_total", "_count", "_sum", "_bucket")), name
     return registry.get_sample_value(name, labels) or 0.0
+
+
+def free_port() -> int:
+    """A port that nothing listens on yet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class ServerDidNotStart(Exception):

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import socket
 import subprocess
 import urllib.error
 import urllib.parse
@@ -19,7 +18,7 @@ from oneglance_apps.cli import main
 from oneglance_server.access.api_keys import FILE, ApiKeys
 from tests.deploy.tools import found, needs
 from tests.pictures import picture
-from tests.running import ServerProcess
+from tests.running import ServerProcess, free_port
 from tests.waiting import until
 
 yaml: Any = pytest.importorskip("yaml")
@@ -38,12 +37,6 @@ def expressions() -> list[str]:
     rules = yaml.safe_load((COMPOSE / "alerts.yml").read_text())["groups"][0]["rules"]
     queries = shown + [rule["expr"] for rule in rules]
     return [query.replace("$__rate_interval", "5m").replace("$instance", ".*") for query in queries]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

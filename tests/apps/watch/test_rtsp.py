@@ -18,7 +18,7 @@ from oneglance_apps.frames.frame import Frame
 from oneglance_apps.frames.source_error import Reason, SourceError
 from oneglance_apps.frames.video import NetworkSettings, VideoSource
 from tests.models import pixels_model
-from tests.running import server_thread
+from tests.running import free_port, server_thread
 from tests.waiting import PATIENCE_SECONDS, until
 
 SYSTEM_PYTHON = Path("/usr/bin/python3")
@@ -49,9 +49,7 @@ def _installed() -> None:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture

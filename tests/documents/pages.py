@@ -1,0 +1,204 @@
+"""What each page needs beside its own words, and what of it isn't run, with the reason."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.documents import brought
+
+Bring = Callable[[Path], None]
+
+SHIPPED = "installs or downloads: nothing here may"
+DOCKER = "needs a Docker daemon and images"
+CLUSTER = "needs a cluster"
+ROOT_ONLY = "changes the host"
+CARD = "needs a GPU"
+MILVUS = "needs a Milvus: tests/index/milvus"
+FORMER = "runs a former version of the project"
+ON_THIS_HOST = (0, 1)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Keys are commands as the page has them, without comments, joined to one line where they are several.
+
+    brings: makes what the reader has.
+    before: commands that are run before one of the page, or before the Python block that begins with the key.
+    instead: what is run in place of a command. Of one that stands there several times, one each; so with ``before``.
+    names: in Python blocks, what stands in place of a text.
+    statuses: with which a command may end, where it isn't 0.
+    not_run: with the reason.
+    slow: only run with ONEGLANCE_ALL_DOCUMENTS=1.
+    optional: a module without which the Python block that begins with the key isn't run.
+    tools: programs without which the page is skipped.
+    """
+
+    brings: tuple[Bring, ...] = ()
+    before: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    instead: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    statuses: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    not_run: Mapping[str, str] = field(default_factory=dict)
+    optional: Mapping[str, str] = field(default_factory=dict)
+    slow: bool = False
+    tools: tuple[str, ...] = ()
+
+
+FACES = (brought.tiny_faces, brought.photos)
+IMPORT_FACES = "oneglance-exporter import dlib-faces --out models/faces"
+SERVE_FACES = "oneglance serve --models models/faces"
+CAMERA = "no camera is here: a file"
+
+PAGES: dict[str, Page] = {
+    "README.md": Page(
+        brings=(*FACES, brought.letters, brought.landscape, brought.video),
+        instead={
+            IMPORT_FACES: "oneglance-exporter import dlib-faces --out models/dlib",
+            "oneglance serve": ("oneglance serve", "oneglance serve --models models/faces:bundled-stylizer"),
+            "oneglance console --server 127.0.0.1:50051": (
+                "oneglance console --server 127.0.0.1:50051 --listen 127.0.0.1:8080"
+            ),
+            "oneglance demo --images pictures/": "oneglance demo --images pictures/ --models models/faces",
+        },
+        statuses={"oneglance doctor": ON_THIS_HOST},
+        not_run={
+            "make demo": SHIPPED,
+            "make test": SHIPPED,
+        },
+    ),
+    "docs/architecture.md": Page(),
+    "docs/clients.md": Page(
+        brings=FACES,
+        before={"from oneglance import Client, enroll_request": SERVE_FACES},
+        instead={
+            "oneglance serve --http 127.0.0.1:50080": "oneglance serve --models models/faces --http 127.0.0.1:50080"
+        },
+        optional={"from oneglance import to_dataframe": "pandas"},
+        tools=("curl",),
+    ),
+    "docs/console.md": Page(
+        brings=(*FACES, brought.video),
+        instead={
+            "oneglance console --server 127.0.0.1:50051": (
+                "oneglance console --server 127.0.0.1:50051 --listen 127.0.0.1:0"
+            ),
+            "oneglance watch people rtsp://10.0.0.7/door --json >> events.jsonl": (
+                "oneglance watch people gate.mp4 --json >> events.jsonl"
+            ),
+        },
+        before={
+            "oneglance watch people rtsp://10.0.0.7/door --json >> events.jsonl": "oneglance create-gallery people"
+        },
+    ),
+    "docs/enrolling.md": Page(
+        brings=(brought.letters,),
+        before={
+            "oneglance bulk-enroll people photos/ --labels people.csv --report outcome.json": (
+                "oneglance serve\n"
+                "oneglance create-gallery people\n"
+                "mkdir -p photos/ada && cp alef-1.png photos/ada/1.png && cp alef-2.png photos/ada/3.png\n"
+                "head -c 200 bet-1.png > photos/ada/2.png && cp bet-1.png photos/bob.png\n"
+                "printf 'subject,site\\nada,berlin\\n' > people.csv"
+            )
+        },
+        statuses={"oneglance bulk-enroll people photos/ --labels people.csv --report outcome.json": (3,)},
+    ),
+    "docs/errors.md": Page(
+        brings=(brought.letters,),
+        before={"import oneglance": "cp alef-1.png scan.png\noneglance serve\noneglance create-gallery letters"},
+    ),
+    "docs/evaluate.md": Page(
+        brings=(brought.drawings, brought.models),
+        before={
+            "import numpy as np": "oneglance-exporter encode --model models/mine --data heldout.zip --out encodings.npz",
+            "oneglance evaluate pictures/ --encoder mine --against other": "oneglance serve --models models/mine:models/other",
+        },
+    ),
+    "docs/faces.md": Page(
+        brings=(*FACES, brought.video, brought.foreign_encoder),
+        instead={
+            IMPORT_FACES: "oneglance-exporter import dlib-faces --out models/dlib",
+            "oneglance watch people rtsp://camera/door": "oneglance watch people gate.mp4",
+        },
+        before={
+            "oneglance create-gallery people": ("", "oneglance delete-gallery people"),
+            "oneglance enroll people ada blurred.jpg --accept-breaches": "cp ada.jpg blurred.jpg",
+        },
+    ),
+    "docs/gpu.md": Page(
+        not_run={"oneglance serve --device cuda": CARD},
+    ),
+    "docs/keeping.md": Page(
+        brings=(brought.letters,),
+        before={
+            "oneglance rotate-key staff": "oneglance serve\noneglance create-gallery staff\noneglance enroll staff a alef-1.png"
+        },
+        instead={
+            "python -m tests.erasing --rounds 200": "python -m tests.erasing --rounds 2",
+            "python -m tests.erasing --rounds 20 --keep-keys": "python -m tests.erasing --rounds 2 --keep-keys",
+            "python -m tests.mutated_stores --count 20000": "python -m tests.mutated_stores --count 20",
+        },
+        not_run={
+            "git worktree add ../before dd822b0 && cp tests/{erasing,killing,thief,ways_to_delete}.py ../before/tests/"
+            " && cd ../before": FORMER,
+            "PYTHONPATH=proto:core:index python -m tests.erasing --rounds 20": FORMER,
+        },
+    ),
+    "docs/look.md": Page(brings=(brought.drawings, brought.models, *FACES)),
+    "docs/milvus.md": Page(
+        not_run={
+            "oneglance serve --galleries milvus://127.0.0.1:19530/default": MILVUS,
+            "oneglance serve --galleries milvus+tls://milvus.example:19530/people --galleries-token env:MILVUS_TOKEN"
+            " --galleries-ca ca.pem": MILVUS,
+            "python -m tests.index.milvus.engine milvus-2.3.5-*.whl /tmp/milvus": MILVUS,
+            "ONEGLANCE_MILVUS=/tmp/milvus pytest -n 0 tests/index/milvus": MILVUS,
+        },
+    ),
+    "docs/model-folder.md": Page(brings=(brought.drawings, *FACES, brought.foreign_encoder), slow=True),
+    "docs/moving.md": Page(
+        brings=(brought.letters,),
+        before={
+            "oneglance export-gallery staff moved --server a:50051": (
+                "oneglance serve\noneglance create-gallery staff\noneglance enroll staff a alef-1.png"
+            ),
+            "oneglance import-gallery moved --server b:50051": "oneglance delete-gallery staff",
+        },
+        instead={
+            "oneglance export-gallery staff moved --server a:50051": "oneglance export-gallery staff moved",
+            "oneglance import-gallery moved --server b:50051": "oneglance import-gallery moved",
+        },
+    ),
+    "docs/operations.md": Page(
+        brings=(*FACES, brought.models, brought.drawings),
+    ),
+    "docs/running.md": Page(
+        not_run={
+            "python scripts/build_deb.py --out dist": SHIPPED,
+            "apt install ./dist/oneglance_0.1.0_amd64.deb": ROOT_ONLY,
+            "systemctl enable --now oneglance": ROOT_ONLY,
+            "scripts/build_images --lock": DOCKER,
+            "scripts/build_images": DOCKER,
+            "cd deploy/compose && ./make-secrets faces.example.org && docker compose up -d": DOCKER,
+            "docker compose run --rm oneglance first-key /data admin > admin.key": DOCKER,
+            "docker compose -f compose.yaml -f compose.milvus.yaml up -d": DOCKER,
+            "kubectl create secret tls oneglance-tls --cert tls.crt --key tls.key": CLUSTER,
+            "helm install faces deploy/chart/oneglance --set tls.secret=oneglance-tls --set-file policy=policy.toml": (
+                CLUSTER
+            ),
+            "python scripts/release.py --out dist/release": "tests/deploy/test_release.py runs it",
+        },
+    ),
+    "docs/security.md": Page(
+        brings=(*FACES, brought.models, brought.certificates),
+        names={'token="og_..."': 'token=open("admin.key").read().strip()'},
+        instead={"ONEGLANCE_TOKEN=og_... oneglance get-identity": "ONEGLANCE_TOKEN=$(cat admin.key) oneglance get-identity"},
+        tools=("openssl",),
+    ),
+    "docs/shipping.md": Page(brings=(brought.drawings,), slow=True),
+    "docs/signals.md": Page(brings=(brought.recordings,), slow=True),
+    "docs/stylize.md": Page(brings=(brought.landscape,), slow=True),
+    "docs/training.md": Page(slow=True),
+    "docs/watch.md": Page(
+        brings=(*FACES, brought.video),
+    ),
+}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {str(path.relative_to(ROOT)): path for path in sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])}
-LANGUAGES = frozenset({"bash", "console", "python", "toml", "json", ""})
-"""What a block may be: nothing else is known to be run or read. One without a language is what the block before it prints."""
+LANGUAGES = frozenset({"bash", "console", "python", "toml", "json", "", "text"})
+"""What a block may be: one without a language is what the block before it prints, text is neither run nor compared."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What a reader brings to a page: small stand-ins for their photos, drawings, models and videos, written into a folder."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 from oneglance_core.glyphs import alphabet
 from oneglance_core.pair_head import PairHead
 from oneglance_core.voices import RATE, voices
+from oneglance_server.settings import BUNDLED_MODEL
 from tests.documents.blocks import ROOT
 from tests.exporter.test_import_onnx import graph_file
 from tests.face_models import face_models, photo, upright_look
@@ -100,6 +102,18 @@ def models(folder: Path) -> None:
     head = PairHead("difference", np.linspace(-4, 1, 64), 1.0)
     pixels_model(folder / "models/mine", name="mine", head=head)
     pixels_model(folder / "models/other", name="other", resize="bilinear")
+
+
+def deep_model(folder: Path) -> None:
+    """models/mine, an encoder of drawings that has layers: the bundled one."""
+    shutil.copytree(BUNDLED_MODEL, folder / "models/mine")
+
+
+def people(folder: Path) -> None:
+    """People's photos in people/, a folder each."""
+    for person in (ADA, BOB):
+        for number in range(2):
+            save(face(person, number), folder / f"people/{person}/{number}.jpg")
 
 
 def certificates(folder: Path) -> None:

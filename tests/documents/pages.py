@@ -16,6 +16,8 @@ CARD = "needs a GPU"
 MILVUS = "needs a Milvus: tests/index/milvus"
 FORMER = "runs a former version of the project"
 ON_THIS_HOST = (0, 1)
+STOP = "stop"
+"""Before a command: the page's server is to have ended."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,9 @@ class Page:
 
 FACES = (brought.tiny_faces, brought.photos)
 IMPORT_FACES = "oneglance-exporter import dlib-faces --out models/faces"
+QUANTIZE_DETECTOR = "oneglance-exporter quantize --model models/faces/detector --data photos/ --out models/fast/detector"
+OF_REAL_FACES = "tiny_faces can't be quantised; tests/exporter/test_quantize_detector.py runs it"
 SERVE_FACES = "oneglance serve --models models/faces"
-CAMERA = "no camera is here: a file"
 
 PAGES: dict[str, Page] = {
     "README.md": Page(
@@ -123,7 +126,10 @@ PAGES: dict[str, Page] = {
         before={
             "oneglance create-gallery people": ("", "oneglance delete-gallery people"),
             "oneglance enroll people ada blurred.jpg --accept-breaches": "cp ada.jpg blurred.jpg",
+            "oneglance serve --models models/fast/detector:models/faces/landmarks:models/faces/uprightness:"
+            "models/faces/encoder": "mkdir models/fast && cp -r models/faces/detector models/fast/",
         },
+        not_run={QUANTIZE_DETECTOR: OF_REAL_FACES},
     ),
     "docs/gpu.md": Page(
         not_run={"oneglance serve --device cuda": CARD},
@@ -138,13 +144,21 @@ PAGES: dict[str, Page] = {
             "python -m tests.erasing --rounds 20 --keep-keys": "python -m tests.erasing --rounds 2 --keep-keys",
             "python -m tests.mutated_stores --count 20000": "python -m tests.mutated_stores --count 20",
         },
+        statuses={"python -m tests.erasing --rounds 20 --keep-keys": (1,)},
         not_run={
             "git worktree add ../before dd822b0 && cp tests/{erasing,killing,thief,ways_to_delete}.py ../before/tests/"
             " && cd ../before": FORMER,
             "PYTHONPATH=proto:core:index python -m tests.erasing --rounds 20": FORMER,
         },
     ),
-    "docs/look.md": Page(brings=(brought.drawings, brought.models, *FACES)),
+    "docs/look.md": Page(
+        brings=(brought.drawings, brought.deep_model, brought.people),
+        instead={
+            "oneglance-exporter look --model models/faces/encoder --data people/ --out layers.png": (
+                "oneglance-exporter look --model models/mine --data people/ --out layers.png"
+            )
+        },
+    ),
     "docs/milvus.md": Page(
         not_run={
             "oneglance serve --galleries milvus://127.0.0.1:19530/default": MILVUS,
@@ -169,9 +183,37 @@ PAGES: dict[str, Page] = {
         },
     ),
     "docs/operations.md": Page(
-        brings=(*FACES, brought.models, brought.drawings),
+        brings=(*FACES, brought.models),
+        before={
+            "oneglance create-gallery signatures --encoder mine --decided-by probability": (
+                "oneglance serve --models models/mine"
+            ),
+            "oneglance calibrate people --impostors strangers/ --mates others-of-ours/ --fpir 0.01 --dry-run": (
+                "oneglance serve --models models/faces\n"
+                "oneglance create-gallery people\n"
+                "oneglance bulk-enroll people pictures"
+            ),
+            "oneglance rename-subject people tmp-17 ada": (
+                "oneglance delete-subject people ada\n"
+                "oneglance enroll people tmp-17 ada.jpg others-of-ours/ada/0.jpg --label visit=monday\n"
+                "oneglance enroll people bob bob-1.jpg"
+            ),
+            "oneglance restore galleries.backup /var/lib/oneglance": STOP,
+        },
+        instead={
+            "oneglance move-encoding people ada 4711 bob": (
+                "oneglance move-encoding people ada"
+                " $(oneglance get-subject people ada --json | grep -o '\"id\": *\"[0-9]*' | grep -o '[0-9]*$' | tail -1) bob"
+            ),
+            "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 oneglance serve --traces on": (
+                "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318"
+                " oneglance serve --models models/faces --data-dir /var/lib/oneglance --backup-dir backups --traces on"
+            ),
+        },
     ),
     "docs/running.md": Page(
+        before={"oneglance check-upgrade /var/lib/oneglance": "oneglance serve --data-dir /var/lib/oneglance"},
+        statuses={"oneglance doctor --data-dir /var/lib/oneglance": ON_THIS_HOST},
         not_run={
             "python scripts/build_deb.py --out dist": SHIPPED,
             "apt install ./dist/oneglance_0.1.0_amd64.deb": ROOT_ONLY,
@@ -190,7 +232,12 @@ PAGES: dict[str, Page] = {
     ),
     "docs/security.md": Page(
         brings=(*FACES, brought.models, brought.certificates),
-        names={'token="og_..."': 'token=open("admin.key").read().strip()'},
+        before={
+            "oneglance audit verify data --head trail.jsonl --public-key kept/receipts.pub": (
+                "mkdir kept && cp data/receipts.pub kept/"
+            )
+        },
+        names={"import Client": "import Client; from pathlib import Path", 'token="og_..."': 'token=Path("admin.key").read_text().strip()'},
         instead={"ONEGLANCE_TOKEN=og_... oneglance get-identity": "ONEGLANCE_TOKEN=$(cat admin.key) oneglance get-identity"},
         tools=("openssl",),
     ),
@@ -200,5 +247,21 @@ PAGES: dict[str, Page] = {
     "docs/training.md": Page(slow=True),
     "docs/watch.md": Page(
         brings=(*FACES, brought.video),
+        before={
+            "oneglance watch people gate.mp4": (
+                "oneglance serve --models models/faces\n"
+                "oneglance create-gallery people\n"
+                "oneglance enroll people ada ada.png"
+            ),
+        },
+        instead={
+            "oneglance watch people rtsp://10.0.0.7/door --post http://127.0.0.1:8080/events": (
+                "oneglance watch people gate.mp4 --post http://127.0.0.1:8080/events"
+            ),
+            "oneglance watch people rtsp://10.0.0.7/door rtsp://10.0.0.8/yard --json --metrics 9105": (
+                "cp gate.mp4 yard.mp4 && oneglance watch people gate.mp4 yard.mp4 --json --metrics 9105"
+            ),
+        },
+        not_run={"oneglance watch people 0 --leave": "no camera is here"},
     ),
 }

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 from oneglance_server.access.policy import read_policy
 from tests.documents.blocks import ROOT, Block, Command, commands_of
-from tests.documents.pages import Page
+from tests.documents.pages import STOP, Page
 from tests.running import PACKAGES, free_port
 from tests.waiting import PATIENCE_SECONDS
 
@@ -73,7 +73,7 @@ class Reader:
                     self._python(block)
             case "toml":
                 with self._noting(block):
-                    assert read_policy(self.folder / "policy.toml", block.text.encode())
+                    self._policy(block.text)
             case "json":
                 with self._noting(block):
                     json.loads(block.text)
@@ -118,6 +118,9 @@ class Reader:
     def _before(self, key: str) -> None:
         """What has to be there first, and no page tells."""
         for line in self._told(self.page.before, key, "").splitlines():
+            if line == STOP:
+                self.stop()
+                continue
             if stays := STAYS.match(line):
                 self._start(stays[1], self._placed(line))
                 continue
@@ -174,6 +177,11 @@ class Reader:
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(printed):
             exec(compile("\n" * block.line + code, block.page, "exec"), self._names)
         self._printed = printed.getvalue()
+
+    def _policy(self, table: str) -> None:
+        """A table of the policy file, below what the page has put there."""
+        path = self.folder / "policy.toml"
+        assert read_policy(path, path.read_bytes() + table.encode())
 
     def _placed(self, text: str) -> str:
         for shown, real in self._places.items():

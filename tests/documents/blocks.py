@@ -48,7 +48,7 @@ def commands_of(block: Block) -> list[Command]:
     lines = iter(re.sub(r"\s*\\\n\s*", " ", block.text).splitlines())
     found = []
     for line in lines:
-        text = re.sub(r"(^|\s+)#\s.*$", "", line).strip()
+        text = re.sub(r"(?<=\S)  +", " ", re.sub(r"(^|\s+)#\s.*$", "", line).strip())
         if here := re.search(r"<<'(\w+)'", text):
             for more in lines:
                 text += f"\n{more}"

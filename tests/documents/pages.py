@@ -50,6 +50,7 @@ FACES = (brought.tiny_faces, brought.photos)
 IMPORT_FACES = "oneglance-exporter import dlib-faces --out models/faces"
 QUANTIZE_DETECTOR = "oneglance-exporter quantize --model models/faces/detector --data photos/ --out models/fast/detector"
 OF_REAL_FACES = "tiny_faces can't be quantised; tests/exporter/test_quantize_detector.py runs it"
+SMALL = "--steps 4 --classes-per-batch 8 --examples-per-class 2 --dimension 16"
 SERVE_FACES = "oneglance serve --models models/faces"
 
 PAGES: dict[str, Page] = {
@@ -102,6 +103,11 @@ PAGES: dict[str, Page] = {
                 "mkdir -p photos/ada && cp alef-1.png photos/ada/1.png && cp alef-2.png photos/ada/3.png\n"
                 "head -c 200 bet-1.png > photos/ada/2.png && cp bet-1.png photos/bob.png\n"
                 "printf 'subject,site\\nada,berlin\\n' > people.csv"
+            )
+        },
+        instead={  # in order
+            "oneglance bulk-enroll people photos/ --labels people.csv --report outcome.json": (
+                "oneglance bulk-enroll people photos/ --labels people.csv --report outcome.json --in-flight 1"
             )
         },
         statuses={"oneglance bulk-enroll people photos/ --labels people.csv --report outcome.json": (3,)},
@@ -168,7 +174,22 @@ PAGES: dict[str, Page] = {
             "ONEGLANCE_MILVUS=/tmp/milvus pytest -n 0 tests/index/milvus": MILVUS,
         },
     ),
-    "docs/model-folder.md": Page(brings=(brought.drawings, *FACES, brought.foreign_encoder), slow=True),
+    "docs/model-folder.md": Page(
+        brings=(brought.drawings, brought.tiny_faces, brought.people, brought.foreign_encoder),
+        instead={
+            "oneglance-exporter train encoder --data drawings.zip --out runs/mine --seconds 1800": (
+                f"oneglance-exporter train encoder --data drawings.zip --out runs/mine {SMALL}"
+            ),
+            "oneglance-exporter train encoder --data images_background_small1.zip images_background_small2.zip"
+            " --validation images_validation.zip --out runs/glyphs-B --seconds 1650 --precision bf16": (
+                "oneglance-exporter train encoder --data drawings.zip --validation heldout.zip --out runs/glyphs-B"
+                f" {SMALL} --precision bf16"
+            ),
+            IMPORT_FACES: "oneglance-exporter import dlib-faces --out models/dlib",
+        },
+        not_run={QUANTIZE_DETECTOR: OF_REAL_FACES},
+        slow=True,
+    ),
     "docs/moving.md": Page(
         brings=(brought.letters,),
         before={
@@ -237,12 +258,23 @@ PAGES: dict[str, Page] = {
                 "mkdir kept && cp data/receipts.pub kept/"
             )
         },
-        names={"import Client": "import Client; from pathlib import Path", 'token="og_..."': 'token=Path("admin.key").read_text().strip()'},
+        names={'token="og_..."': 'token=__import__("pathlib").Path("admin.key").read_text().strip()'},
         instead={"ONEGLANCE_TOKEN=og_... oneglance get-identity": "ONEGLANCE_TOKEN=$(cat admin.key) oneglance get-identity"},
         tools=("openssl",),
     ),
-    "docs/shipping.md": Page(brings=(brought.drawings,), slow=True),
-    "docs/signals.md": Page(brings=(brought.recordings,), slow=True),
+    "docs/shipping.md": Page(
+        brings=(brought.drawings,),
+        before={
+            "oneglance-exporter export --run runs/mine --out models/mine --name mine --opset 18 --data heldout.zip": (
+                f"oneglance-exporter train encoder --data drawings.zip --out runs/mine {SMALL}"
+            )
+        },
+        slow=True,
+    ),
+    "docs/signals.md": Page(
+        brings=(brought.recordings, brought.networks),
+        slow=True,
+    ),
     "docs/stylize.md": Page(brings=(brought.landscape,), slow=True),
     "docs/training.md": Page(slow=True),
     "docs/watch.md": Page(

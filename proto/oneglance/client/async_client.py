@@ -169,7 +169,7 @@ class AsyncClient:
     """A connection to an oneglance server.
 
     Args:
-        target: ``host:port``.
+        target: ``host:port``, or ``unix:/path`` of a socket on this machine.
         timeout_seconds: deadline of each unary call, above 0 and at most 1,000,000; streams, ``calibrate`` and
             ``create_backup`` have none.
         retry: send a unary call again when the server refused it for a full queue, as soon as the server says, as long
@@ -179,7 +179,8 @@ class AsyncClient:
             as long as the deadline allows.
         credentials: for TLS, see ``tls_credentials``; None: the connection is not encrypted.
         token: an API key or a token, sent with each call; or what returns one, asked for each. Without ``credentials``
-            only this machine may be the target, lest others read it.
+            only this machine may be the target, lest others read it: loopback, or a socket whose file is the user's own
+            or root's.
 
     Every method raises :class:`oneglance.client.errors.OneglanceError`; ValueError or TypeError for a wrong argument,
     OSError for a path that can't be read, and what an iterator or a ``token`` of the caller's raises. Distances are

@@ -158,11 +158,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._entering.add(task)
         asyncio.get_running_loop().call_later(_MESSAGE_SECONDS, self._entering.discard, task)
 
-    def pause(self, method: str, connection: str, left: float | None) -> float:
+    def pause(self, method: str, context: Context, left: float | None) -> float:
         """How long a call has to wait until it is looked at, seconds: 0 unless it would be refused, and so many are
         that there is time for little else. Callers who ask again at once then do so less often."""
-        if is_own_socket(connection) or self.under_way.refusing:
+        if is_own_socket(context) or self.under_way.refusing:
             return 0.0
+        connection = context.peer()
         if not self._refused.many() or self._arrivals.few(connection):
             return 0.0
         under_way = self._singles + len(self._entering)
@@ -446,7 +447,7 @@ class _Unread(StreamIdle):
 
 
 async def _refuse_own_socket(context: Context) -> None:
-    if is_own_socket(context.peer()):
+    if is_own_socket(context):
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this socket is the server's own")
 
 

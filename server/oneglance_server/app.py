@@ -14,7 +14,6 @@ from wsgiref.simple_server import WSGIServer
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from oneglance.addresses import socket_of
@@ -80,6 +79,7 @@ from oneglance_server.servicers.model import ModelServicer
 from oneglance_server.servicers.stylization import StylizationServicer
 from oneglance_server.servicers.subject import SubjectServicer
 from oneglance_server.settings import Settings
+from oneglance_server.standard_services import Health, add_reflection
 from oneglance_server.tracing import begin_tracing
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Server:
         self._galleries: GalleryStore | None = None
         self._audit: Audit | None = None
         self._pools: list[ThreadPoolExecutor] = []
-        self._health = health.aio.HealthServicer()
+        self._health = Health()
         self._grpc: grpc.aio.Server | None = None
         self._watches: list[asyncio.Task[None]] = []
         self.http_address = settings.http
@@ -197,7 +197,7 @@ class Server:
         add_ServerServiceServicer_to_server(AboutServicer(gate), ours)
         add_StylizationServiceServicer_to_server(StylizationServicer(gate), ours)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        add_reflection((*SERVICES, health.SERVICE_NAME), server)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
             self._backlog.listen(server)

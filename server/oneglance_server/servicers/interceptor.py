@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any, NoReturn
@@ -204,8 +203,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             else:
                 check = self._check_reflection if method.startswith(_REFLECTION) else _open_to_all
                 wrapped = _with_parser(handler, parser, check)
-                if wrapped is None:
-                    return None
             self._wrapped[method] = wrapped
         return wrapped
 
@@ -471,9 +468,7 @@ def _open_to_all(context: Context) -> None:
 
 
 def _with_parser(handler: Any, parser: Parser, check: Callable[[Context], None]) -> Any:
-    """A handler of a standard service, health or reflection, behind our parser; None for what isn't implemented."""
-    if handler.unary_unary is not None and not inspect.iscoroutinefunction(handler.unary_unary):
-        return None  # such as Health.List
+    """A handler of a standard service, health or reflection, behind our parser."""
 
     async def message(data: bytes, context: Context, first: bool = True) -> Any:
         try:

@@ -552,11 +552,18 @@ class AsyncClient:
         return await self._call(self._subjects.SetRetention, request)
 
     async def list_expired(self, at: datetime | None = None) -> list[ExpiredSubject]:
-        """Subjects of all galleries whose time is over, now or at a time to come; at most 1,000."""
-        request = ListExpiredRequest()
+        """Subjects of all galleries whose time is over, now or at a time to come; who has waited longest first."""
+        request = ListExpiredRequest(page_size=MAX_PAGE_SIZE)
         if at is not None:
             request.at.FromDatetime(at)
-        return list((await self._call(self._subjects.ListExpired, request)).subjects)
+        found: list[ExpiredSubject] = []
+        for _ in itertools.count():
+            page = await self._call(self._subjects.ListExpired, request)
+            found += page.subjects
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                break
+        return found
 
     async def count_subjects(
         self, gallery_id: str, label: str = "", filter: SubjectFilter | None = None

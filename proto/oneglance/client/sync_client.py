@@ -540,11 +540,18 @@ class Client:
         return self._call(self._subjects.SetRetention, request)
 
     def list_expired(self, at: datetime | None = None) -> list[ExpiredSubject]:
-        """Subjects of all galleries whose time is over, now or at a time to come; at most 1,000."""
-        request = ListExpiredRequest()
+        """Subjects of all galleries whose time is over, now or at a time to come; who has waited longest first."""
+        request = ListExpiredRequest(page_size=MAX_PAGE_SIZE)
         if at is not None:
             request.at.FromDatetime(at)
-        return list((self._call(self._subjects.ListExpired, request)).subjects)
+        found: list[ExpiredSubject] = []
+        for _ in itertools.count():
+            page = self._call(self._subjects.ListExpired, request)
+            found += page.subjects
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                break
+        return found
 
     def count_subjects(
         self, gallery_id: str, label: str = "", filter: SubjectFilter | None = None

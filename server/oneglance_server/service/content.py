@@ -29,6 +29,8 @@ MAX_AXES = 8  # of a tensor
 MAX_FACES = 2048  # of all photos of one call
 MAX_MATCHES = 10_000
 MAX_LISTED = 50_000  # candidates, or matches, in one answer
+MAX_ANSWERED_LABELS = 8 << 20  # characters, of all candidates and matches in one answer
+MAX_PAGE_BYTES = 4 << 20  # of a list: what clients take that nobody told to take more
 LEAST_RATE = 1e-6  # that a threshold can be asked for
 ANY_FACE = FaceChoice()
 

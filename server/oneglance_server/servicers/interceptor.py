@@ -227,7 +227,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     incoming = self._incoming(data, context, parser)
                     async with aclosing(handler.stream_stream(incoming, context)) as answers:
                         while (answer := await self._next(answers)) is not None:
-                            await self._write(_encoded(answer), context)
+                            await self._write(self._encoded(answer), context)
                     run.code = grpc.StatusCode.OK
                 except _Unread as error:
                     run.failed(error)
@@ -256,7 +256,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     incoming = self._incoming(data, context, parser)
                     with self.under_way.ended_by_drain():
                         answer = await handler.stream_unary(incoming, context)
-                    encoded = self._charged(_encoded(answer), context)
+                    encoded = self._charged(self._encoded(answer), context)
                     run.code = grpc.StatusCode.OK
                     return encoded
                 except Exception as error:
@@ -295,7 +295,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 del data
                 with self.under_way.ended_by_drain():
                     answer = await handler.unary_unary(request, context)
-                encoded = self._charged(_encoded(answer), context)
+                encoded = self._charged(self._encoded(answer), context)
                 run.code = grpc.StatusCode.OK
                 return encoded
             except Exception as error:
@@ -360,6 +360,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             raise asyncio.CancelledError
         run.failed(incoming.ended)
         await self._abort_unread(run, context, incoming.ended)
+
+    def _encoded(self, answer: Any) -> bytes:
+        """Raises InvalidRequest for an answer that can't be sent."""
+        encoded: bytes = answer if isinstance(answer, bytes) else answer.SerializeToString()
+        if len(encoded) > self._max_message_bytes:
+            raise InvalidRequest(
+                f"the answer has {len(encoded)} bytes, at most {self._max_message_bytes}: ask for less",
+                reason="ANSWER_TOO_LARGE",
+                metadata={"bytes": len(encoded), "limit": self._max_message_bytes},
+            )
+        return encoded
 
     def _charged(self, answer: bytes, context: Context) -> bytes:
         """Charge a call's large answer until the caller has it. Raises Overloaded."""
@@ -451,11 +462,6 @@ async def _refuse_own_socket(context: Context) -> None:
 def _give_when_over(budget: ByteBudget, size: int, context: Context) -> None:
     connection = context.peer()
     context.add_done_callback(lambda _: budget.give(connection, size))  # type: ignore[arg-type]
-
-
-def _encoded(answer: Any) -> bytes:
-    encoded: bytes = answer if isinstance(answer, bytes) else answer.SerializeToString()
-    return encoded
 
 
 async def _abort(context: Context, code: grpc.StatusCode, error: Exception) -> NoReturn:

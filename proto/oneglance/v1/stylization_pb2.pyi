@@ -176,7 +176,7 @@ class StylizeRequest(google.protobuf.message.Message):
     SETTINGS_FIELD_NUMBER: builtins.int
     image: builtins.bytes
     """An encoded picture (PNG, JPEG, WebP, HEIC, AVIF, BMP, GIF's first frame, TIFF, PNM). EXIF orientation is applied, and not
-    handed on; transparency is kept where the output format has it, else laid on white.
+    handed on; colours of an ICC profile become sRGB, as which the answer is tagged; transparency is kept where the output format has it, else laid on white.
     """
     @property
     def settings(self) -> Global___StylizeSettings: ...

@@ -68,7 +68,7 @@ def test_known_colors_of_display_p3() -> None:
 def test_every_color_becomes_what_the_profile_says(
     primaries: npt.NDArray[np.float64], gamma: float | None, kind: str
 ) -> None:
-    options = {"lossless": True} if kind == "WEBP" else {}
+    options: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {}
     found = decode(COLORS, rgb_profile(primaries, gamma), kind, **options)
     assert near(found, wanted(COLORS, primaries, gamma), 1.5)
     assert not near(found, COLORS, 20)
@@ -124,7 +124,7 @@ def test_a_palette_is_of_colors(transparency: int | None) -> None:
     picture = Image.new("P", (2, 1))
     picture.putpalette([234, 51, 35, 0, 255, 0])
     picture.putpixel((1, 0), 1)
-    options = {} if transparency is None else {"transparency": transparency}
+    options: dict[str, Any] = {} if transparency is None else {"transparency": transparency}
     found = decode_photo(save(picture, icc_profile=P3, **options), LIMITS)
     assert near(found[0, 0], [255, 0, 0])
     assert found[0, 1].tolist() == ([0, 255, 0] if transparency is None else [255, 255, 255])

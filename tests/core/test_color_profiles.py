@@ -111,11 +111,13 @@ def test_transparency_stays() -> None:
     alpha = np.arange(600, dtype=np.uint16).reshape(20, 30).astype(np.uint8)
     data = save(Image.fromarray(np.dstack([COLORS, alpha])), icc_profile=P3)
     layers = decode_layers(data, LIMITS, keep_alpha=True)
-    assert layers.alpha is not None and np.array_equal(layers.alpha, alpha)
+    assert layers.alpha is not None
+    assert np.array_equal(layers.alpha, alpha)
     assert np.array_equal(layers.pixels, decode(COLORS, P3))
     gray = save(Image.fromarray(np.dstack([COLORS[..., 0], alpha])), icc_profile=gray_profile(1.8))
     layers = decode_layers(gray, LIMITS, keep_alpha=True)
-    assert layers.alpha is not None and np.array_equal(layers.alpha, alpha)
+    assert layers.alpha is not None
+    assert np.array_equal(layers.alpha, alpha)
     assert np.array_equal(layers.pixels, decode(COLORS[..., 0], gray_profile(1.8)))
 
 

@@ -106,6 +106,10 @@ CASES: dict[str, Case] = {
         INVALID, "INVALID_REQUEST", "settings.format"),
     "stylize-max-side-negative": (
         lambda c: c.stylize(GOOD, "ember", max_side=-1), INVALID, "INVALID_REQUEST", "settings.max_side"),
+    "stylize-stroke-size": (
+        lambda c: c.stylize(GOOD, "ember", stroke_size=NAN), INVALID, "INVALID_REQUEST", "settings.stroke_size"),
+    "stylize-stroke-size-small": (
+        lambda c: c.stylize(noise(200, 200, "JPEG"), "ember", stroke_size=0.5), INVALID, "IMAGE_TOO_LARGE", "image"),
     "stylize-image-empty": (lambda c: c.stylize(b"", "ember"), INVALID, "IMAGE_EMPTY", "image"),
     "stylize-image-undecodable": (lambda c: c.stylize(b"?", "ember"), INVALID, "IMAGE_UNDECODABLE", "image"),
     "stylize-image-truncated": (lambda c: c.stylize(jpeg()[:400], "ember"), INVALID, "IMAGE_UNDECODABLE", "image"),

@@ -19,7 +19,7 @@ from oneglance_apps.repaint.folder import TaskResult, plan, repaint_folder
 from oneglance_apps.repaint.picture import repaint_picture
 from oneglance_apps.repaint.style_choice import StyleChoice
 from oneglance_apps.signals import exit_on_signals
-from oneglance_core.defaults import PICTURE_QUALITY, STEADINESS
+from oneglance_core.defaults import LEAST_STROKE_SIZE, MOST_STROKE_SIZE, PICTURE_QUALITY, STEADINESS
 from oneglance_core.files import replacing
 from oneglance_core.printable import printable
 from oneglance_core.progress import Progress
@@ -63,6 +63,7 @@ examples:
   oneglance stylize cat.jpg cat-wave.jpg --style wave
   oneglance stylize cat.jpg out.webp --style wave=0.7 --style ink=0.3   a blend
   oneglance stylize cat.jpg out.png --style ink --strength 0.6 --keep-colors
+  oneglance stylize large.jpg out.jpg --style wave --stroke-size 3      bold
   oneglance stylize photos/ painted/ --style wave --max-side 1600 --format jpeg
   oneglance stylize walk.mp4 walk-ink.mp4 --style ink --steadiness 0.9
   curl -s https://... | oneglance stylize - - --style wave --format png > out.png
@@ -110,6 +111,12 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="shrink larger pictures to that first [0: never]",
     )
     add(
+        "--stroke-size",
+        type=within(float, least=LEAST_STROKE_SIZE, most=MOST_STROKE_SIZE),
+        metavar="TIMES",
+        help=f"size of strokes, times what the stylizer paints, {LEAST_STROKE_SIZE:g} to {MOST_STROKE_SIZE:g} [1]",
+    )
+    add(
         "--format",
         choices=list(SUFFIX_OF_FORMAT),
         default="",
@@ -151,7 +158,7 @@ def run(o: Options) -> int:
 
 def _stylize(client: Client, o: Options) -> None:
     """Decide whether IN is a picture, a folder or a video, and repaint it."""
-    choice = StyleChoice(_styles(o.style), o.stylizer, o.strength, o.keep_colors, o.quality, o.max_side)
+    choice = StyleChoice(_styles(o.style), o.stylizer, o.strength, o.keep_colors, o.quality, o.max_side, o.stroke_size)
     source = Path(o.source)
     if o.source != PIPE and source.is_dir():
         if o.out == PIPE or Path(o.out).suffix.lower() in (*FORMAT_OF_SUFFIX, *VIDEO_CONTAINERS):

@@ -16,6 +16,7 @@ class StyleChoice:
     keep_colors: bool = False
     quality: int = 0
     max_side: int = 0
+    stroke_size: float | None = None
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -25,4 +26,5 @@ class StyleChoice:
             "strength": self.strength,
             "keep_colors": self.keep_colors,
             "max_side": self.max_side,
+            "stroke_size": self.stroke_size,
         }

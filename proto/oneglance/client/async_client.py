@@ -788,6 +788,7 @@ class AsyncClient:
         format: PictureFormatName = "",
         quality: int = 0,
         max_side: int = 0,
+        stroke_size: float | None = None,
     ) -> StylizedPicture:
         """Repaint a picture (path or bytes) in a style, or a blend: ``{"waves": 0.7, "mosaic": 0.3}``.
 
@@ -802,6 +803,7 @@ class AsyncClient:
             format=format,
             quality=quality,
             max_side=max_side,
+            stroke_size=stroke_size,
         )
         request = StylizeRequest(image=picture_bytes(picture), settings=settings)
         return (await self._call(self._stylization.Stylize, request)).picture
@@ -817,6 +819,7 @@ class AsyncClient:
         format: PictureFormatName = "",
         quality: int = 0,
         max_side: int = 0,
+        stroke_size: float | None = None,
         steadiness: float | None = None,
         every_frame: bool = False,
     ) -> AsyncIterator[StylizeStreamResponse]:
@@ -834,6 +837,7 @@ class AsyncClient:
             format=format,
             quality=quality,
             max_side=max_side,
+            stroke_size=stroke_size,
         )
 
         async def messages() -> AsyncIterator[StylizeStreamRequest]:

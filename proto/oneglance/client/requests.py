@@ -377,6 +377,7 @@ def stylize_settings(
     format: PictureFormatName = "",
     quality: int = 0,
     max_side: int = 0,
+    stroke_size: float | None = None,
 ) -> StylizeSettings:
     """How to repaint a picture.
 
@@ -387,6 +388,7 @@ def stylize_settings(
     format: ``png``, ``jpeg`` or ``webp``; empty: the format of the picture.
     quality: of jpeg and webp, 1 to 100; 0: the server's default.
     max_side: first shrink the picture to at most so many pixels on the longer side; 0: never.
+    stroke_size: how large strokes are, times what the stylizer paints, 0.5 to 4; None: 1.
     """
     weights = {styles: 0.0} if isinstance(styles, str) else styles
     return StylizeSettings(
@@ -397,6 +399,7 @@ def stylize_settings(
         format=_FORMATS[format],
         quality=quality,
         max_side=max_side,
+        stroke_size=stroke_size,
     )
 
 

@@ -776,6 +776,7 @@ class Client:
         format: PictureFormatName = "",
         quality: int = 0,
         max_side: int = 0,
+        stroke_size: float | None = None,
     ) -> StylizedPicture:
         """Repaint a picture (path or bytes) in a style, or a blend: ``{"waves": 0.7, "mosaic": 0.3}``.
 
@@ -790,6 +791,7 @@ class Client:
             format=format,
             quality=quality,
             max_side=max_side,
+            stroke_size=stroke_size,
         )
         request = StylizeRequest(image=picture_bytes(picture), settings=settings)
         return (self._call(self._stylization.Stylize, request)).picture
@@ -805,6 +807,7 @@ class Client:
         format: PictureFormatName = "",
         quality: int = 0,
         max_side: int = 0,
+        stroke_size: float | None = None,
         steadiness: float | None = None,
         every_frame: bool = False,
     ) -> Iterator[StylizeStreamResponse]:
@@ -822,6 +825,7 @@ class Client:
             format=format,
             quality=quality,
             max_side=max_side,
+            stroke_size=stroke_size,
         )
 
         def messages() -> Iterator[StylizeStreamRequest]:

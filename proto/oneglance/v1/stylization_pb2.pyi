@@ -134,6 +134,7 @@ class StylizeSettings(google.protobuf.message.Message):
     FORMAT_FIELD_NUMBER: builtins.int
     QUALITY_FIELD_NUMBER: builtins.int
     MAX_SIDE_FIELD_NUMBER: builtins.int
+    STROKE_SIZE_FIELD_NUMBER: builtins.int
     stylizer: builtins.str
     """Name or digest of a loaded stylizer. May stay empty when one is loaded."""
     strength: builtins.float
@@ -146,6 +147,11 @@ class StylizeSettings(google.protobuf.message.Message):
     max_side: builtins.int
     """The picture is shrunk to at most so many pixels on its longer side before it is stylized; 0 leaves its size. It is
     never enlarged.
+    """
+    stroke_size: builtins.float
+    """How large strokes are, times what the stylizer paints, [0.5, 4]; 1 when absent. It paints strokes of so many pixels
+    whatever the picture's size: a picture twice as large on its sides looks the same with strokes twice as large. What
+    is painted is a copy of 1/stroke_size of the sides, which max_stylize_pixels and max_frame_pixels hold for, too.
     """
     @property
     def styles(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___StyleWeight]:
@@ -161,10 +167,14 @@ class StylizeSettings(google.protobuf.message.Message):
         format: Global___PictureFormat.ValueType = ...,
         quality: builtins.int = ...,
         max_side: builtins.int = ...,
+        stroke_size: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_strength", b"_strength", "strength", b"strength"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_strength", b"_strength", "format", b"format", "keep_colors", b"keep_colors", "max_side", b"max_side", "quality", b"quality", "strength", b"strength", "styles", b"styles", "stylizer", b"stylizer"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_strength", b"_strength", "_stroke_size", b"_stroke_size", "strength", b"strength", "stroke_size", b"stroke_size"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_strength", b"_strength", "_stroke_size", b"_stroke_size", "format", b"format", "keep_colors", b"keep_colors", "max_side", b"max_side", "quality", b"quality", "strength", b"strength", "stroke_size", b"stroke_size", "styles", b"styles", "stylizer", b"stylizer"]) -> None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_strength", b"_strength"]) -> typing.Literal["strength"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_stroke_size", b"_stroke_size"]) -> typing.Literal["stroke_size"] | None: ...
 
 Global___StylizeSettings: typing_extensions.TypeAlias = StylizeSettings
 

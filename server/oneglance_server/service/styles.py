@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.defaults import PICTURE_QUALITY, STEADINESS
+from oneglance_core.defaults import LEAST_STROKE_SIZE, MOST_STROKE_SIZE, PICTURE_QUALITY, STEADINESS
 from oneglance_core.manifests import Style
 from oneglance_server.engines.painting import Painter, PaintOptions
 from oneglance_server.engines.picture_output import OutputFormat
@@ -31,6 +31,7 @@ class StyleSettings:
     format: OutputFormat | None = None
     quality: int = 0
     max_side: int = 0
+    stroke_size: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,18 @@ class Stylizers:
             raise InvalidRequest.field(f"{path}.quality", f"must be 1 to 100, or 0, got {settings.quality}")
         if settings.max_side < 0:
             raise InvalidRequest.field(f"{path}.max_side", f"must be 0 or more, got {settings.max_side}")
+        stroke_size = 1.0 if settings.stroke_size is None else settings.stroke_size
+        if not LEAST_STROKE_SIZE <= stroke_size <= MOST_STROKE_SIZE:
+            raise InvalidRequest.field(
+                f"{path}.stroke_size", f"must be {LEAST_STROKE_SIZE:g} to {MOST_STROKE_SIZE:g}, got {stroke_size}"
+            )
         options = PaintOptions(
             _weights(painter.stylizer.manifest.styles, settings.styles, f"{path}.styles"),
             strength,
             settings.keep_colors,
             settings.quality or PICTURE_QUALITY,
             settings.max_side,
+            stroke_size,
         )
         return Order(painter, options, settings.format)
 

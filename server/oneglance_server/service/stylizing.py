@@ -32,7 +32,6 @@ from oneglance_server.service.stream_slots import StreamSlot, StreamSlots
 from oneglance_server.service.styles import Order, StyleSettings, Stylizers, check_steadiness
 
 _QUEUE = "stylize"
-_STEPS_BESIDE_TILES = 3  # decode, the small copy, encode
 _OVERHEAD_BYTES = 1024  # of the message around a picture, at most
 _SAME: dict[str, OutputFormat] = {"PNG": "PNG", "JPEG": "JPEG", "WEBP": "WEBP"}
 
@@ -189,19 +188,20 @@ class _PicturePass:
             width, height = shrunk(header.width, header.height, order.options.max_side)
             format = order.format or _SAME.get(header.format, "PNG")
             least = order.painter.grid.least
-            if max(width, least) * max(height, least) > max_pixels:
-                raise PictureError(
-                    "IMAGE_TOO_LARGE",
-                    f"{width} x {height} pixels to stylize, at most {max_pixels} in all, a side counting as {least} at "
-                    "least; max_side shrinks it",
-                )
+            work = order.painter.work(height, width, order.options.stroke_size)
+            for wide, high in ((width, height), (work.width, work.height)):
+                if max(wide, least) * max(high, least) > max_pixels:
+                    raise PictureError(
+                        "IMAGE_TOO_LARGE",
+                        f"{wide} x {high} pixels to stylize, at most {max_pixels} in all, a side counting as {least} "
+                        "at least; max_side shrinks it",
+                    )
             check_sides(width, height, format)
-            call.spend("pixels", width * height)
+            call.spend("pixels", max(width * height, work.width * work.height))
             steps = order.painter.paint(image, order.options, format, memory, steadiness)
-            tiles = len(order.painter.grid.plan(height, width))
-            with self._counted(tiles if tiles == 1 else tiles + _STEPS_BESIDE_TILES, call):
+            with self._counted(work.steps, call):
                 call = call.let_in
-                async with nullcontext() if pixels is None else pixels.hold(call, width * height):
+                async with nullcontext() if pixels is None else pixels.hold(call, work.pixels):
                     painted = None
                     while painted is None:
                         painted = await self.batcher.submit(steps, call)

@@ -143,6 +143,7 @@ def settings_from(settings: pb.StylizeSettings, path: str) -> StyleSettings:
         _FORMATS[settings.format],
         settings.quality,
         settings.max_side,
+        settings.stroke_size if settings.HasField("stroke_size") else None,
     )
 
 

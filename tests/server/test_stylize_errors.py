@@ -110,6 +110,10 @@ CASES: dict[str, Case] = {
         lambda c: c.stylize(GOOD, "ember", stroke_size=NAN), INVALID, "INVALID_REQUEST", "settings.stroke_size"),
     "stylize-stroke-size-small": (
         lambda c: c.stylize(noise(200, 200, "JPEG"), "ember", stroke_size=0.5), INVALID, "IMAGE_TOO_LARGE", "image"),
+    "stylize-keep-faces": (
+        lambda c: c.stylize(GOOD, "ember", keep_faces=NAN), INVALID, "INVALID_REQUEST", "settings.keep_faces"),
+    "stylize-keep-faces-none": (
+        lambda c: c.stylize(GOOD, "ember", keep_faces=0.5), "FAILED_PRECONDITION", "DETECTOR_NOT_LOADED", ""),
     "stylize-image-empty": (lambda c: c.stylize(b"", "ember"), INVALID, "IMAGE_EMPTY", "image"),
     "stylize-image-undecodable": (lambda c: c.stylize(b"?", "ember"), INVALID, "IMAGE_UNDECODABLE", "image"),
     "stylize-image-truncated": (lambda c: c.stylize(jpeg()[:400], "ember"), INVALID, "IMAGE_UNDECODABLE", "image"),

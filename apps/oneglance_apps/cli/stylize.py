@@ -117,6 +117,13 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help=f"size of strokes, times what the stylizer paints, {LEAST_STROKE_SIZE:g} to {MOST_STROKE_SIZE:g} [1]",
     )
     add(
+        "--keep-faces",
+        type=within(float, least=0, most=1),
+        default=0.0,
+        metavar="SHARE",
+        help="how much of faces is kept as it was, 0 to 1; the server needs a face detector [0]",
+    )
+    add(
         "--format",
         choices=list(SUFFIX_OF_FORMAT),
         default="",
@@ -158,7 +165,9 @@ def run(o: Options) -> int:
 
 def _stylize(client: Client, o: Options) -> None:
     """Decide whether IN is a picture, a folder or a video, and repaint it."""
-    choice = StyleChoice(_styles(o.style), o.stylizer, o.strength, o.keep_colors, o.quality, o.max_side, o.stroke_size)
+    choice = StyleChoice(
+        _styles(o.style), o.stylizer, o.strength, o.keep_colors, o.quality, o.max_side, o.stroke_size, o.keep_faces
+    )
     source = Path(o.source)
     if o.source != PIPE and source.is_dir():
         if o.out == PIPE or Path(o.out).suffix.lower() in (*FORMAT_OF_SUFFIX, *VIDEO_CONTAINERS):

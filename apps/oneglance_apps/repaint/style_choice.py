@@ -17,6 +17,7 @@ class StyleChoice:
     quality: int = 0
     max_side: int = 0
     stroke_size: float | None = None
+    keep_faces: float = 0.0
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -27,4 +28,5 @@ class StyleChoice:
             "keep_colors": self.keep_colors,
             "max_side": self.max_side,
             "stroke_size": self.stroke_size,
+            "keep_faces": self.keep_faces,
         }

@@ -789,6 +789,7 @@ class AsyncClient:
         quality: int = 0,
         max_side: int = 0,
         stroke_size: float | None = None,
+        keep_faces: float = 0.0,
     ) -> StylizedPicture:
         """Repaint a picture (path or bytes) in a style, or a blend: ``{"waves": 0.7, "mosaic": 0.3}``.
 
@@ -804,6 +805,7 @@ class AsyncClient:
             quality=quality,
             max_side=max_side,
             stroke_size=stroke_size,
+            keep_faces=keep_faces,
         )
         request = StylizeRequest(image=picture_bytes(picture), settings=settings)
         return (await self._call(self._stylization.Stylize, request)).picture
@@ -820,6 +822,7 @@ class AsyncClient:
         quality: int = 0,
         max_side: int = 0,
         stroke_size: float | None = None,
+        keep_faces: float = 0.0,
         steadiness: float | None = None,
         every_frame: bool = False,
     ) -> AsyncIterator[StylizeStreamResponse]:
@@ -838,6 +841,7 @@ class AsyncClient:
             quality=quality,
             max_side=max_side,
             stroke_size=stroke_size,
+            keep_faces=keep_faces,
         )
 
         async def messages() -> AsyncIterator[StylizeStreamRequest]:

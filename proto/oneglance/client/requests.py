@@ -378,6 +378,7 @@ def stylize_settings(
     quality: int = 0,
     max_side: int = 0,
     stroke_size: float | None = None,
+    keep_faces: float = 0.0,
 ) -> StylizeSettings:
     """How to repaint a picture.
 
@@ -389,6 +390,7 @@ def stylize_settings(
     quality: of jpeg and webp, 1 to 100; 0: the server's default.
     max_side: first shrink the picture to at most so many pixels on the longer side; 0: never.
     stroke_size: how large strokes are, times what the stylizer paints, 0.5 to 4; None: 1.
+    keep_faces: how much less strength there is in faces, 0 to 1; more than 0 needs a server that finds faces.
     """
     weights = {styles: 0.0} if isinstance(styles, str) else styles
     return StylizeSettings(
@@ -400,6 +402,7 @@ def stylize_settings(
         quality=quality,
         max_side=max_side,
         stroke_size=stroke_size,
+        keep_faces=keep_faces,
     )
 
 

@@ -777,6 +777,7 @@ class Client:
         quality: int = 0,
         max_side: int = 0,
         stroke_size: float | None = None,
+        keep_faces: float = 0.0,
     ) -> StylizedPicture:
         """Repaint a picture (path or bytes) in a style, or a blend: ``{"waves": 0.7, "mosaic": 0.3}``.
 
@@ -792,6 +793,7 @@ class Client:
             quality=quality,
             max_side=max_side,
             stroke_size=stroke_size,
+            keep_faces=keep_faces,
         )
         request = StylizeRequest(image=picture_bytes(picture), settings=settings)
         return (self._call(self._stylization.Stylize, request)).picture
@@ -808,6 +810,7 @@ class Client:
         quality: int = 0,
         max_side: int = 0,
         stroke_size: float | None = None,
+        keep_faces: float = 0.0,
         steadiness: float | None = None,
         every_frame: bool = False,
     ) -> Iterator[StylizeStreamResponse]:
@@ -826,6 +829,7 @@ class Client:
             quality=quality,
             max_side=max_side,
             stroke_size=stroke_size,
+            keep_faces=keep_faces,
         )
 
         def messages() -> Iterator[StylizeStreamRequest]:

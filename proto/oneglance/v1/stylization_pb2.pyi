@@ -135,6 +135,7 @@ class StylizeSettings(google.protobuf.message.Message):
     QUALITY_FIELD_NUMBER: builtins.int
     MAX_SIDE_FIELD_NUMBER: builtins.int
     STROKE_SIZE_FIELD_NUMBER: builtins.int
+    KEEP_FACES_FIELD_NUMBER: builtins.int
     stylizer: builtins.str
     """Name or digest of a loaded stylizer. May stay empty when one is loaded."""
     strength: builtins.float
@@ -153,6 +154,11 @@ class StylizeSettings(google.protobuf.message.Message):
     whatever the picture's size: a picture twice as large on its sides looks the same with strokes twice as large. What
     is painted is a copy of 1/stroke_size of the sides, which max_stylize_pixels and max_frame_pixels hold for, too.
     """
+    keep_faces: builtins.float
+    """How much less of the stylized picture there is in faces, [0, 1]: at 1 they stay as they came, with a soft border. More
+    than 0 needs a face detector with landmarks (else FAILED_PRECONDITION), and the time that it takes; of a stream's
+    frame only upright faces are searched.
+    """
     @property
     def styles(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___StyleWeight]:
         """At least one; several blend."""
@@ -168,9 +174,10 @@ class StylizeSettings(google.protobuf.message.Message):
         quality: builtins.int = ...,
         max_side: builtins.int = ...,
         stroke_size: builtins.float | None = ...,
+        keep_faces: builtins.float = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_strength", b"_strength", "_stroke_size", b"_stroke_size", "strength", b"strength", "stroke_size", b"stroke_size"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_strength", b"_strength", "_stroke_size", b"_stroke_size", "format", b"format", "keep_colors", b"keep_colors", "max_side", b"max_side", "quality", b"quality", "strength", b"strength", "stroke_size", b"stroke_size", "styles", b"styles", "stylizer", b"stylizer"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_strength", b"_strength", "_stroke_size", b"_stroke_size", "format", b"format", "keep_colors", b"keep_colors", "keep_faces", b"keep_faces", "max_side", b"max_side", "quality", b"quality", "strength", b"strength", "stroke_size", b"stroke_size", "styles", b"styles", "stylizer", b"stylizer"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_strength", b"_strength"]) -> typing.Literal["strength"] | None: ...
     @typing.overload

@@ -14,7 +14,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from oneglance_core.defaults import PICTURE_QUALITY
+from oneglance_core.faces.finder import Photo
 from oneglance_core.pictures import Layers, PictureLimits, decode_layers
+from oneglance_server.engines.face_mask import FaceMask
 from oneglance_server.engines.picture_output import HAS_ALPHA, OutputFormat, encode_picture
 from oneglance_server.engines.steadying import FrameMemory
 from oneglance_server.engines.strokes import LUMA, BroughtBack, copied, copy_size, strips
@@ -35,6 +37,7 @@ class PaintOptions:
     strength: how much of the stylized picture, [0, 1]. keep_colors: only its luma. quality: of JPEG and WebP.
     max_side: shrink to at most so many pixels on the longer side first; 0: don't.
     stroke_size: of strokes, times what the stylizer paints.
+    keep_faces: how much less strength there is in faces, [0, 1].
     """
 
     weights: Floats = field(repr=False)
@@ -43,6 +46,7 @@ class PaintOptions:
     quality: int = PICTURE_QUALITY
     max_side: int = 0
     stroke_size: float = 1.0
+    keep_faces: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +100,17 @@ class Painter:
         format: OutputFormat,
         memory: FrameMemory | None = None,
         steadiness: float = 0.0,
+        seen: Photo | None = None,
     ) -> Steps:
         """The stylized picture; every step of the generator runs the network once at most, on a tile at most.
 
         ``memory``, with ``steadiness``: of the stream whose next frame this is; it changes when the frame is done.
+        ``seen``: the faces of the picture, at any size of it, of which ``keep_faces`` is kept.
         Raises PictureError, MemoryError, and as Stylizer.run does.
         """
         layers = decode_layers(data, self._limits, max_side=options.max_side, keep_alpha=HAS_ALPHA[format])
         height, width = layers.pixels.shape[:2]
+        mix = _Mix(options, FaceMask([face.box for face in seen.at_size(width, height).comparable]) if seen else None)
         size = copy_size(height, width, options.stroke_size)
         copy = layers if size == (height, width) else copied(layers, size, Image.Resampling.LANCZOS)
         plan = self.grid.plan(*size)
@@ -132,7 +139,7 @@ class Painter:
             if frame is not None:
                 part = frame.steady(part, row.kept, column.kept)
             place = (row.kept, column.kept)
-            painted[place] = _mixed(layers.pixels[place], part, options) if copy is layers else _rounded(part)
+            painted[place] = mix(layers.pixels, part, *place) if copy is layers else _rounded(part)
         if frame is not None and used is not None:
             frame.finish(used)
         if copy is not layers:
@@ -141,7 +148,7 @@ class Painter:
             for rows in strips(height, width):
                 yield
                 strip = Layers(layers.pixels[rows], layers.alpha if layers.alpha is None else layers.alpha[rows])
-                painted[rows] = _mixed(strip.pixels, back.rows(rows, _on_white(strip)), options)
+                painted[rows] = mix(layers.pixels, back.rows(rows, _on_white(strip)), rows, slice(0, width))
         if len(plan) > 1:
             yield
         image = encode_picture(Layers(painted, layers.alpha), format, options.quality)
@@ -154,17 +161,28 @@ class Painter:
         return tile
 
 
-def _mixed(original: Pixels, stylized: Floats, options: PaintOptions) -> Pixels:
-    """uint8 [h, w, 3] and float32 [h, w, 3] -> uint8 [h, w, 3]: luma alone if colours are kept, then the share
-    ``strength`` of it. Strength 0 gives ``original``."""
-    result = stylized
-    if options.keep_colors:
-        # Chroma is what a colour differs from its luma by: exchanging the luma moves all three channels alike.
-        luma = (stylized - original) @ LUMA
-        result = np.clip(original + luma[..., np.newaxis], 0, 255)
-    if options.strength < 1:
-        result = original + np.float32(options.strength) * (result - original)
-    return _rounded(result)
+class _Mix:
+    """From what was painted to what is shown: luma alone if colours are kept, then the share ``strength`` of it, less
+    where faces are. Strength 0 gives the picture."""
+
+    def __init__(self, options: PaintOptions, faces: FaceMask | None) -> None:
+        self._options = options
+        self._faces = faces if faces and faces.faces and options.keep_faces else None
+
+    def __call__(self, picture: Pixels, stylized: Floats, rows: slice, columns: slice) -> Pixels:
+        """``stylized`` float32 [h, w, 3] is of these rows and columns of ``picture``; uint8 [h, w, 3]."""
+        original = picture[rows, columns]
+        result = stylized
+        if self._options.keep_colors:
+            # Chroma is what a colour differs from its luma by: exchanging the luma moves all three channels alike.
+            luma = (stylized - original) @ LUMA
+            result = np.clip(original + luma[..., np.newaxis], 0, 255)
+        if self._options.strength < 1:
+            result = original + np.float32(self._options.strength) * (result - original)
+        if self._faces is not None:
+            kept = np.float32(self._options.keep_faces) * self._faces.over(rows, columns)[..., np.newaxis]
+            result = result + kept * (original - result)
+        return _rounded(result)
 
 
 def _rounded(values: Floats) -> Pixels:

@@ -32,6 +32,7 @@ class StyleSettings:
     quality: int = 0
     max_side: int = 0
     stroke_size: float | None = None
+    keep_faces: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ class Stylizers:
             raise InvalidRequest.field(
                 f"{path}.stroke_size", f"must be {LEAST_STROKE_SIZE:g} to {MOST_STROKE_SIZE:g}, got {stroke_size}"
             )
+        if not 0 <= settings.keep_faces <= 1:
+            raise InvalidRequest.field(f"{path}.keep_faces", f"must be 0 to 1, got {settings.keep_faces}")
         options = PaintOptions(
             _weights(painter.stylizer.manifest.styles, settings.styles, f"{path}.styles"),
             strength,
@@ -84,6 +87,7 @@ class Stylizers:
             settings.quality or PICTURE_QUALITY,
             settings.max_side,
             stroke_size,
+            settings.keep_faces,
         )
         return Order(painter, options, settings.format)
 

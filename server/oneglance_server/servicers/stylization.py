@@ -144,6 +144,7 @@ def settings_from(settings: pb.StylizeSettings, path: str) -> StyleSettings:
         settings.quality,
         settings.max_side,
         settings.stroke_size if settings.HasField("stroke_size") else None,
+        settings.keep_faces,
     )
 
 

@@ -40,6 +40,12 @@ def test_a_picture_comes_out_as_the_stylizer_computes_it(run: Run, tmp_path: Pat
     assert (pixels(tmp_path / "none.png") == noise(0, 64, 64)).all()
     assert run(tmp_path / "in.png", tmp_path / "kept.png", *MOSS, "--keep-colors") == 0
     assert not (pixels(tmp_path / "kept.png") == pixels(tmp_path / "out.png")).all()
+    assert run(tmp_path / "in.png", tmp_path / "bold.png", *MOSS, "--stroke-size", "2") == 0
+    assert pixels(tmp_path / "bold.png").shape == pixels(tmp_path / "out.png").shape
+    assert not (pixels(tmp_path / "bold.png") == pixels(tmp_path / "out.png")).all()
+    capsys.readouterr()
+    assert run(tmp_path / "in.png", tmp_path / "face.png", *MOSS, "--keep-faces", "1") == 1
+    assert "keep_faces needs a face detector" in capsys.readouterr().err
     assert not left_behind(tmp_path)
 
 

@@ -114,6 +114,10 @@ CASES: dict[str, Case] = {
         lambda c: c.stylize(GOOD, "ember", keep_faces=NAN), INVALID, "INVALID_REQUEST", "settings.keep_faces"),
     "stylize-keep-faces-none": (
         lambda c: c.stylize(GOOD, "ember", keep_faces=0.5), "FAILED_PRECONDITION", "DETECTOR_NOT_LOADED", ""),
+    "stylize-picture-nowhere": (
+        lambda c: c.stylize(GOOD, GOOD), "FAILED_PRECONDITION", "STYLIZER_NOT_LOADED", ""),
+    "stylize-picture-of-own-styles": (
+        lambda c: c.stylize(GOOD, GOOD, stylizer="tints"), INVALID, "INVALID_REQUEST", "settings.styles[0].picture"),
     "stylize-image-empty": (lambda c: c.stylize(b"", "ember"), INVALID, "IMAGE_EMPTY", "image"),
     "stylize-image-undecodable": (lambda c: c.stylize(b"?", "ember"), INVALID, "IMAGE_UNDECODABLE", "image"),
     "stylize-image-truncated": (lambda c: c.stylize(jpeg()[:400], "ember"), INVALID, "IMAGE_UNDECODABLE", "image"),

@@ -31,6 +31,7 @@ from oneglance.client.requests import (
     PictureFormatName,
     QualityPolicy,
     SmallFaces,
+    StylesLike,
     enroll_request,
     example,
     identify_request,
@@ -780,7 +781,7 @@ class AsyncClient:
     async def stylize(
         self,
         picture: ExampleLike,
-        styles: str | Mapping[str, float],
+        styles: StylesLike,
         *,
         stylizer: str = "",
         strength: float | None = None,
@@ -791,7 +792,8 @@ class AsyncClient:
         stroke_size: float | None = None,
         keep_faces: float = 0.0,
     ) -> StylizedPicture:
-        """Repaint a picture (path or bytes) in a style, or a blend: ``{"waves": 0.7, "mosaic": 0.3}``.
+        """Repaint a picture (path or bytes) in a style, or a blend: ``{"waves": 0.7, "mosaic": 0.3}``. A style is its
+        name, or a picture of it (a Path or bytes).
 
         ``stylize_settings`` explains the arguments. A large picture takes long: it may need a longer
         ``timeout_seconds`` of the client.
@@ -813,7 +815,7 @@ class AsyncClient:
     async def stylize_stream(
         self,
         frames: AsyncIterable[ExampleLike | StreamSettings],
-        styles: str | Mapping[str, float],
+        styles: StylesLike,
         *,
         stylizer: str = "",
         strength: float | None = None,

@@ -109,17 +109,23 @@ class StyleWeight(google.protobuf.message.Message):
 
     STYLE_FIELD_NUMBER: builtins.int
     WEIGHT_FIELD_NUMBER: builtins.int
+    PICTURE_FIELD_NUMBER: builtins.int
     style: builtins.str
-    """Name of a style of the stylizer."""
+    """Name of a style of the stylizer. Empty with a picture."""
     weight: builtins.float
     """Finite, >= 0. The weights of a request sum to 1, within 0.001; a single style may leave it 0, for all of it."""
+    picture: builtins.bytes
+    """An encoded picture whose style is meant, as StylizeRequest.image, at most 8 of a request: for a stylizer for any style
+    (else FAILED_PRECONDITION). The square in its middle is looked at; it isn't kept.
+    """
     def __init__(
         self,
         *,
         style: builtins.str = ...,
         weight: builtins.float = ...,
+        picture: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["style", b"style", "weight", b"weight"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["picture", b"picture", "style", b"style", "weight", b"weight"]) -> None: ...
 
 Global___StyleWeight: typing_extensions.TypeAlias = StyleWeight
 
@@ -137,7 +143,9 @@ class StylizeSettings(google.protobuf.message.Message):
     STROKE_SIZE_FIELD_NUMBER: builtins.int
     KEEP_FACES_FIELD_NUMBER: builtins.int
     stylizer: builtins.str
-    """Name or digest of a loaded stylizer. May stay empty when one is loaded."""
+    """Name or digest of a loaded stylizer. May stay empty when only one has all these styles; with pictures, when only one
+    is for any style.
+    """
     strength: builtins.float
     """How much of the stylized picture, [0, 1]; the rest is the picture that came in. 1 when absent."""
     keep_colors: builtins.bool
@@ -161,7 +169,7 @@ class StylizeSettings(google.protobuf.message.Message):
     """
     @property
     def styles(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___StyleWeight]:
-        """At least one; several blend."""
+        """At least one; several blend. Of a stylizer for any style the vectors of the styles do."""
 
     def __init__(
         self,

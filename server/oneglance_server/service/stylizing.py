@@ -26,6 +26,7 @@ from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.engines.painting import Painted, Steps
 from oneglance_server.engines.picture_output import OutputFormat, check_sides
 from oneglance_server.engines.steadying import FrameMemory
+from oneglance_server.engines.style_reader import StylePicture, StylePictureError
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.errors import RETRY_AFTER, DetectorNotLoaded, InvalidRequest, Overloaded
 from oneglance_server.limiter import Limiter
@@ -210,8 +211,12 @@ class _PicturePass:
                         "at least; max_side shrinks it",
                     )
             check_sides(width, height, format)
-            call.spend("pixels", max(width * height, work.width * work.height))
-            with self._counted(work.steps, call):
+            fresh = [picture for picture in order.options.pictures if picture.style is None]
+            looked_at = 0
+            if fresh:
+                looked_at = sum(await off_loop(lambda: [self._style_pixels(picture, max_pixels) for picture in fresh]))
+            call.spend("pixels", max(width * height, work.width * work.height) + looked_at)
+            with self._counted(work.steps + len(fresh), call):
                 seen = None
                 if self._faces is not None and order.options.keep_faces:
                     seen = await _faces_of(self._faces, call, image, path, upright_only=memory is not None)
@@ -224,7 +229,8 @@ class _PicturePass:
         except MemoryError as error:
             raise Overloaded.for_want_of_memory("pictures") from error
         except PictureError as error:
-            raise InvalidRequest.field(path, str(error), reason=error.reason) from error
+            named = error.path if isinstance(error, StylePictureError) else path
+            raise InvalidRequest.field(named, str(error), reason=error.reason) from error
         allowed = self._limits.max_answer_bytes - _OVERHEAD_BYTES
         if len(painted.image) > allowed:
             raise InvalidRequest.field(
@@ -236,6 +242,17 @@ class _PicturePass:
                 limit=allowed,
             )
         return Stylized(painted, order.painter.stylizer.digest, order.painter.stylizer.execution_provider)
+
+    def _style_pixels(self, picture: StylePicture, most: int) -> int:
+        """Of a picture whose style is to be read. Raises StylePictureError."""
+        try:
+            header = read_header(picture.data, self._limits.pictures)
+            if header.width * header.height > most:
+                told = f"{header.width} x {header.height} pixels to read a style from, at most {most} in all"
+                raise PictureError("IMAGE_TOO_LARGE", told)
+        except PictureError as error:
+            raise StylePictureError(picture.path, error) from error
+        return header.width * header.height
 
     @contextmanager
     def _counted(self, steps: int, call: Call) -> Iterator[None]:

@@ -148,10 +148,12 @@ def test_misuse_is_told_before_anything_is_sent(run: Run, tmp_path: Path, capsys
         ("empty", "empty", MOSS, "name another folder"),
         ("in.png", "o.png", ("--style", "moss", "--style", "moss"), "the same style twice"),
         ("in.png", "o.png", ("--style", "moss=1", "--style", "ember"), "give every style a weight, or none"),
+        ("in.png", "o.png", (), "say in which style"),
+        ("in.png", "o.png", ("--style-picture", "no.png"), "no.png"),
     ):
         assert run(tmp_path / source, tmp_path / out, *given) == 2, told
         assert told in capsys.readouterr().err
-    wrong: tuple[tuple[str, ...], ...] = (("--style", "moss=much"), ("--in-flight", "0", *MOSS), ())
+    wrong: tuple[tuple[str, ...], ...] = (("--style", "moss=much"), ("--in-flight", "0", *MOSS))
     for words in wrong:
         with pytest.raises(SystemExit) as caught:
             run(tmp_path / "in.png", tmp_path / "o.png", *words)

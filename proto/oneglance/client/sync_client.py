@@ -788,7 +788,7 @@ class Client:
         stroke_size: float | None = None,
         keep_faces: float = 0.0,
     ) -> StylizedPicture:
-        """Repaint a picture (path or bytes) in a style, or a blend: ``{"waves": 0.7, "mosaic": 0.3}``. A style is its
+        """Repaint a picture (path or bytes) in a style, or a blend: ``{"oil": 0.7, "pencil": 0.3}``. A style is its
         name, or a picture of it (a Path or bytes).
 
         ``stylize_settings`` explains the arguments. A large picture takes long: it may need a longer

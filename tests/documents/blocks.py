@@ -39,8 +39,8 @@ def blocks_of(page: str) -> list[Block]:
 
 
 def commands_of(block: Block) -> list[Command]:
-    """Of a bash block every line, joined where it ends with a backslash, with its here-document; of a console block what
-    follows each ``$``."""
+    """Of a bash block every line, joined where it ends with a backslash, with its here-document; of a console block
+    what follows each ``$``."""
     if block.language == "console":
         parts = re.split(r"^\$ ", block.text, flags=re.MULTILINE)
         assert not parts[0], f"{block} begins with output"

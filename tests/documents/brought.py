@@ -1,5 +1,6 @@
-"""What a reader brings to a page: small stand-ins for their photos, drawings, models and videos, written into a folder."""
+"""What a reader brings to a page: small stand-ins for photos, drawings, models and videos, written into a folder."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,15 +9,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from oneglance_apps.landscape import landscape
 from oneglance_core.glyphs import alphabet
 from oneglance_core.pair_head import PairHead
 from oneglance_core.voices import RATE, voices
 from oneglance_server.settings import BUNDLED_MODEL
-from tests.documents.blocks import ROOT
+from tests.apps.watch.videos import write_video
+from tests.documents.blocks import ROOT, blocks_of, commands_of
+from tests.exporter.conftest import write_alphabets
 from tests.exporter.test_import_onnx import graph_file
 from tests.face_models import face_models, photo, upright_look
-from tests.models import pixels_model
-from tests.sounds import wav
+from tests.models import pixels_model, sound_model
+from tests.sounds import flac, tone, wav
 
 ADA, BOB, JANE, EVE = range(1, 5)
 STRANGERS = range(20, 120)
@@ -30,7 +34,7 @@ def face(person: int, shift: int = 0) -> npt.NDArray[np.uint8]:
 
 def save(picture: npt.NDArray[np.uint8], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path, **({"quality": 100, "subsampling": 0} if path.suffix == ".jpg" else {}))
+    Image.fromarray(picture).save(path, quality=100, subsampling=0)
 
 
 def tiny_faces(folder: Path) -> None:
@@ -61,8 +65,6 @@ def photos(folder: Path) -> None:
 
 def video(folder: Path) -> None:
     """gate.mp4: ada walks past; and the same as pictures, in stills/."""
-    from tests.apps.watch.videos import write_video
-
     nobody = photo({})
     frames = [*[face(ADA)] * 20, *[nobody] * 20, *[face(STRANGERS[0])] * 20]
     write_video(folder / "gate.mp4", frames, fps=10)
@@ -70,13 +72,11 @@ def video(folder: Path) -> None:
         save(frame, folder / f"stills/{number:03}.png")
 
 
-def landscape(folder: Path) -> None:
+def cat(folder: Path) -> None:
     """cat.jpg, some folders of such, and a short video."""
-    from oneglance_apps.landscape import landscape
-
     picture = Image.fromarray(landscape()).resize((96, 64))
     (folder / "photos").mkdir(exist_ok=True)
-    for name in ("cat.jpg", "cat.png", "photos/one.jpg", "photos/two.jpg", "probe.jpg"):
+    for name in ("cat.jpg", "cat.png", "large.jpg", "painting.jpg", "photos/one.jpg", "photos/two.jpg"):
         picture.save(folder / name)
 
 
@@ -88,10 +88,8 @@ def letters(folder: Path) -> None:
 
 def drawings(folder: Path) -> None:
     """drawings.zip and heldout.zip, of invented alphabets, and the latter's pictures in pictures/."""
-    from tests.exporter.conftest import write_alphabets
-
     write_alphabets(folder / "drawings.zip", range(100, 103), 6, 5)
-    write_alphabets(folder / "heldout.zip", range(200, 202), 6, 5)
+    write_alphabets(folder / "heldout.zip", range(200, 202), 20, 3)
     for character in alphabet(300, 6, 3):
         for number, drawing in enumerate(character.drawings):
             save(drawing, folder / f"pictures/{character.name}/{number}.png")
@@ -111,8 +109,8 @@ def deep_model(folder: Path) -> None:
 
 def people(folder: Path) -> None:
     """People's photos in people/, a folder each."""
-    for person in (ADA, BOB):
-        for number in range(2):
+    for person in (ADA, BOB, JANE, EVE):
+        for number in range(4):
             save(face(person, number), folder / f"people/{person}/{number}.jpg")
 
 
@@ -136,3 +134,43 @@ def recordings(folder: Path) -> None:
                 path = folder / top / voice.name / f"{number}.wav"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(wav(said[:, np.newaxis], RATE))
+
+
+def sound_server(folder: Path) -> None:
+    """models/tones, a tiny encoder of sounds, with what is sent to it."""
+    sound_model(folder / "models/tones")
+    (folder / "probe.wav").write_bytes(wav(tone(600)))
+    (folder / "hum.wav").write_bytes(wav(tone(600, level=1e-4)))
+    (folder / "ada.wav").write_bytes(wav(tone(500)))
+    for name in ("ada.flac", "probe.flac"):
+        (folder / name).write_bytes(flac(tone(500)))
+    np.save(folder / "probe.npy", tone(600))
+
+
+def clone(folder: Path) -> None:
+    """What a page runs of examples/."""
+    (folder / "examples").symlink_to(ROOT / "examples")
+
+
+def walk(folder: Path) -> None:
+    """walk.mp4 and walk.mov: half a second."""
+    for name in ("walk.mp4", "walk.mov"):
+        write_video(folder / name, [face(ADA, shift) for shift in range(5)], fps=10)
+
+
+def styles(folder: Path) -> None:
+    """Whatever the page of styles gives to --styles, and photos."""
+    photos = [Image.fromarray(landscape(256)) for _ in range(4)]
+    for number, picture in enumerate(photos):
+        for top in ("photos", "heldout"):
+            (folder / top).mkdir(exist_ok=True)
+            picture.rotate(90 * number).save(folder / top / f"{number}.jpg")
+    commands = [command.text for block in blocks_of("docs/stylize.md") for command in commands_of(block)]
+    for name in re.findall(
+        r"(?<=\s)(\S+\.(?:jpg|png|toml))", " ".join(re.findall(r"--styles? ([^-]+)", " ".join(commands)))
+    ):
+        if name.endswith(".toml"):
+            photos[0].save(folder / f"{name}.jpg")
+            (folder / name).write_text(f"""[[style]]\npicture = "{name}.jpg"\nname = "of-{name[:-5]}"\n""")
+        else:
+            photos[0].save(folder / name)

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 from oneglance_server.access.policy import read_policy
 from tests.documents.blocks import ROOT, Block, Command, commands_of
-from tests.documents.pages import STOP, Page
+from tests.documents.pages import CHANGED, STOP, Page
 from tests.running import PACKAGES, free_port
 from tests.waiting import PATIENCE_SECONDS
 
@@ -42,9 +42,12 @@ class Reader:
         self._places |= {
             "0.0.0.0:50051": server,
             "faces.example.org:50051": server.replace("127.0.0.1", "localhost"),
+            "/run/oneglance/oneglance.sock": str(folder / "oneglance.sock"),
             "/var/lib/oneglance": str(folder / "var-lib-oneglance"),
         }
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ONEGLANCE_", "OTEL_", "XDG_"))}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("ONEGLANCE_", "OTEL_", "XDG_"))
+        }
         self.environment = {
             **kept,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -186,6 +189,8 @@ class Reader:
     def _placed(self, text: str) -> str:
         for shown, real in self._places.items():
             text = re.sub(rf"(?<![\w.]){re.escape(shown)}\b", real, text)
+        for pattern, changed in CHANGED.items():
+            text = re.sub(pattern, changed, text)
         return re.sub(r"--console(?=\s*$| --)", f"--console {self._places['127.0.0.1:8080']}", text)
 
 

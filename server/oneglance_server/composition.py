@@ -22,6 +22,7 @@ from oneglance_server.service.backups import BackupService
 from oneglance_server.service.calibrating import CalibrationService
 from oneglance_server.service.detection import DetectionService
 from oneglance_server.service.drift import DriftWatches
+from oneglance_server.service.encoded_enrollment import EncodedEnrollmentService
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.encoding import CropLanes, Encoding
 from oneglance_server.service.enrollment import EnrollmentService
@@ -133,6 +134,7 @@ def make_services(
         enrollment=EnrollmentService(
             store, reads, encoding, thresholds, identification, settings.unfit_inputs == "refuse", audit
         ),
+        encoded_enrollment=EncodedEnrollmentService(store, encoders),
         subjects=SubjectService(store, reads, audit),
         moving=MovingService(store, reads, encoders, audit),
         identification=identification,

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from PIL import Image
 
-from oneglance import Client, OneglanceError, encoding, enroll_request, identify_request, photo
+from oneglance import Client, OneglanceError, encoded_subject, encoding, enroll_request, identify_request, photo
 from oneglance.client.requests import example, mate, stranger, stream_settings, stylize_settings
 from oneglance.v1 import (
     common_pb2,
@@ -175,6 +175,9 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     for enroll in enrolls:
         yield "/Enroll", [enroll]
     yield "/BulkEnroll", [*(subjects.BulkEnrollRequest(item=item) for item in enrolls)]
+    encoded = subjects.EncodedSubjects(gallery_id="g", encoder_digest=digest, on_existing=1, doubt_policy=1)
+    encoded.subjects.extend(encoded_subject(f"s{i}", values[i], {"a": "b"}, f"r{i}") for i in range(4))
+    yield "/BulkEnroll", [subjects.BulkEnrollRequest(encoded=encoded)] * 2
     yield "/GetSubject", [subjects.GetSubjectRequest(gallery_id="g", subject_id="s1")]
     yield "/ListSubjects", [subjects.ListSubjectsRequest(gallery_id="g", page_size=3, page_token="czE=")]
     yield (

@@ -14,8 +14,10 @@ from oneglance import (
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
+    OneglanceError,
     PermissionDeniedError,
     encoded_subject,
+    encoding,
     enroll_request,
 )
 from oneglance.client.errors import from_error
@@ -23,7 +25,7 @@ from oneglance.v1.subject_pb2 import BulkEnrollRequest, EncodedOutcome, EncodedS
 from oneglance_server.app import Server
 from tests.models import pixels_model
 from tests.pictures import picture
-from tests.running import server_thread
+from tests.running import ServerProcess, server_thread
 from tests.server.access.callers import ADMIN, grant, key_of
 from tests.server.http_channel import http_client
 from tests.waiting import PATIENCE_SECONDS
@@ -220,3 +222,38 @@ def test_rights_and_quotas(models: tuple[Path, Path], tmp_path: Path) -> None:
             assert enroll("admin") == "DOUBT_POLICY_INVALID"
             assert enroll("one", doubt_policy="off") == "PERMISSION_DENIED"
             assert enroll("admin", doubt_policy="off") == "enrolled"
+
+
+def test_nothing_acknowledged_is_lost_by_kill_9(models: tuple[Path, Path], tmp_path: Path) -> None:
+    """Killed again and again while it enrolls; the same is sent again each time, and nobody is there twice."""
+    vectors = points(6000)
+    answered: set[str] = set()
+    digest = ""
+
+    def new() -> Iterator[EncodedSubject]:
+        return (encoded_subject(f"s{i}", row) for i, row in enumerate(vectors))
+
+    for kill_after in (1, 700, 2500, None):
+        with ServerProcess(tmp_path, models=models[0]) as server, Client(server.address) as client:
+            if not digest:
+                client.create_gallery("g", doubt_policy="off", fusion="nearest")
+                digest = client.list_models()[0].digest
+            there = {one.id for one in client.list_subjects("g")}
+            assert answered <= there
+            outcomes = client.bulk_enroll_encodings("g", new(), encoder_digest=digest, on_existing="fail", at_once=128)
+            fresh = 0
+            try:
+                for i, outcome in enumerate(outcomes):
+                    assert outcome.HasField("enrolled") == (f"s{i}" not in there), outcome
+                    answered.add(f"s{i}")
+                    fresh += outcome.HasField("enrolled")
+                    if kill_after is not None and fresh == kill_after:
+                        server.kill()
+                        kill_after = -1
+            except OneglanceError:
+                assert kill_after == -1
+            if kill_after is None:
+                assert len(answered) == client.get_gallery("g").encoding_count == len(vectors)
+                probes = [encoding(vectors[i], digest) for i in range(0, len(vectors), 100)]
+                found = client.identify("g", *probes, tau=0.1)
+                assert [one.subject_id for one in found.results] == [f"s{i}" for i in range(0, len(vectors), 100)]

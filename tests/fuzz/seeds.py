@@ -175,7 +175,8 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     for enroll in enrolls:
         yield "/Enroll", [enroll]
     yield "/BulkEnroll", [*(subjects.BulkEnrollRequest(item=item) for item in enrolls)]
-    encoded = subjects.EncodedSubjects(gallery_id="g", encoder_digest=digest, on_existing=1, doubt_policy=1)
+    encoded = subjects.EncodedSubjects(gallery_id="g", encoder_digest=digest, on_existing=subjects.ON_EXISTING_ADD)
+    encoded.doubt_policy = common_pb2.DOUBT_POLICY_OFF
     encoded.subjects.extend(encoded_subject(f"s{i}", values[i], {"a": "b"}, f"r{i}") for i in range(4))
     yield "/BulkEnroll", [subjects.BulkEnrollRequest(encoded=encoded)] * 2
     yield "/GetSubject", [subjects.GetSubjectRequest(gallery_id="g", subject_id="s1")]

@@ -1,8 +1,10 @@
 """Many subjects in one message of BulkEnroll, whose encodings there are already."""
 
 import asyncio
+import unicodedata
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -19,9 +21,17 @@ from oneglance import (
     encoded_subject,
     encoding,
     enroll_request,
+    keyed,
 )
 from oneglance.client.errors import from_error
-from oneglance.v1.subject_pb2 import BulkEnrollRequest, EncodedOutcome, EncodedSubject, EncodedSubjects
+from oneglance.v1.common_pb2 import DOUBT_POLICY_FLAG
+from oneglance.v1.subject_pb2 import (
+    ON_EXISTING_REPLACE,
+    BulkEnrollRequest,
+    EncodedOutcome,
+    EncodedSubject,
+    EncodedSubjects,
+)
 from oneglance_server.app import Server
 from tests.models import pixels_model
 from tests.pictures import picture
@@ -35,7 +45,8 @@ D = 64
 
 def points(count: int, seed: int = 0) -> np.ndarray:
     made: np.ndarray = np.random.default_rng(seed).normal(size=(count, D)).astype(np.float32)
-    return made / np.linalg.norm(made, axis=1, keepdims=True)
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +136,25 @@ def test_what_comes_again_gets_the_first_answer(client: Client, gallery: str, di
     assert client.get_gallery(gallery).encoding_count == 2
 
 
+@pytest.mark.parametrize("way", ["encoded", "item"])
+def test_a_retry_may_spell_its_names_otherwise(client: Client, gallery: str, digest: str, way: str) -> None:
+    vector = points(1)[0]
+
+    def enroll(form: Any) -> tuple[bool, str]:
+        name, labels = unicodedata.normalize(form, "José"), {unicodedata.normalize(form, "Größe"): "é"}
+        if way == "encoded":
+            new = [encoded_subject(name, vector, labels, request_id=name)]
+            (outcome,) = client.bulk_enroll_encodings(gallery, new, encoder_digest=digest)
+            assert outcome.HasField("enrolled"), outcome
+            return outcome.enrolled.replayed, outcome.enrolled.encoding_ids[0]
+        example = keyed(encoding(vector, digest), unicodedata.normalize(form, "Fräulein"))
+        answer = client.enroll(gallery, name, example, labels=labels, request_id=name)
+        return answer.replayed, answer.encoding_ids[0]
+
+    first = enroll("NFC")
+    assert enroll("NFD") == (True, first[1])
+
+
 def test_what_concerns_all_is_told_once(client: Client, gallery: str, digest: str) -> None:
     good = encoded_subject("s", points(1))
     stub = client._subjects
@@ -143,16 +173,19 @@ def test_what_concerns_all_is_told_once(client: Client, gallery: str, digest: st
     error = refused(EncodedSubjects(gallery_id=gallery, encoder_digest="f" * 64, subjects=[good]))
     assert isinstance(error, FailedPreconditionError)
     assert error.reason == "ENCODER_MISMATCH"
-    for encoded, field in (
-        (EncodedSubjects(gallery_id=gallery, subjects=[good]), "encoded.encoder_digest"),
-        (EncodedSubjects(gallery_id=gallery, encoder_digest=digest), "encoded.subjects"),
-        (EncodedSubjects(gallery_id=gallery, encoder_digest=digest, subjects=[good] * 1025), "encoded.subjects"),
-        (EncodedSubjects(gallery_id=gallery, encoder_digest=digest, subjects=[good], doubt_policy=2), "doubt_policy"),
-        (EncodedSubjects(gallery_id=gallery, encoder_digest=digest, subjects=[good], on_existing=9), "on_existing"),  # type: ignore[arg-type]
+    flag, nine = DOUBT_POLICY_FLAG, 9
+    for change, field in (
+        ({"encoder_digest": ""}, "encoded.encoder_digest"),
+        ({"subjects": []}, "encoded.subjects"),
+        ({"subjects": [good] * 1025}, "encoded.subjects"),
+        ({"doubt_policy": flag}, "encoded.doubt_policy"),
+        ({"on_existing": nine}, "encoded.on_existing"),
     ):
+        given: dict[str, Any] = {"gallery_id": gallery, "encoder_digest": digest, "subjects": [good], **change}
+        encoded = EncodedSubjects(**given)
         error = refused(encoded)
         assert isinstance(error, InvalidArgumentError)
-        assert error.field_violations[0][0].endswith(field)
+        assert error.field_violations[0][0] == field
 
 
 def test_messages_of_both_kinds_in_their_order(client: Client, gallery: str, digest: str) -> None:
@@ -160,7 +193,7 @@ def test_messages_of_both_kinds_in_their_order(client: Client, gallery: str, dig
 
     def messages() -> Iterator[BulkEnrollRequest]:
         for i in range(0, 40, 2):
-            encoded = EncodedSubjects(gallery_id=gallery, encoder_digest=digest, on_existing=2)
+            encoded = EncodedSubjects(gallery_id=gallery, encoder_digest=digest, on_existing=ON_EXISTING_REPLACE)
             encoded.subjects.append(encoded_subject("last", vectors[i], {"i": str(i)}))
             yield BulkEnrollRequest(encoded=encoded)
             yield BulkEnrollRequest(item=enroll_request(gallery, f"picture {i}", picture(i)))

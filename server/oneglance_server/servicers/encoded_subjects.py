@@ -1,9 +1,10 @@
 """Many subjects whose encodings the caller made, between messages and values; off the event loop, for they are many."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from oneglance.v1 import subject_pb2 as pb
+from oneglance_core.names import composed
 from oneglance_index import Enrolled
 from oneglance_server.offload import off_loop
 from oneglance_server.service.encoded_enrollment import EncodedSubject, EncodedSubjects, Outcome
@@ -15,7 +16,7 @@ def encoded_from(message: pb.EncodedSubjects) -> EncodedSubjects:
     """Raises InvalidRequest."""
     on_existing = on_existing_from(message.on_existing, "encoded.on_existing")
     policy = doubt_policy_from(message.doubt_policy, "encoded.doubt_policy") if message.doubt_policy else None
-    common = repr((message.gallery_id, message.encoder_digest, on_existing)).encode()
+    common = repr((composed(message.gallery_id), message.encoder_digest, on_existing)).encode()
     return EncodedSubjects(
         message.gallery_id,
         message.encoder_digest,
@@ -35,8 +36,15 @@ def encoded_from(message: pb.EncodedSubjects) -> EncodedSubjects:
 
 
 def _digest(common: bytes, one: pb.EncodedSubject) -> bytes:
-    """Of what is asked for; the request's id is in it, which is the same whenever that is asked for again."""
-    return hashlib.sha256(common + one.SerializeToString(deterministic=True)).digest()
+    """SHA-256 of what is asked for, however its names are spelled."""
+    asked = pb.EncodedSubject(
+        subject_id=composed(one.subject_id), values=one.values, labels=composed_labels(one.labels)
+    )
+    return hashlib.sha256(common + asked.SerializeToString(deterministic=True)).digest()
+
+
+def composed_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    return {composed(key): composed(value) for key, value in labels.items()}
 
 
 async def encoded_outcomes(outcomes: Sequence[Outcome]) -> bytes:

@@ -29,7 +29,7 @@ from oneglance_server.servicers.answers import (
     to_timestamp,
 )
 from oneglance_server.servicers.encoded import with_part
-from oneglance_server.servicers.encoded_subjects import encoded_from, encoded_outcomes
+from oneglance_server.servicers.encoded_subjects import composed_labels, encoded_from, encoded_outcomes
 from oneglance_server.servicers.receiving import Incoming
 from oneglance_server.servicers.requests import (
     call_of,
@@ -239,17 +239,21 @@ class SubjectServicer(SubjectServiceServicer):
 
 
 def content_digest(request: pb.EnrollRequest) -> bytes:
-    """SHA-256 of the request's deterministic serialization without its request id. Takes the request apart.
+    """SHA-256 of the request's deterministic serialization without its request id, however its names are spelled. Takes
+    the request apart.
 
     One example at a time: to serialize a message holds up all threads, 1 ms per megabyte.
     """
     before = pb.EnrollRequest(gallery_id=composed(request.gallery_id), subject_id=composed(request.subject_id))
     digest = hashlib.sha256(before.SerializeToString(deterministic=True))
     for example in request.examples:
+        example.key, example.source = composed(example.key), composed(example.source)
         only = pb.EnrollRequest(examples=[example])
         digest.update(only.SerializeToString(deterministic=True))
-    for field in ("gallery_id", "subject_id", "examples", "request_id"):
+    labels = composed_labels(request.labels)
+    for field in ("gallery_id", "subject_id", "examples", "request_id", "labels"):
         request.ClearField(field)
+    request.labels.update(labels)
     digest.update(request.SerializeToString(deterministic=True))
     return digest.digest()
 

@@ -196,8 +196,8 @@ class Settings(Frozen, BaseSettings):
     max_stylize_pixels: int = Field(
         25_000_000,
         ge=1,
-        description="Largest picture to stylize, width x height after max_side; a side counts as stylize_bucket at "
-        "least.",
+        description="Largest picture to stylize, and copy of it that stroke_size makes, width x height after max_side; "
+        "a side counts as stylize_bucket at least.",
     )
     max_frame_pixels: int = Field(9_000_000, ge=1, description="The same of a frame of a stream.")
     stylize_inflight_pixels: int = Field(

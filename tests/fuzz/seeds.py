@@ -281,7 +281,9 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     yield "/ListModels", [model_pb2.ListModelsRequest()]
     yield "/GetServer", [server_pb2.GetServerRequest()]
     yield "/DescribeModel", [model_pb2.DescribeModelRequest(model="pixels")]
-    style = stylize_settings({STYLES[0]: 0.5, STYLES[1]: 0.5}, strength=0.5, keep_colors=True, max_side=64)
+    style = stylize_settings(
+        {STYLES[0]: 0.5, STYLES[1]: 0.5}, strength=0.5, keep_colors=True, max_side=64, stroke_size=2.0, keep_faces=0.5
+    )
     yield "/ListStyles", [stylization_pb2.ListStylesRequest()]
     yield "/Stylize", [stylization_pb2.StylizeRequest(image=PICTURES[4], settings=style)]
     yield (

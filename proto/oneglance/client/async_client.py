@@ -33,6 +33,7 @@ from oneglance.client.requests import (
     PictureFormatName,
     QualityPolicy,
     SmallFaces,
+    StylesLike,
     enroll_request,
     example,
     identify_request,
@@ -837,7 +838,7 @@ class AsyncClient:
     async def stylize(
         self,
         picture: ExampleLike,
-        styles: str | Mapping[str, float],
+        styles: StylesLike,
         *,
         stylizer: str = "",
         strength: float | None = None,
@@ -845,8 +846,11 @@ class AsyncClient:
         format: PictureFormatName = "",
         quality: int = 0,
         max_side: int = 0,
+        stroke_size: float | None = None,
+        keep_faces: float = 0.0,
     ) -> StylizedPicture:
-        """Repaint a picture (path or bytes) in a style, or a blend: ``{"waves": 0.7, "mosaic": 0.3}``.
+        """Repaint a picture (path or bytes) in a style, or a blend: ``{"oil": 0.7, "pencil": 0.3}``. A style is its
+        name, or a picture of it (a Path or bytes).
 
         ``stylize_settings`` explains the arguments. A large picture takes long: it may need a longer
         ``timeout_seconds`` of the client.
@@ -859,6 +863,8 @@ class AsyncClient:
             format=format,
             quality=quality,
             max_side=max_side,
+            stroke_size=stroke_size,
+            keep_faces=keep_faces,
         )
         request = StylizeRequest(image=picture_bytes(picture), settings=settings)
         return (await self._call(self._stylization.Stylize, request)).picture
@@ -866,7 +872,7 @@ class AsyncClient:
     async def stylize_stream(
         self,
         frames: AsyncIterable[ExampleLike | StreamSettings],
-        styles: str | Mapping[str, float],
+        styles: StylesLike,
         *,
         stylizer: str = "",
         strength: float | None = None,
@@ -874,6 +880,8 @@ class AsyncClient:
         format: PictureFormatName = "",
         quality: int = 0,
         max_side: int = 0,
+        stroke_size: float | None = None,
+        keep_faces: float = 0.0,
         steadiness: float | None = None,
         every_frame: bool = False,
     ) -> AsyncIterator[StylizeStreamResponse]:
@@ -891,6 +899,8 @@ class AsyncClient:
             format=format,
             quality=quality,
             max_side=max_side,
+            stroke_size=stroke_size,
+            keep_faces=keep_faces,
         )
 
         async def messages() -> AsyncIterator[StylizeStreamRequest]:

@@ -216,7 +216,8 @@ class Example(google.protobuf.message.Message):
     KEY_FIELD_NUMBER: builtins.int
     SOURCE_FIELD_NUMBER: builtins.int
     image: builtins.bytes
-    """An encoded picture (PNG, JPEG, WebP, HEIC, AVIF, BMP, GIF's first frame, TIFF, PNM). EXIF orientation is honoured.
+    """An encoded picture (PNG, JPEG, WebP, HEIC, AVIF, BMP, GIF's first frame, TIFF, PNM). EXIF orientation is honoured,
+    and colours of an ICC profile become sRGB.
     For an encoder of faces, a photo: the face is found, aligned and encoded. For others, brought to the encoder's
     declared size and colour.
     """

@@ -1,6 +1,8 @@
 """Many subjects enrolled at once, whose encodings the caller made: checked together, written by one commit."""
 
 import asyncio
+import contextvars
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -76,13 +78,16 @@ class EncodedEnrollmentService:
         checked = await off_loop(lambda: _checked(given, active.dimension, encoder))
         good = [one for one in checked if isinstance(one, NewEncodings)]
         call.spend("encodings", sum(len(one.encodings) for one in good))
-        written = self._store.enroll_many(
+        enroll = functools.partial(
+            self._store.enroll_many,
             given.gallery_id,
             good,
             encoder_digest=active.encoder_digest,
             caller=(call.caller, call.patient),
             patient=call.patient,
         )
+        context = contextvars.copy_context()  # it says to the audit trail who is acting
+        written = await off_loop(lambda: context.run(enroll))
         return asyncio.ensure_future(_outcomes(checked, asyncio.wrap_future(written)))
 
 

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from oneglance_core.folder import write_model_folder
-from oneglance_core.manifests import Array, NamedParity, Style, StylizerManifest
+from oneglance_core.manifests import Array, NamedParity, Style, StyleReaderManifest, StyleSpace, StylizerManifest
 
 Floats = npt.NDArray[np.float32]
 BLOCK = 4
@@ -44,8 +44,40 @@ def tinted(
     return np.clip(stylized, 0, 255).astype(np.float32), used.astype(np.float32)
 
 
-def style_model(folder: Path, *, name: str = "tints", flaw: float = 0.0, styles: int = len(STYLES)) -> Path:
-    """Write it. ``flaw`` shifts the parity outputs; ``styles``: how many of STYLES it has."""
+SIDE = 8  # of what the tiny reader looks at
+SPACE = StyleSpace(name="colors", numbers=len(STYLES))
+
+
+def any_style_models(folder: Path) -> Path:
+    """A folder of two: the stylizer as one for any style, ``any``, and ``reader``, to which the red of a picture is
+    "ember", the green "moss" and the blue "slate"."""
+    style_model(folder / "any", name="any", space=SPACE)
+    pictures = np.random.default_rng(1).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
+    styles = np.pad(pictures.mean(axis=(1, 2)) / 255, ((0, 0), (0, 1))).astype(np.float32)
+    manifest = StyleReaderManifest(
+        name="reader",
+        created="2026-01-01T00:00:00Z",
+        license="CC0-1.0",
+        side=SIDE,
+        space=SPACE,
+        parity=NamedParity.pack({"picture": pictures}, {"style": styles}, 1e-4),
+        model_sha256="0" * 64,  # write_model_folder sets both
+        model_bytes=1,
+    )
+    write_model_folder(folder / "reader", manifest, _reader_graph())
+    return folder
+
+
+def style_model(
+    folder: Path,
+    *,
+    name: str = "tints",
+    flaw: float = 0.0,
+    styles: int = len(STYLES),
+    space: StyleSpace | None = None,
+) -> Path:
+    """Write it. ``flaw`` shifts the parity outputs; ``styles``: how many of STYLES it has; ``space``: it is for any
+    style instead."""
     names = STYLES[:styles]
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (3, 16, 24, 3), dtype=np.uint8)
@@ -61,7 +93,10 @@ def style_model(folder: Path, *, name: str = "tints", flaw: float = 0.0, styles:
         name=name,
         created="2026-01-01T00:00:00Z",
         license="CC0-1.0",
-        styles=tuple(Style(name=style, title=style.title(), source="invented", license="CC0-1.0") for style in names),
+        space=space,
+        styles=()
+        if space
+        else tuple(Style(name=style, title=style.title(), source="invented", license="CC0-1.0") for style in names),
         multiple=BLOCK,
         least_side=2 * BLOCK,
         margin=MARGIN,
@@ -155,6 +190,29 @@ def _graph(styles: int) -> bytes:
             helper.make_tensor_value_info("used", floating, ["N", 3, 2]),
         ],
         [onnx.numpy_helper.from_array(value, key) for key, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def _reader_graph() -> bytes:
+    nodes = [
+        helper.make_node("Cast", ["picture"], ["as_float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["as_float", "plane"], ["mean"], keepdims=0),
+        helper.make_node("Div", ["mean", "white"], ["share"]),
+        helper.make_node("Pad", ["share", "pads"], ["style"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "reader",
+        [helper.make_tensor_value_info("picture", TensorProto.UINT8, ["N", SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info("style", TensorProto.FLOAT, ["N", len(STYLES)])],
+        [
+            onnx.numpy_helper.from_array(np.array([1, 2], np.int64), "plane"),
+            onnx.numpy_helper.from_array(np.array(255, np.float32), "white"),
+            onnx.numpy_helper.from_array(np.array([0, 0, 0, 1], np.int64), "pads"),
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)

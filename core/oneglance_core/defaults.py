@@ -13,4 +13,5 @@ VERIFY_FMR = 0.001  # share of wrong claims that Verify accepts where tau follow
 TARGET_FPIR = 0.01  # share of strangers that a calibrated tau lets in
 MAX_SEARCH_PIXELS = 16_000_000  # that a call may ask a photo to be searched at: more than 4K, 4:3
 PICTURE_QUALITY = 90  # of stylized JPEG and WebP, 1 to 100
+LEAST_STROKE_SIZE, MOST_STROKE_SIZE = 0.5, 4.0  # times the strokes of a stylizer
 STEADINESS = 0.8  # share of what rests that a stylized frame keeps from the one before, [0, 1)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
+from oneglance_core.color_profile import changes_colors, to_srgb
 from oneglance_core.deep_samples import STRIP_PIXELS, deep_color, is_deep, to_8_bit, white_of
 from oneglance_core.manifests import InputSpec
 from oneglance_core.picture_error import PictureError as PictureError
@@ -62,9 +63,10 @@ class Layers:
 def encoder_input(data: bytes, spec: InputSpec, limits: PictureLimits) -> npt.NDArray[np.uint8]:
     """What an encoder that takes ``spec``, of kind ``image``, is given for a picture: uint8 [H, W, C], 0 black.
 
-    EXIF orientation is honoured, transparency is laid on white, 16-bit samples are scaled to 8, CMYK becomes rgb, of
-    animations the first frame counts. The picture is brought to (H, W) by Pillow's ``spec.resize`` filter, as
-    ``spec.fit`` says. Raises PictureError: IMAGE_EMPTY, IMAGE_TOO_LARGE, IMAGE_UNDECODABLE.
+    EXIF orientation is honoured, transparency is laid on white, 16-bit samples are scaled to 8, CMYK becomes rgb,
+    colours that an ICC profile explains become sRGB, of animations the first frame counts. The picture is brought to
+    (H, W) by Pillow's ``spec.resize`` filter, as ``spec.fit`` says. Raises PictureError: IMAGE_EMPTY,
+    IMAGE_TOO_LARGE, IMAGE_UNDECODABLE.
     """
     height, width, _ = spec.shape
     mode, size = "L" if spec.color == "gray" else "RGB", (width, height)
@@ -81,7 +83,10 @@ def encoder_input(data: bytes, spec: InputSpec, limits: PictureLimits) -> npt.ND
         paper.paste(flat.resize(inside, _FILTERS[spec.resize]), corner)
         return _array(paper)
 
-    return opened(data, limits, to_array, None if spec.fit else lambda _: (mode, size))
+    def wanted(picture: Image.Image) -> tuple[str, Size]:
+        return "RGB" if changes_colors(picture) else mode, size
+
+    return opened(data, limits, to_array, None if spec.fit else wanted)
 
 
 def decode_photo(data: bytes, limits: PictureLimits) -> npt.NDArray[np.uint8]:
@@ -155,7 +160,10 @@ def _inside(given: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    """Decoded, turned as EXIF says, with 8 bits a sample. No copy is made that isn't needed: it may be large."""
+    """Decoded, turned as EXIF says, with 8 bits a sample, in sRGB or CMYK.
+
+    No copy is made that isn't needed: it may be large.
+    """
     white = white_of(picture)
     deep = deep_color(picture, white)
     if deep is not None:
@@ -166,7 +174,7 @@ def _upright(picture: Image.Image) -> Image.Image:
     if turn is not None:  # in place, and without what ImageOps.exif_transpose does: to write all of EXIF anew
         turned = picture.transpose(turn)
         picture.im, picture._size = turned.im, turned.size
-    return to_8_bit(picture, white) if is_deep(picture) else picture
+    return to_srgb(to_8_bit(picture, white) if is_deep(picture) else picture, picture.info.get("icc_profile"))
 
 
 def _see_through(picture: Image.Image) -> bool:

@@ -139,7 +139,7 @@ def make_services(
         detection=DetectionService(cropper, encoding, encoders),
         look_alikes=LookAlikeService(store, reads, identification, thresholds, audit),
         calibration=CalibrationService(store, reads, galleries, identification),
-        stylization=_stylization(settings, models, limits, metrics, pools),
+        stylization=_stylization(settings, models, encoding if cropper else None, limits, metrics, pools),
         access=AccessService(access, reads, audit),
         about=AboutService(settings, [one.manifest.kind for one in models.loaded], cropper is not None, store.device),
     )
@@ -158,10 +158,16 @@ def _mates(models: Models) -> dict[tuple[str, str], MateScores]:
 
 
 def _stylization(
-    settings: Settings, models: Models, limits: PictureLimits, metrics: Metrics, pools: Pools
+    settings: Settings,
+    models: Models,
+    faces: Encoding | None,
+    limits: PictureLimits,
+    metrics: Metrics,
+    pools: Pools,
 ) -> StylizationService:
     return StylizationService(
         Stylizers(models.painters),
+        faces,
         pools.stylize,
         StylizeLimits(
             limits,

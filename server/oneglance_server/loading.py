@@ -15,6 +15,7 @@ from oneglance_core.manifests import (
     LandmarksManifest,
     ModelFolderError,
     ModelManifest,
+    StyleReaderManifest,
     StylizerManifest,
     UprightnessManifest,
 )
@@ -26,6 +27,7 @@ from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.faces import Detector, Landmarks, Uprightness
 from oneglance_server.engines.loaded_model import LoadedModel
 from oneglance_server.engines.painting import Painter
+from oneglance_server.engines.style_reader import StyleReader
 from oneglance_server.engines.stylizer import Stylizer, grid_of
 from oneglance_server.errors import StartupError
 from oneglance_server.settings import BUNDLED, Settings
@@ -40,6 +42,7 @@ ENGINES: dict[type[ModelManifest], type[LoadedModel[Any]]] = {
     LandmarksManifest: Landmarks,
     UprightnessManifest: Uprightness,
     StylizerManifest: Stylizer,
+    StyleReaderManifest: StyleReader,
 }
 
 
@@ -91,13 +94,29 @@ def load_models(settings: Settings, stylize_pool: Executor) -> Models:
         if encoder.manifest.input.sound is not None and not can_decode():
             raise StartupError(f"{encoder.manifest.name} takes sound files: pip install 'oneglance[sound]'")
     limits = picture_limits(settings)
-    painters = (Painter(m, grid_of(m.manifest, settings), limits) for m in loaded if isinstance(m, Stylizer))
+    readers = [model for model in loaded if isinstance(model, StyleReader)]
+    painters = [
+        Painter(model, grid_of(model.manifest, settings), limits, _reader(model, readers))
+        for model in loaded
+        if isinstance(model, Stylizer)
+    ]
     models = Models(tuple(loaded), tuple(painters))
     if any(encoder.takes_photos for encoder in models.encoders) and not (models.detector and models.landmarks):
         log.warning("an encoder of faces, but no detector with landmarks: photos can't be searched, only aligned faces")
     elif models.detector and not models.uprightness:
         log.warning("a face detector, but no uprightness check: whatever it finds is taken for an upright face")
     return models
+
+
+def _reader(stylizer: Stylizer, readers: Sequence[StyleReader]) -> StyleReader | None:
+    """What reads styles for it; None where it has styles of its own. Raises StartupError where it is not loaded."""
+    space = stylizer.manifest.space
+    if space is None:
+        return None
+    for reader in readers:
+        if reader.manifest.space == space:
+            return reader
+    raise StartupError(f"{stylizer.manifest.name}: add the reader of styles for {space.name} to --models")
 
 
 def _check_signatures(folders: Sequence[ModelFolder[Any]], settings: Settings) -> None:

@@ -27,6 +27,7 @@ from oneglance.v1 import (
 )
 from oneglance.v1.face_pb2 import QUALITY_POLICY_OFF
 from oneglance_core.pair_head import PairHead
+from oneglance_server.standard_services import reflection_v1
 from tests import face_models
 from tests.fuzz.values import World
 from tests.models import pixels_model, signal_model
@@ -48,8 +49,7 @@ def methods() -> dict[str, MethodDescriptor]:
     """Every RPC of the server by its path."""
     return {
         f"/{service.full_name}/{method.name}": method
-        for file in FILES
-        for service in file.DESCRIPTOR.services_by_name.values()
+        for service in (*(one for file in FILES for one in file.DESCRIPTOR.services_by_name.values()), reflection_v1())
         for method in service.methods
     }
 
@@ -277,7 +277,9 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     yield "/ListModels", [model_pb2.ListModelsRequest()]
     yield "/GetServer", [server_pb2.GetServerRequest()]
     yield "/DescribeModel", [model_pb2.DescribeModelRequest(model="pixels")]
-    style = stylize_settings({STYLES[0]: 0.5, STYLES[1]: 0.5}, strength=0.5, keep_colors=True, max_side=64)
+    style = stylize_settings(
+        {STYLES[0]: 0.5, STYLES[1]: 0.5}, strength=0.5, keep_colors=True, max_side=64, stroke_size=2.0, keep_faces=0.5
+    )
     yield "/ListStyles", [stylization_pb2.ListStylesRequest()]
     yield "/Stylize", [stylization_pb2.StylizeRequest(image=PICTURES[4], settings=style)]
     yield (

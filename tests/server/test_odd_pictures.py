@@ -14,6 +14,7 @@ from PIL import Image, TiffImagePlugin
 
 from oneglance import Client, OneglanceError
 from tests import face_models
+from tests.color_profiles import DISPLAY_P3, rgb_profile
 from tests.face_models import encoded
 from tests.face_models import face_models as make_models
 from tests.running import server_thread
@@ -108,6 +109,8 @@ CASES = {
     "HEIC": (heic(), None),
     "AVIF": (saved(Image.fromarray(PIXELS), "AVIF", quality=100, subsampling="4:4:4"), None),
     "made-up HEIC": (made_up_heic(), "IMAGE_TOO_LARGE"),
+    "colour profile": (encoded(PIXELS, icc_profile=rgb_profile(DISPLAY_P3)), None),
+    "broken colour profile": (encoded(PIXELS, icc_profile=rgb_profile(DISPLAY_P3)[:-9]), 1),
     "CMYK": (saved(Image.fromarray(PIXELS).convert("CMYK"), "TIFF"), 1),
     "CMYK JPEG": (saved(Image.fromarray(PIXELS).convert("CMYK"), "JPEG", quality=100), None),
     "16 bits": (sixteen_bits(), 1),

@@ -21,7 +21,9 @@ from oneglance.v1.stylization_pb2 import (
     PICTURE_FORMAT_WEBP,
     StylizedPicture,
 )
+from oneglance_core.color_profile import SRGB_PROFILE
 from oneglance_core.pictures import PictureError, PictureLimits, decode_layers, read_header
+from tests.color_profiles import DISPLAY_P3, rgb_profile
 from tests.pictures import png
 from tests.running import server_thread
 from tests.style_models import STYLES, tinted
@@ -109,6 +111,19 @@ def test_colours_are_kept_and_only_luma_changes(styles: Client) -> None:
     chroma, original = found - luma[..., None], pixels - (pixels @ LUMA)[..., None]
     assert np.abs(chroma - original)[inside].max() <= 1
     assert not near(found, direct(pixels, slate=1), 10)
+
+
+@pytest.mark.parametrize("name", ["png", "jpeg", "webp"])
+def test_colors_are_those_of_the_profile_and_come_back_as_srgb(styles: Client, name: PictureFormatName) -> None:
+    told = png(scene(), icc_profile=rgb_profile(DISPLAY_P3))
+    answer = styles.stylize(told, "ember", strength=0, format=name, quality=100)
+    found = Image.open(io.BytesIO(answer.image))
+    assert found.info.get("icc_profile") == SRGB_PROFILE if name != "png" else found.info["srgb"] == 0
+    if name == "png":
+        assert np.array_equal(opened(answer), decode_layers(told, PictureLimits(1 << 20, 1 << 20)).pixels)
+        assert not near(opened(answer), scene(), 10)
+    again = styles.stylize(answer.image, "ember", strength=0, format="png")
+    assert np.array_equal(opened(again), np.asarray(found.convert("RGB")))
 
 
 def test_formats(styles: Client) -> None:

@@ -106,6 +106,18 @@ CASES: dict[str, Case] = {
         INVALID, "INVALID_REQUEST", "settings.format"),
     "stylize-max-side-negative": (
         lambda c: c.stylize(GOOD, "ember", max_side=-1), INVALID, "INVALID_REQUEST", "settings.max_side"),
+    "stylize-stroke-size": (
+        lambda c: c.stylize(GOOD, "ember", stroke_size=NAN), INVALID, "INVALID_REQUEST", "settings.stroke_size"),
+    "stylize-stroke-size-small": (
+        lambda c: c.stylize(noise(200, 200, "JPEG"), "ember", stroke_size=0.5), INVALID, "IMAGE_TOO_LARGE", "image"),
+    "stylize-keep-faces": (
+        lambda c: c.stylize(GOOD, "ember", keep_faces=NAN), INVALID, "INVALID_REQUEST", "settings.keep_faces"),
+    "stylize-keep-faces-none": (
+        lambda c: c.stylize(GOOD, "ember", keep_faces=0.5), "FAILED_PRECONDITION", "DETECTOR_NOT_LOADED", ""),
+    "stylize-picture-nowhere": (
+        lambda c: c.stylize(GOOD, GOOD), "FAILED_PRECONDITION", "STYLIZER_NOT_LOADED", ""),
+    "stylize-picture-of-own-styles": (
+        lambda c: c.stylize(GOOD, GOOD, stylizer="tints"), INVALID, "INVALID_REQUEST", "settings.styles[0].picture"),
     "stylize-image-empty": (lambda c: c.stylize(b"", "ember"), INVALID, "IMAGE_EMPTY", "image"),
     "stylize-image-undecodable": (lambda c: c.stylize(b"?", "ember"), INVALID, "IMAGE_UNDECODABLE", "image"),
     "stylize-image-truncated": (lambda c: c.stylize(jpeg()[:400], "ember"), INVALID, "IMAGE_UNDECODABLE", "image"),

@@ -174,11 +174,11 @@ async def test_a_deadline_that_passes_in_the_queue_is_told(settings: dict[str, A
     import asyncio
 
     from oneglance_server.errors import DeadlinePassed
-    from oneglance_server.service.styles import StyleSettings
+    from oneglance_server.service.styles import AskedStyle, StyleSettings
     from oneglance_server.settings import Settings
 
     async with Server(Settings(listen="127.0.0.1:0", **settings)) as server:
-        service, look = service_of(server), StyleSettings((("ember", 0),))
+        service, look = service_of(server), StyleSettings((AskedStyle("ember", 0),))
         now = asyncio.get_running_loop().time()
         with pytest.raises(DeadlinePassed, match="in the stylize queue"):
             await service.stylize(Call(ME, now), SMALL, look)
@@ -298,11 +298,11 @@ async def test_a_picture_that_would_be_late_is_refused_at_once(settings: dict[st
     import asyncio
 
     from oneglance_server.errors import Overloaded
-    from oneglance_server.service.styles import StyleSettings
+    from oneglance_server.service.styles import AskedStyle, StyleSettings
     from oneglance_server.settings import Settings
 
     async with Server(Settings(listen="127.0.0.1:0", **settings)) as server:
-        service, look = service_of(server), StyleSettings((("ember", 0),))
+        service, look = service_of(server), StyleSettings((AskedStyle("ember", 0),))
         await service.stylize(Call(ME), SMALL, look)  # now it is known how long a step takes
         pace = service._pictures.batcher.pace
         soon = Call(ME, asyncio.get_running_loop().time() + PATIENCE_SECONDS)

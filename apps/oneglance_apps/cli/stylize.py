@@ -3,12 +3,13 @@
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
 
+from oneglance.client.requests import StyleLike, StylesLike
 from oneglance.client.sync_client import Client
 from oneglance_apps.cli import stylize_text
 from oneglance_apps.cli.arguments import MOST_COUNT
@@ -19,7 +20,7 @@ from oneglance_apps.repaint.folder import TaskResult, plan, repaint_folder
 from oneglance_apps.repaint.picture import repaint_picture
 from oneglance_apps.repaint.style_choice import StyleChoice
 from oneglance_apps.signals import exit_on_signals
-from oneglance_core.defaults import PICTURE_QUALITY, STEADINESS
+from oneglance_core.defaults import LEAST_STROKE_SIZE, MOST_STROKE_SIZE, PICTURE_QUALITY, STEADINESS
 from oneglance_core.files import replacing
 from oneglance_core.printable import printable
 from oneglance_core.progress import Progress
@@ -60,12 +61,14 @@ continue. So can that of a video, with --resume.
 """
 EPILOG = """\
 examples:
-  oneglance stylize cat.jpg cat-wave.jpg --style wave
-  oneglance stylize cat.jpg out.webp --style wave=0.7 --style ink=0.3   a blend
-  oneglance stylize cat.jpg out.png --style ink --strength 0.6 --keep-colors
-  oneglance stylize photos/ painted/ --style wave --max-side 1600 --format jpeg
-  oneglance stylize walk.mp4 walk-ink.mp4 --style ink --steadiness 0.9
-  curl -s https://... | oneglance stylize - - --style wave --format png > out.png
+  oneglance stylize cat.jpg cat-oil.jpg --style oil
+  oneglance stylize cat.jpg out.webp --style oil=0.7 --style pencil=0.3    a blend
+  oneglance stylize cat.jpg out.png --style pencil --strength 0.6 --keep-colors
+  oneglance stylize large.jpg out.jpg --style oil --stroke-size 3          bold
+  oneglance stylize cat.jpg out.png --style-picture painting.jpg           any style
+  oneglance stylize photos/ painted/ --style oil --max-side 1600 --format jpeg
+  oneglance stylize walk.mp4 walk-pencil.mp4 --style pencil --steadiness 0.9
+  curl -s https://... | oneglance stylize - - --style oil --format png > out.png
 
 exit status: 0 done; 1 refused, the disk is full, a video was damaged or
 incomplete (what could be read is written), or some pictures of a folder failed
@@ -96,8 +99,15 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         metavar="NAME[=WEIGHT]",
         action="append",
         type=_style,
-        required=True,
         help="may be repeated, for a blend: weights sum to 1; without weights, equal parts",
+    )
+    add(
+        "--style-picture",
+        metavar="FILE[=WEIGHT]",
+        action="append",
+        dest="style",
+        type=_style_picture,
+        help="in the style of any picture, as --style; the server needs a stylizer for that",
     )
     add("--stylizer", metavar="MODEL", default="", help="name or digest of a loaded stylizer [the only one]")
     add("--strength", type=within(float), metavar="SHARE", help="how much of the stylized picture, 0 to 1 [1]")
@@ -108,6 +118,19 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         default=0,
         metavar="PIXELS",
         help="shrink larger pictures to that first [0: never]",
+    )
+    add(
+        "--stroke-size",
+        type=within(float, least=LEAST_STROKE_SIZE, most=MOST_STROKE_SIZE),
+        metavar="TIMES",
+        help=f"size of strokes, times what the stylizer paints, {LEAST_STROKE_SIZE:g} to {MOST_STROKE_SIZE:g} [1]",
+    )
+    add(
+        "--keep-faces",
+        type=within(float, least=0, most=1),
+        default=0.0,
+        metavar="SHARE",
+        help="how much of faces is kept as it was, 0 to 1; the server needs a face detector [0]",
     )
     add(
         "--format",
@@ -151,7 +174,16 @@ def run(o: Options) -> int:
 
 def _stylize(client: Client, o: Options) -> None:
     """Decide whether IN is a picture, a folder or a video, and repaint it."""
-    choice = StyleChoice(_styles(o.style), o.stylizer, o.strength, o.keep_colors, o.quality, o.max_side)
+    choice = StyleChoice(
+        _styles(o.style or []),
+        o.stylizer,
+        o.strength,
+        o.keep_colors,
+        o.quality,
+        o.max_side,
+        o.stroke_size,
+        o.keep_faces,
+    )
     source = Path(o.source)
     if o.source != PIPE and source.is_dir():
         if o.out == PIPE or Path(o.out).suffix.lower() in (*FORMAT_OF_SUFFIX, *VIDEO_CONTAINERS):
@@ -261,7 +293,9 @@ def _video(client: Client, choice: StyleChoice, source: Path, out: Path, o: Opti
         o.status = 1
 
 
-def _styles(given: list[tuple[str, float | None]]) -> str | Mapping[str, float]:
+def _styles(given: Sequence[tuple[StyleLike, float | None]]) -> StylesLike:
+    if not given:
+        raise ValueError("say in which style: --style or --style-picture")
     names = [name for name, _ in given]
     if len(set(names)) != len(names):
         raise ValueError("--style: the same style twice")
@@ -273,9 +307,14 @@ def _styles(given: list[tuple[str, float | None]]) -> str | Mapping[str, float]:
     return dict(zip(names, weights, strict=True))
 
 
+def _style_picture(text: str) -> tuple[Path, float | None]:
+    file, weight = (text, None) if Path(text).exists() else _style(text)
+    return Path(file), weight
+
+
 def _style(text: str) -> tuple[str, float | None]:
-    name, equals, weight = text.partition("=")
+    name, equals, weight = text.rpartition("=")  # a file's name may have one, too
     try:
-        return name, float(weight) if equals else None
+        return (name, float(weight)) if equals else (text, None)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is neither NAME nor NAME=WEIGHT") from error

@@ -19,6 +19,7 @@ from oneglance_apps.text import joined, short_digest
 
 RETRY_SECONDS = 2.0  # while the server doesn't answer
 SIDES = (1024, 2048)
+STROKE_SIZES = (0.5, 1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,13 @@ class StylizeTab:
                 self.strength.on("change", self._paint).props["aria-label"] = say("style.strength_label")
                 strength_text.bind_text_from(self.strength, "value", lambda share: say("style.strength", share=share))
             self.keep_colors = ui.switch(say("style.keep_colors"), on_change=self._paint).props("dense")
+            self.keep_faces = ui.switch(say("style.keep_faces"), on_change=self._paint).props("dense")
             self.blend = ui.switch(say("style.blend"), on_change=self._blend_switched).props("dense")
             self.side = ui.select(sides, value=1024, label=say("style.side"), on_change=self._paint)
             self.side.props("dense outlined options-dense").classes("side")
+            strokes = {size: say("style.times", times=f"{size:g}") for size in STROKE_SIZES}
+            self.strokes = ui.select(strokes, value=1, label=say("style.strokes"), on_change=self._paint)
+            self.strokes.props("dense outlined options-dense").classes("strokes")
         with ui.element("div").classes("knob blend") as self.blending:
             self.shares_text = ui.label()
             self.share = ui.slider(min=0, max=100, step=1, value=50)
@@ -121,6 +126,7 @@ class StylizeTab:
         self.retry.active = False
         self.none.text = self._say("style.none")
         self.all.visible, self.none.visible = bool(styles), not styles
+        self.keep_faces.visible = {"detector", "landmarks"} <= {model.kind for model in self._state.models.values()}
         if styles != self._cards.styles:
             self._cards.set_styles(styles)
             self._render()
@@ -188,6 +194,8 @@ class StylizeTab:
                 strength=self.strength.value / 100,
                 keep_colors=self.keep_colors.value,
                 max_side=self.side.value or 0,
+                stroke_size=self.strokes.value,
+                keep_faces=float(self.keep_faces.visible and self.keep_faces.value),
             )
         except OneglanceError as error:
             if picture is self._picture:

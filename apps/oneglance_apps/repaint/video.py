@@ -4,7 +4,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def repaint_video(
             if resume:
                 told = {
                     **_identity(source),
-                    **asdict(choice),
+                    **choice.told(),
                     "steadiness": steadiness,
                     "ffmpeg": av.ffmpeg_version_info,
                 }

@@ -35,7 +35,10 @@ def check_heif(header: HeifHeader) -> None:
 
 
 def decode_heif(data: bytes, header: HeifHeader) -> Image.Image:
-    """Upright, in mode L, RGB or RGBA. Raises PictureError; MemoryError where no process can be started for it."""
+    """Upright, in mode L, RGB or RGBA, with its ICC profile in ``info``.
+
+    Raises PictureError; MemoryError where no process can be started for it.
+    """
     check_heif(header)
     pixels = header.width * header.height
     seconds = _SECONDS + pixels // _PIXELS_A_SECOND
@@ -78,11 +81,15 @@ def _folders() -> list[str]:
 def _read(written: int) -> Image.Image:
     with mmap.mmap(written, 0, prot=mmap.PROT_READ) as content:
         line, _, _ = content[:_FIRST_LINE].partition(b"\n")
-        mode, width, height = line.decode().split()
+        mode, width, height, of_profile = line.decode().split()
         size = int(width), int(height)
-        view = memoryview(content)[len(line) + 1 :]
+        start = len(line) + 1
+        samples = start + int(of_profile)
+        view = memoryview(content)[samples:]
         try:
-            return Image.frombytes(mode, size, view)
+            picture = Image.frombytes(mode, size, view)
+            picture.info["icc_profile"] = content[start:samples]
+            return picture
         finally:
             view.release()
 

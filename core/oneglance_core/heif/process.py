@@ -4,8 +4,8 @@ FOLDER...``, the folders that have Pillow and pillow-heif.
 The codecs are large and have had faults that a made-up file could use. So what decodes a file knows no key and no
 gallery, has a ceiling of memory and of processor time, can open neither file nor socket, and ends with the picture.
 
-Reads the file from stdin. Writes ``MODE WIDTH HEIGHT`` and a line end, then the samples, upright, 8 bits each, to
-stdout; or says on stderr why not. It imports nothing of oneglance.
+Reads the file from stdin. Writes ``MODE WIDTH HEIGHT PROFILE`` and a line end, then an ICC profile of PROFILE bytes,
+and the samples, upright, 8 bits each, to stdout; or says on stderr why not. It imports nothing of oneglance.
 
 Exit status: 0, 1 for a file that can't be decoded, 3 for more memory than it may have.
 """
@@ -20,13 +20,14 @@ from importlib import import_module
 DAMAGED, TOO_LARGE = 1, 3
 _END_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _STRIP_PIXELS = 1 << 20
+_MAX_PROFILE_BYTES = 4 << 20  # larger ones are not used
 
 
 def main(format: str, width: int, height: int, memory: int, seconds: int) -> int:
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_CPU, seconds)
     _limit(resource.RLIMIT_AS, memory)
-    _limit(resource.RLIMIT_FSIZE, 64 + 4 * width * height)
+    _limit(resource.RLIMIT_FSIZE, 64 + _MAX_PROFILE_BYTES + 4 * width * height)
     ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL)
     data = sys.stdin.buffer.read()
     try:
@@ -57,8 +58,11 @@ def main(format: str, width: int, height: int, memory: int, seconds: int) -> int
         if picture.mode.startswith("I;16"):  # gray of 10 or 12 bits, scaled to 16: the higher byte
             picture = Image.frombytes("L", picture.size, picture.tobytes()[1::2])
         mode = "RGBA" if picture.has_transparency_data else "L" if picture.mode == "L" else "RGB"
+        profile = picture.info.get("icc_profile") or b""
+        if len(profile) > _MAX_PROFILE_BYTES:
+            profile = b""
         out = sys.stdout.buffer
-        out.write(f"{mode} {picture.width} {picture.height}\n".encode())
+        out.write(f"{mode} {picture.width} {picture.height} {len(profile)}\n".encode() + profile)
         rows = max(1, _STRIP_PIXELS // picture.width)
         for top in range(0, picture.height, rows):
             strip = picture.crop((0, top, picture.width, min(top + rows, picture.height)))

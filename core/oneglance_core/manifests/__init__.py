@@ -16,7 +16,7 @@ from oneglance_core.manifests.pair_head import PairHeadPart, Reliability, Reliab
 from oneglance_core.manifests.parity import MAX_TOLERANCE, Arrays, NamedParity, Parity, Vectors
 from oneglance_core.manifests.part import ModelFolderError
 from oneglance_core.manifests.sound import SoundSpec, Windows
-from oneglance_core.manifests.stylizer import MAX_STYLES, Style, StylizerManifest
+from oneglance_core.manifests.stylizer import MAX_STYLES, Style, StyleReaderManifest, StyleSpace, StylizerManifest
 from oneglance_core.manifests.tensor import TensorSpec
 from oneglance_core.manifests.uprightness import UprightnessEvidence, UprightnessManifest
 
@@ -27,6 +27,7 @@ KINDS: tuple[type[ModelManifest], ...] = (
     LandmarksManifest,
     UprightnessManifest,
     StylizerManifest,
+    StyleReaderManifest,
 )
 
 __all__ = [
@@ -65,6 +66,8 @@ __all__ = [
     "ReliabilityBin",
     "SoundSpec",
     "Style",
+    "StyleReaderManifest",
+    "StyleSpace",
     "StylizerManifest",
     "TensorSpec",
     "UprightnessEvidence",

@@ -17,6 +17,7 @@ from oneglance_core.printable import printable
 from oneglance_exporter.cli import (
     encoder,
     export,
+    import_any_style,
     import_dlib,
     import_onnx,
     import_resemblyzer,
@@ -116,6 +117,7 @@ def parser() -> argparse.ArgumentParser:
     import_dlib.add_parser(sources)
     import_onnx.add_parser(sources)
     import_resemblyzer.add_parser(sources)
+    import_any_style.add_parser(sources)
     quantize.add_commands(commands)
     sign.add_commands(commands)
     encoder.add_commands(commands)

@@ -6,11 +6,7 @@ and its least coverage of 0.75). What the original does before, and this doesn't
 detector).
 """
 
-import hashlib
-import importlib.util
 import io
-import zipfile
-import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,11 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from oneglance_core.archives import ArchiveError, check_inflation, check_size
 from oneglance_core.folder import check_replaceable, write_model_folder
 from oneglance_core.manifests import EncoderManifest, InputSpec, OutputSpec, Parity, SoundSpec, Windows
 from oneglance_core.voices import voices
-from oneglance_exporter.errors import WeightsError
 from oneglance_exporter.imports.mel import mel_weights
 from oneglance_exporter.imports.voice_graph import (
     FRAMES,
@@ -35,11 +29,13 @@ from oneglance_exporter.imports.voice_graph import (
     Weights,
     voice_graph,
 )
+from oneglance_exporter.imports.wheels import read_published
 from oneglance_exporter.runtime import check_model
 
 LICENSE = "Apache-2.0, Corentin Jemine and Resemble AI"
 SHA256 = "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"
 FILE = "resemblyzer/pretrained.pt"
+PACKAGE = "resemblyzer==0.1.4"
 SPEC = InputSpec(
     kind="signal",
     shape=(SAMPLES, 1),
@@ -58,7 +54,7 @@ def import_resemblyzer(out: Path, name: str, weights: Path | None = None) -> Enc
     Raises WeightsError, ModelFolderError, ExportError.
     """
     check_replaceable(out)
-    state = _state(_content(weights))
+    state = _state(read_published(PACKAGE, FILE, SHA256, weights))
     inputs = parity_inputs()
     manifest = EncoderManifest(
         name=name,
@@ -113,29 +109,6 @@ def reference(state: Weights, windows: npt.NDArray[np.float32]) -> npt.NDArray[n
     )
     encoded: npt.NDArray[np.float32] = (positive / positive.norm(dim=1, keepdim=True).clamp(min=1e-12)).numpy()
     return encoded
-
-
-def _content(weights: Path | None) -> bytes:
-    if weights is None:
-        found = importlib.util.find_spec("resemblyzer")
-        if found is None or found.origin is None:
-            raise WeightsError(
-                "no weights: pip download --no-deps resemblyzer==0.1.4, and say where the wheel is: --weights"
-            )
-        weights = Path(found.origin).with_name("pretrained.pt")
-    try:
-        content = weights.read_bytes()
-        if weights.suffix == ".whl":
-            with zipfile.ZipFile(weights) as wheel:
-                member = wheel.getinfo(FILE)
-                check_size(FILE, member.file_size)
-                check_inflation(member)
-                content = wheel.read(member)
-    except (ArchiveError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise WeightsError(f"{weights}: can't be read: {error}") from error
-    if hashlib.sha256(content).hexdigest() != SHA256:
-        raise WeightsError(f"{weights}: not the weights of Resemblyzer 0.1.4: its SHA-256 is another")
-    return content
 
 
 def _state(content: bytes) -> dict[str, npt.NDArray[np.float32]]:

@@ -31,6 +31,7 @@ from oneglance.client.requests import (
     PictureFormatName,
     QualityPolicy,
     SmallFaces,
+    StylesLike,
     enroll_request,
     example,
     identify_request,
@@ -169,7 +170,7 @@ class AsyncClient:
     """A connection to an oneglance server.
 
     Args:
-        target: ``host:port``.
+        target: ``host:port``, or ``unix:/path`` of a socket on this machine.
         timeout_seconds: deadline of each unary call, above 0 and at most 1,000,000; streams, ``calibrate`` and
             ``create_backup`` have none.
         retry: send a unary call again when the server refused it for a full queue, as soon as the server says, as long
@@ -179,7 +180,8 @@ class AsyncClient:
             as long as the deadline allows.
         credentials: for TLS, see ``tls_credentials``; None: the connection is not encrypted.
         token: an API key or a token, sent with each call; or what returns one, asked for each. Without ``credentials``
-            only this machine may be the target, lest others read it.
+            only this machine may be the target, lest others read it: loopback, or a socket whose file is the user's own
+            or root's.
 
     Every method raises :class:`oneglance.client.errors.OneglanceError`; ValueError or TypeError for a wrong argument,
     OSError for a path that can't be read, and what an iterator or a ``token`` of the caller's raises. Distances are
@@ -551,11 +553,18 @@ class AsyncClient:
         return await self._call(self._subjects.SetRetention, request)
 
     async def list_expired(self, at: datetime | None = None) -> list[ExpiredSubject]:
-        """Subjects of all galleries whose time is over, now or at a time to come; at most 1,000."""
-        request = ListExpiredRequest()
+        """Subjects of all galleries whose time is over, now or at a time to come; who has waited longest first."""
+        request = ListExpiredRequest(page_size=MAX_PAGE_SIZE)
         if at is not None:
             request.at.FromDatetime(at)
-        return list((await self._call(self._subjects.ListExpired, request)).subjects)
+        found: list[ExpiredSubject] = []
+        for _ in itertools.count():
+            page = await self._call(self._subjects.ListExpired, request)
+            found += page.subjects
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                break
+        return found
 
     async def count_subjects(
         self, gallery_id: str, label: str = "", filter: SubjectFilter | None = None
@@ -780,7 +789,7 @@ class AsyncClient:
     async def stylize(
         self,
         picture: ExampleLike,
-        styles: str | Mapping[str, float],
+        styles: StylesLike,
         *,
         stylizer: str = "",
         strength: float | None = None,
@@ -788,8 +797,11 @@ class AsyncClient:
         format: PictureFormatName = "",
         quality: int = 0,
         max_side: int = 0,
+        stroke_size: float | None = None,
+        keep_faces: float = 0.0,
     ) -> StylizedPicture:
-        """Repaint a picture (path or bytes) in a style, or a blend: ``{"waves": 0.7, "mosaic": 0.3}``.
+        """Repaint a picture (path or bytes) in a style, or a blend: ``{"oil": 0.7, "pencil": 0.3}``. A style is its
+        name, or a picture of it (a Path or bytes).
 
         ``stylize_settings`` explains the arguments. A large picture takes long: it may need a longer
         ``timeout_seconds`` of the client.
@@ -802,6 +814,8 @@ class AsyncClient:
             format=format,
             quality=quality,
             max_side=max_side,
+            stroke_size=stroke_size,
+            keep_faces=keep_faces,
         )
         request = StylizeRequest(image=picture_bytes(picture), settings=settings)
         return (await self._call(self._stylization.Stylize, request)).picture
@@ -809,7 +823,7 @@ class AsyncClient:
     async def stylize_stream(
         self,
         frames: AsyncIterable[ExampleLike | StreamSettings],
-        styles: str | Mapping[str, float],
+        styles: StylesLike,
         *,
         stylizer: str = "",
         strength: float | None = None,
@@ -817,6 +831,8 @@ class AsyncClient:
         format: PictureFormatName = "",
         quality: int = 0,
         max_side: int = 0,
+        stroke_size: float | None = None,
+        keep_faces: float = 0.0,
         steadiness: float | None = None,
         every_frame: bool = False,
     ) -> AsyncIterator[StylizeStreamResponse]:
@@ -834,6 +850,8 @@ class AsyncClient:
             format=format,
             quality=quality,
             max_side=max_side,
+            stroke_size=stroke_size,
+            keep_faces=keep_faces,
         )
 
         async def messages() -> AsyncIterator[StylizeStreamRequest]:

@@ -91,6 +91,13 @@ An array is the encoder's input, as ``tensor`` explains, unless it could be a ph
 Value = TypeVar("Value")
 
 
+StyleLike: TypeAlias = "str | os.PathLike[str] | bytes"
+"""The name of a style; or a Path to the picture of one, or the bytes of that."""
+
+StylesLike: TypeAlias = "StyleLike | Mapping[Any, float]"
+"""A style, or weights by styles, each a StyleLike, which sum to 1."""
+
+
 class Names(dict[str, Value]):
     """Values by their names in arguments; ValueError for another."""
 
@@ -369,7 +376,7 @@ def identify_request(
 
 @names_bad_text
 def stylize_settings(
-    styles: str | Mapping[str, float],
+    styles: StylesLike,
     *,
     stylizer: str = "",
     strength: float | None = None,
@@ -377,27 +384,40 @@ def stylize_settings(
     format: PictureFormatName = "",
     quality: int = 0,
     max_side: int = 0,
+    stroke_size: float | None = None,
+    keep_faces: float = 0.0,
 ) -> StylizeSettings:
     """How to repaint a picture.
 
-    styles: the name of a style, or weights by name, which sum to 1: ``{"waves": 0.7, "mosaic": 0.3}``.
-    stylizer: name or digest; may be empty when only one is loaded.
+    styles: the name of a style, or the picture of one (a Path or bytes) where the server has a stylizer for any style;
+        or a weight for each of several, which sum to 1: ``{"oil": 0.7, "pencil": 0.3}``.
+    stylizer: name or digest; may be empty when only one that is loaded has these styles.
     strength: share of the stylized picture in the result, [0, 1]; None: 1.
     keep_colors: take only the brightness from the stylized picture.
     format: ``png``, ``jpeg`` or ``webp``; empty: the format of the picture.
     quality: of jpeg and webp, 1 to 100; 0: the server's default.
     max_side: first shrink the picture to at most so many pixels on the longer side; 0: never.
+    stroke_size: how large strokes are, times what the stylizer paints, 0.5 to 4; None: 1.
+    keep_faces: how much less strength there is in faces, 0 to 1; more than 0 needs a server that finds faces.
     """
-    weights = {styles: 0.0} if isinstance(styles, str) else styles
+    weights: Mapping[Any, float] = styles if isinstance(styles, Mapping) else {styles: 0.0}
     return StylizeSettings(
-        styles=[StyleWeight(style=style, weight=weight) for style, weight in weights.items()],
+        styles=[_style_weight(style, weight) for style, weight in weights.items()],
         stylizer=stylizer,
         strength=strength,
         keep_colors=keep_colors,
         format=_FORMATS[format],
         quality=quality,
         max_side=max_side,
+        stroke_size=stroke_size,
+        keep_faces=keep_faces,
     )
+
+
+def _style_weight(style: StyleLike, weight: float) -> StyleWeight:
+    if isinstance(style, str):
+        return StyleWeight(style=style, weight=weight)
+    return StyleWeight(picture=picture(style), weight=weight)
 
 
 def stream_settings(

@@ -216,7 +216,8 @@ class Example(google.protobuf.message.Message):
     KEY_FIELD_NUMBER: builtins.int
     SOURCE_FIELD_NUMBER: builtins.int
     image: builtins.bytes
-    """An encoded picture (PNG, JPEG, WebP, HEIC, AVIF, BMP, GIF's first frame, TIFF, PNM). EXIF orientation is honoured.
+    """An encoded picture (PNG, JPEG, WebP, HEIC, AVIF, BMP, GIF's first frame, TIFF, PNM). EXIF orientation is honoured,
+    and colours of an ICC profile become sRGB.
     For an encoder of faces, a photo: the face is found, aligned and encoded. For others, brought to the encoder's
     declared size and colour.
     """
@@ -342,7 +343,9 @@ class Encoding(google.protobuf.message.Message):
     """
     @property
     def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
-        """Finite, not all zero; as many as the encoder's dimension."""
+        """Finite, not all zero; as many as the encoder's dimension. On the way in of length 1, within 0.001, where the encoder is
+        loaded and makes such (Model.unit_norm).
+        """
 
     def __init__(
         self,

@@ -51,7 +51,7 @@ class Model(google.protobuf.message.Message):
     license: builtins.str
     kind: builtins.str
     """"encoder", "detector" (finds faces), "landmarks" (finds their points), "uprightness" (checks that they are upright)
-    or "stylizer" (StylizationService.ListStyles has its styles). The fields about encodings are set for an encoder only.
+    "stylizer" (StylizationService.ListStyles has its styles), or "style-reader" (reads the style of a picture). The fields about encodings are set for an encoder only.
     """
     takes_photos: builtins.bool
     """True for an encoder of faces: pictures are photos, faces are found and aligned first."""

@@ -49,6 +49,7 @@ class GetServerResponse(google.protobuf.message.Message):
         "encode"           an encoder is loaded
         "faces"            faces are found in photos: pictures for an encoder of faces may be photos
         "stylize"          a stylizer is loaded
+        "stylize:picture"  a stylizer for the style of any picture is loaded
         "calibrate"        thresholds are fitted to strangers
         "backup"           backups are made (backup_dir is set)
         "callers"          callers are known and have rights (there is a policy)

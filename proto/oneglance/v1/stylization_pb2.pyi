@@ -109,17 +109,23 @@ class StyleWeight(google.protobuf.message.Message):
 
     STYLE_FIELD_NUMBER: builtins.int
     WEIGHT_FIELD_NUMBER: builtins.int
+    PICTURE_FIELD_NUMBER: builtins.int
     style: builtins.str
-    """Name of a style of the stylizer."""
+    """Name of a style of the stylizer. Empty with a picture."""
     weight: builtins.float
     """Finite, >= 0. The weights of a request sum to 1, within 0.001; a single style may leave it 0, for all of it."""
+    picture: builtins.bytes
+    """An encoded picture whose style is meant, as StylizeRequest.image, at most 8 of a request: for a stylizer for any style
+    (else FAILED_PRECONDITION). The square in its middle is looked at; it isn't kept.
+    """
     def __init__(
         self,
         *,
         style: builtins.str = ...,
         weight: builtins.float = ...,
+        picture: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["style", b"style", "weight", b"weight"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["picture", b"picture", "style", b"style", "weight", b"weight"]) -> None: ...
 
 Global___StyleWeight: typing_extensions.TypeAlias = StyleWeight
 
@@ -134,8 +140,12 @@ class StylizeSettings(google.protobuf.message.Message):
     FORMAT_FIELD_NUMBER: builtins.int
     QUALITY_FIELD_NUMBER: builtins.int
     MAX_SIDE_FIELD_NUMBER: builtins.int
+    STROKE_SIZE_FIELD_NUMBER: builtins.int
+    KEEP_FACES_FIELD_NUMBER: builtins.int
     stylizer: builtins.str
-    """Name or digest of a loaded stylizer. May stay empty when one is loaded."""
+    """Name or digest of a loaded stylizer. May stay empty when only one has all these styles; with pictures, when only one
+    is for any style.
+    """
     strength: builtins.float
     """How much of the stylized picture, [0, 1]; the rest is the picture that came in. 1 when absent."""
     keep_colors: builtins.bool
@@ -147,9 +157,19 @@ class StylizeSettings(google.protobuf.message.Message):
     """The picture is shrunk to at most so many pixels on its longer side before it is stylized; 0 leaves its size. It is
     never enlarged.
     """
+    stroke_size: builtins.float
+    """How large strokes are, times what the stylizer paints, [0.5, 4]; 1 when absent. It paints strokes of so many pixels
+    whatever the picture's size: a picture twice as large on its sides looks the same with strokes twice as large. What
+    is painted is a copy of 1/stroke_size of the sides, which max_stylize_pixels and max_frame_pixels hold for, too.
+    """
+    keep_faces: builtins.float
+    """How much less of the stylized picture there is in faces, [0, 1]: at 1 they stay as they came, with a soft border. More
+    than 0 needs a face detector with landmarks (else FAILED_PRECONDITION), and the time that it takes; of a stream's
+    frame only upright faces are searched.
+    """
     @property
     def styles(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___StyleWeight]:
-        """At least one; several blend."""
+        """At least one; several blend. Of a stylizer for any style the vectors of the styles do."""
 
     def __init__(
         self,
@@ -161,10 +181,15 @@ class StylizeSettings(google.protobuf.message.Message):
         format: Global___PictureFormat.ValueType = ...,
         quality: builtins.int = ...,
         max_side: builtins.int = ...,
+        stroke_size: builtins.float | None = ...,
+        keep_faces: builtins.float = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_strength", b"_strength", "strength", b"strength"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_strength", b"_strength", "format", b"format", "keep_colors", b"keep_colors", "max_side", b"max_side", "quality", b"quality", "strength", b"strength", "styles", b"styles", "stylizer", b"stylizer"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_strength", b"_strength", "_stroke_size", b"_stroke_size", "strength", b"strength", "stroke_size", b"stroke_size"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_strength", b"_strength", "_stroke_size", b"_stroke_size", "format", b"format", "keep_colors", b"keep_colors", "keep_faces", b"keep_faces", "max_side", b"max_side", "quality", b"quality", "strength", b"strength", "stroke_size", b"stroke_size", "styles", b"styles", "stylizer", b"stylizer"]) -> None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_strength", b"_strength"]) -> typing.Literal["strength"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_stroke_size", b"_stroke_size"]) -> typing.Literal["stroke_size"] | None: ...
 
 Global___StylizeSettings: typing_extensions.TypeAlias = StylizeSettings
 
@@ -176,7 +201,7 @@ class StylizeRequest(google.protobuf.message.Message):
     SETTINGS_FIELD_NUMBER: builtins.int
     image: builtins.bytes
     """An encoded picture (PNG, JPEG, WebP, HEIC, AVIF, BMP, GIF's first frame, TIFF, PNM). EXIF orientation is applied, and not
-    handed on; transparency is kept where the output format has it, else laid on white.
+    handed on; colours of an ICC profile become sRGB, as which the answer is tagged; transparency is kept where the output format has it, else laid on white.
     """
     @property
     def settings(self) -> Global___StylizeSettings: ...

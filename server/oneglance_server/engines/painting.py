@@ -5,6 +5,7 @@ own. The moments of a small copy serve for all (Thumbnail Instance Normalization
 we run through the same network beforehand instead of alongside.
 """
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
@@ -13,25 +14,33 @@ import numpy.typing as npt
 from PIL import Image
 
 from oneglance_core.defaults import PICTURE_QUALITY
+from oneglance_core.faces.finder import Photo
 from oneglance_core.pictures import Layers, PictureLimits, decode_layers
+from oneglance_server.engines.face_mask import FaceMask
 from oneglance_server.engines.picture_output import HAS_ALPHA, OutputFormat, encode_picture
 from oneglance_server.engines.steadying import FrameMemory
+from oneglance_server.engines.strokes import LUMA, BroughtBack, copied, copy_size, strips
+from oneglance_server.engines.style_reader import StylePicture, StyleReader
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.engines.tiles import Grid, cut
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of BT.601
+_STEPS_BESIDE_TILES = 3  # decode, the small copy, encode
 
 
 @dataclass(frozen=True, slots=True)
 class PaintOptions:
     """How a picture shall be repainted.
 
-    weights: float32 [S], how much of each style, summing to 1.
+    weights: float32 [S], how much of each style, summing to 1; of a stylizer for any style, the sum of vectors of
+        styles that are known, each times its share.
+    pictures: whose styles are to be read, and added.
     strength: how much of the stylized picture, [0, 1]. keep_colors: only its luma. quality: of JPEG and WebP.
     max_side: shrink to at most so many pixels on the longer side first; 0: don't.
+    stroke_size: of strokes, times what the stylizer paints.
+    keep_faces: how much less strength there is in faces, [0, 1].
     """
 
     weights: Floats = field(repr=False)
@@ -39,6 +48,22 @@ class PaintOptions:
     keep_colors: bool = False
     quality: int = PICTURE_QUALITY
     max_side: int = 0
+    stroke_size: float = 1.0
+    keep_faces: float = 0.0
+    pictures: tuple[StylePicture, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What it takes to paint a picture: of the copy that is painted its sides and how many tiles it is cut into, the
+    steps of ``Painter.paint``, and the pixels of both together; they are one for strokes as the stylizer paints them.
+    """
+
+    height: int
+    width: int
+    tiles: int
+    steps: int
+    pixels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +81,27 @@ Steps = Generator[None, None, Painted]
 
 
 class Painter:
-    """Paints with one stylizer. Thread-safe; each generator that it gives is for one thread at a time."""
+    """Paints with one stylizer. Thread-safe; each generator that it gives is for one thread at a time.
 
-    def __init__(self, stylizer: Stylizer, grid: Grid, limits: PictureLimits) -> None:
+    reader: of pictures' styles; None of a stylizer that has its own styles only.
+    """
+
+    def __init__(
+        self, stylizer: Stylizer, grid: Grid, limits: PictureLimits, reader: StyleReader | None = None
+    ) -> None:
         self.stylizer = stylizer
+        self.reader = reader
         self.grid = grid
         self._limits = limits
+
+    def work(self, height: int, width: int, stroke_size: float) -> Work:
+        """For a picture of that size."""
+        size = copy_size(height, width, stroke_size)
+        tiles = len(self.grid.plan(*size))
+        steps = tiles if tiles == 1 else tiles + _STEPS_BESIDE_TILES
+        if size == (height, width):
+            return Work(*size, tiles, steps, height * width)
+        return Work(*size, tiles, steps + len(strips(height, width)), height * width + math.prod(size))
 
     def paint(
         self,
@@ -70,43 +110,60 @@ class Painter:
         format: OutputFormat,
         memory: FrameMemory | None = None,
         steadiness: float = 0.0,
+        seen: Photo | None = None,
     ) -> Steps:
         """The stylized picture; every step of the generator runs the network once at most, on a tile at most.
 
         ``memory``, with ``steadiness``: of the stream whose next frame this is; it changes when the frame is done.
-        Raises PictureError, MemoryError, and as Stylizer.run does.
+        ``seen``: the faces of the picture, at any size of it, of which ``keep_faces`` is kept.
+        Raises PictureError, StylePictureError, MemoryError, and as Stylizer.run does.
         """
+        weights = options.weights
+        if self.reader is not None:
+            for picture in options.pictures:
+                share = yield from picture.read(self.reader, self._limits)
+                weights = np.add(weights, share, dtype=np.float32)
         layers = decode_layers(data, self._limits, max_side=options.max_side, keep_alpha=HAS_ALPHA[format])
         height, width = layers.pixels.shape[:2]
-        plan = self.grid.plan(height, width)
+        mix = _Mix(options, FaceMask([face.box for face in seen.at_size(width, height).comparable]) if seen else None)
+        size = copy_size(height, width, options.stroke_size)
+        copy = layers if size == (height, width) else copied(layers, size, Image.Resampling.LANCZOS)
+        plan = self.grid.plan(*size)
         frame = None
         moments, own = None, 1.0
         if memory is not None:
-            style = (self.stylizer.digest, options.weights.tobytes())
-            frame = memory.begin(layers.pixels, style, steadiness)
+            style = (self.stylizer.digest, weights.tobytes())
+            frame = memory.begin(copy.pixels, style, steadiness)
             moments, own = frame.moments, frame.own
         used: Floats | None = None
         if len(plan) > 1:
             yield
-            _, moments = self.stylizer.run(self._small_copy(layers), options.weights, moments, own)
+            _, moments = self.stylizer.run(self._small_copy(copy), weights, moments, own)
             own, used = 0.0, moments
-        painted = np.empty_like(layers.pixels)
+        painted = np.empty_like(copy.pixels)
         for row, column in plan:
             if len(plan) > 1:
                 yield
             tile = Layers(
-                cut(layers.pixels, row, column),
-                layers.alpha if layers.alpha is None else cut(layers.alpha, row, column),
+                cut(copy.pixels, row, column),
+                copy.alpha if copy.alpha is None else cut(copy.alpha, row, column),
             )
-            stylized, now = self.stylizer.run(_on_white(tile), options.weights, moments, own)
+            stylized, now = self.stylizer.run(_on_white(tile), weights, moments, own)
             used = now if used is None else used
             part = stylized[row.inner, column.inner]
             if frame is not None:
                 part = frame.steady(part, row.kept, column.kept)
             place = (row.kept, column.kept)
-            painted[place] = mixed(layers.pixels[place], part, options.strength, keep_colors=options.keep_colors)
+            painted[place] = mix(layers.pixels, part, *place) if copy is layers else _rounded(part)
         if frame is not None and used is not None:
             frame.finish(used)
+        if copy is not layers:
+            back = BroughtBack(_on_white(copy), painted, height, width)
+            painted = np.empty_like(layers.pixels)
+            for rows in strips(height, width):
+                yield
+                strip = Layers(layers.pixels[rows], layers.alpha if layers.alpha is None else layers.alpha[rows])
+                painted[rows] = mix(layers.pixels, back.rows(rows, _on_white(strip)), rows, slice(0, width))
         if len(plan) > 1:
             yield
         image = encode_picture(Layers(painted, layers.alpha), format, options.quality)
@@ -114,26 +171,37 @@ class Painter:
 
     def _small_copy(self, layers: Layers) -> Pixels:
         size = self.grid.small_copy(*layers.pixels.shape[:2])
-        # With its alpha, Pillow weighs each colour by how much of it is seen.
-        whole = layers.pixels if layers.alpha is None else np.dstack([layers.pixels, layers.alpha])
-        small = np.asarray(Image.fromarray(whole).resize(size[::-1], Image.Resampling.BOX))
         ((row, column),) = self.grid.plan(*size)
-        copy = Layers(small[..., :3], None if layers.alpha is None else small[..., 3])
-        tile: Pixels = cut(_on_white(copy), row, column)
+        tile: Pixels = cut(_on_white(copied(layers, size, Image.Resampling.BOX)), row, column)
         return tile
 
 
-def mixed(original: Pixels, stylized: Floats, strength: float, *, keep_colors: bool) -> Pixels:
-    """uint8 [h, w, 3] and float32 [h, w, 3] -> uint8 [h, w, 3]: luma alone if ``keep_colors``, then the share
-    ``strength`` of it. Strength 0 gives ``original``."""
-    result = stylized
-    if keep_colors:
-        # Chroma is what a colour differs from its luma by: exchanging the luma moves all three channels alike.
-        luma = (stylized - original) @ _LUMA
-        result = np.clip(original + luma[..., np.newaxis], 0, 255)
-    if strength < 1:
-        result = original + np.float32(strength) * (result - original)
-    return np.clip(np.rint(result), 0, 255).astype(np.uint8)
+class _Mix:
+    """From what was painted to what is shown: luma alone if colours are kept, then the share ``strength`` of it, less
+    where faces are. Strength 0 gives the picture."""
+
+    def __init__(self, options: PaintOptions, faces: FaceMask | None) -> None:
+        self._options = options
+        self._faces = faces if faces and faces.faces and options.keep_faces else None
+
+    def __call__(self, picture: Pixels, stylized: Floats, rows: slice, columns: slice) -> Pixels:
+        """``stylized`` float32 [h, w, 3] is of these rows and columns of ``picture``; uint8 [h, w, 3]."""
+        original = picture[rows, columns]
+        result = stylized
+        if self._options.keep_colors:
+            # Chroma is what a colour differs from its luma by: exchanging the luma moves all three channels alike.
+            luma = (stylized - original) @ LUMA
+            result = np.clip(original + luma[..., np.newaxis], 0, 255)
+        if self._options.strength < 1:
+            result = original + np.float32(self._options.strength) * (result - original)
+        if self._faces is not None:
+            kept = np.float32(self._options.keep_faces) * self._faces.over(rows, columns)[..., np.newaxis]
+            result = result + kept * (original - result)
+        return _rounded(result)
+
+
+def _rounded(values: Floats) -> Pixels:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 def _on_white(layers: Layers) -> Pixels:

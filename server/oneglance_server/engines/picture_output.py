@@ -5,8 +5,9 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
+from oneglance_core.color_profile import SRGB_PROFILE
 from oneglance_core.pictures import Layers, PictureError
 
 OutputFormat = Literal["PNG", "JPEG", "WEBP"]
@@ -15,6 +16,8 @@ HAS_ALPHA: dict[OutputFormat, bool] = {"PNG": True, "JPEG": False, "WEBP": True}
 _LONGEST_SIDE: dict[OutputFormat, int] = {"PNG": 2**31 - 1, "JPEG": 65_500, "WEBP": 16_383}
 # Level 6, the default of zlib, takes twice the time for a painted picture and makes it a tenth smaller.
 _PNG_LEVEL = 3
+_SRGB_CHUNK = PngImagePlugin.PngInfo()
+_SRGB_CHUNK.add(b"sRGB", b"\0")  # perceptual, which says little where nothing is converted
 
 
 def check_sides(width: int, height: int, format: OutputFormat) -> None:
@@ -25,14 +28,17 @@ def check_sides(width: int, height: int, format: OutputFormat) -> None:
 
 
 def encode_picture(layers: Layers, format: OutputFormat, quality: int) -> bytes:
-    """A picture without metadata. ``quality``: 1 to 100, of JPEG and WebP. JPEG drops the alpha channel."""
+    """A picture that says it is sRGB, without other metadata.
+
+    ``quality``: 1 to 100, of JPEG and WebP. JPEG drops the alpha channel.
+    """
     array: npt.NDArray[np.uint8] = layers.pixels
     if layers.alpha is not None and HAS_ALPHA[format]:
         array = np.dstack([layers.pixels, layers.alpha])
     buffer = io.BytesIO()
     picture = Image.fromarray(array)
     if format == "PNG":
-        picture.save(buffer, format, compress_level=_PNG_LEVEL)
+        picture.save(buffer, format, compress_level=_PNG_LEVEL, pnginfo=_SRGB_CHUNK)
     else:
-        picture.save(buffer, format, quality=quality)
+        picture.save(buffer, format, quality=quality, icc_profile=SRGB_PROFILE)
     return buffer.getvalue()

@@ -92,7 +92,7 @@ class Stylizer(LoadedModel[StylizerManifest]):
         """Run once per (height, width), where a first run costs more."""
         if not self._session.compiles_per_shape:
             return
-        weights = np.zeros(len(self.manifest.styles), np.float32)
+        weights = np.zeros(self.manifest.numbers, np.float32)
         weights[0] = 1
         for height, width in shapes:
             # Not one colour: to normalise what has no variance says nothing about exactness.

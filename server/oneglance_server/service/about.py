@@ -29,6 +29,7 @@ class AboutService:
             "encode": "encoder" in kinds,
             "faces": finds_faces,
             "stylize": "stylizer" in kinds,
+            "stylize:picture": "style-reader" in kinds,
             "calibrate": "encoder" in kinds,
             "backup": bool(settings.backup_dir),
             "callers": bool(settings.policy),

@@ -1,36 +1,49 @@
 """The loaded stylizers and their styles, and what a request may ask of them."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.defaults import PICTURE_QUALITY, STEADINESS
-from oneglance_core.manifests import Style
+from oneglance_core.defaults import LEAST_STROKE_SIZE, MOST_STROKE_SIZE, PICTURE_QUALITY, STEADINESS
 from oneglance_server.engines.painting import Painter, PaintOptions
 from oneglance_server.engines.picture_output import OutputFormat
+from oneglance_server.engines.style_reader import StylePicture
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.errors import InvalidRequest, ModelNotFound, StyleNotFound, StylizerNotLoaded
 
+Weights = npt.NDArray[np.float64]
+MAX_STYLE_PICTURES = 8  # of a request
 _SUM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class AskedStyle:
+    """A style by its name, or a picture of it; see oneglance.v1.StyleWeight."""
+
+    name: str
+    weight: float
+    picture: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class StyleSettings:
     """As a request states it, unchecked; see oneglance.v1.StylizeSettings.
 
-    styles: (name, weight) pairs. format: None for that of the picture.
+    format: None for that of the picture.
     """
 
-    styles: tuple[tuple[str, float], ...]
+    styles: tuple[AskedStyle, ...]
     stylizer: str = ""
     strength: float | None = None
     keep_colors: bool = False
     format: OutputFormat | None = None
     quality: int = 0
     max_side: int = 0
+    stroke_size: float | None = None
+    keep_faces: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +76,7 @@ class Stylizers:
 
         Raises StylizerNotLoaded, ModelNotFound, StyleNotFound, InvalidRequest.
         """
-        painter = self._find(f"{path}.stylizer", settings.stylizer)
+        painter = self._find(path, settings)
         strength = 1.0 if settings.strength is None else settings.strength
         if not 0 <= strength <= 1:  # nor NaN
             raise InvalidRequest.field(f"{path}.strength", f"must be 0 to 1, got {strength}")
@@ -71,27 +84,60 @@ class Stylizers:
             raise InvalidRequest.field(f"{path}.quality", f"must be 1 to 100, or 0, got {settings.quality}")
         if settings.max_side < 0:
             raise InvalidRequest.field(f"{path}.max_side", f"must be 0 or more, got {settings.max_side}")
+        stroke_size = 1.0 if settings.stroke_size is None else settings.stroke_size
+        if not LEAST_STROKE_SIZE <= stroke_size <= MOST_STROKE_SIZE:
+            raise InvalidRequest.field(
+                f"{path}.stroke_size", f"must be {LEAST_STROKE_SIZE:g} to {MOST_STROKE_SIZE:g}, got {stroke_size}"
+            )
+        if not 0 <= settings.keep_faces <= 1:
+            raise InvalidRequest.field(f"{path}.keep_faces", f"must be 0 to 1, got {settings.keep_faces}")
+        weights, pictures = _blend(painter, self._named(painter), settings.styles, f"{path}.styles")
         options = PaintOptions(
-            _weights(painter.stylizer.manifest.styles, settings.styles, f"{path}.styles"),
+            weights,
             strength,
             settings.keep_colors,
             settings.quality or PICTURE_QUALITY,
             settings.max_side,
+            stroke_size,
+            settings.keep_faces,
+            pictures,
         )
         return Order(painter, options, settings.format)
 
-    def _find(self, path: str, name_or_digest: str) -> Painter:
+    def _named(self, painter: Painter) -> Mapping[str, Weights]:
+        """What weights each style has by its name."""
+        manifest = painter.stylizer.manifest
+        return {style.name: row for style, row in zip(manifest.styles, np.eye(manifest.numbers), strict=False)}
+
+    def _find(self, path: str, settings: StyleSettings) -> Painter:
+        """Raises StylizerNotLoaded, ModelNotFound, InvalidRequest."""
         self.check_loaded()
-        if not name_or_digest:
-            if len(self._by_name) == 1:
-                return next(iter(self._by_name.values()))
-            known = ", ".join(sorted(self._by_name))
-            raise InvalidRequest.field(path, f"name one of the loaded stylizers: {known}", reason="MODEL_REQUIRED")
-        found = self._by_name.get(name_or_digest) or self._by_digest.get(name_or_digest)
-        if found is None:
-            shown = _short(name_or_digest)
-            raise ModelNotFound(f"no loaded stylizer {shown!r}", metadata={"model": shown})
-        return found
+        pictured = next((i for i, asked in enumerate(settings.styles) if asked.picture), None)
+        if settings.stylizer:
+            found = self._by_name.get(settings.stylizer) or self._by_digest.get(settings.stylizer)
+            if found is None:
+                shown = _short(settings.stylizer)
+                raise ModelNotFound(f"no loaded stylizer {shown!r}", metadata={"model": shown})
+            able = [found]
+        else:
+            able = [self._by_name[name] for name in sorted(self._by_name)]
+        if pictured is not None:
+            able = [painter for painter in able if painter.reader is not None]
+            if not able and settings.stylizer:
+                raise InvalidRequest.field(
+                    f"{path}.styles[{pictured}].picture", f"{settings.stylizer} paints in its own styles only"
+                )
+            if not able:
+                raise StylizerNotLoaded("no stylizer for the style of a picture is loaded; add one to --models")
+        elif len(able) > 1:
+            names = {asked.name for asked in settings.styles}
+            able = [painter for painter in able if names <= self._named(painter).keys()] or able
+        if len(able) > 1:
+            known = ", ".join(painter.stylizer.manifest.name for painter in able)
+            raise InvalidRequest.field(
+                f"{path}.stylizer", f"name one of the loaded stylizers: {known}", reason="MODEL_REQUIRED"
+            )
+        return able[0]
 
 
 def check_steadiness(path: str, steadiness: float | None) -> float:
@@ -103,33 +149,45 @@ def check_steadiness(path: str, steadiness: float | None) -> float:
     return steadiness
 
 
-def _weights(styles: Sequence[Style], asked: Sequence[tuple[str, float]], path: str) -> npt.NDArray[np.float32]:
-    """float32 [S], summing to 1."""
-    if len(asked) == 1 and asked[0][1] == 0:
-        asked = [(asked[0][0], 1.0)]
-    places = {style.name: i for i, style in enumerate(styles)}
-    weights = np.zeros(len(styles), np.float64)
+def _blend(
+    painter: Painter, named: Mapping[str, Weights], asked: Sequence[AskedStyle], path: str
+) -> tuple[npt.NDArray[np.float32], tuple[StylePicture, ...]]:
+    """The sum of the named styles, float32 [S], each times its share, and the pictures with theirs."""
+    if len(asked) == 1 and asked[0].weight == 0:
+        asked = [replace(asked[0], weight=1.0)]
+    if sum(bool(one.picture) for one in asked) > MAX_STYLE_PICTURES:
+        raise InvalidRequest.field(path, f"at most {MAX_STYLE_PICTURES} pictures", reason="TOO_MANY")
     seen = set()
-    for i, (name, weight) in enumerate(asked):
-        if name not in places:
-            shown, known = _short(name), ", ".join(places)
+    for i, one in enumerate(asked):
+        if one.picture and one.name:
+            raise InvalidRequest.field(f"{path}[{i}]", "has a name and a picture; send one of them")
+        if not one.picture and one.name not in named:
+            shown, known = _short(one.name), ", ".join(named) or "none by name"
             raise StyleNotFound(
                 f"no style {shown!r}; there are {known}",
-                fields=((f"{path}[{i}].style", f"one of {known}"),),
+                fields=((f"{path}[{i}].style", f"one of {known}" if named else "send a picture of the style"),),
                 metadata={"style": shown},
             )
-        if name in seen:
-            raise InvalidRequest.field(f"{path}[{i}].style", f"{name} is there twice", reason="WEIGHTS_INVALID")
-        seen.add(name)
-        if not (math.isfinite(weight) and weight >= 0):
+        if one.name in seen:
+            raise InvalidRequest.field(f"{path}[{i}].style", f"{one.name} is there twice", reason="WEIGHTS_INVALID")
+        seen.update([one.name] if one.name else [])
+        if not (math.isfinite(one.weight) and one.weight >= 0):
             raise InvalidRequest.field(
-                f"{path}[{i}].weight", f"must be finite and >= 0, got {weight}", reason="WEIGHTS_INVALID"
+                f"{path}[{i}].weight", f"must be finite and >= 0, got {one.weight}", reason="WEIGHTS_INVALID"
             )
-        weights[places[name]] = weight
-    total = float(weights.sum())
-    if abs(total - 1) > _SUM_TOLERANCE:
+    total = sum(one.weight for one in asked)
+    if not abs(total - 1) <= _SUM_TOLERANCE:
         raise InvalidRequest.field(path, f"the weights must sum to 1, not {total:g}", reason="WEIGHTS_INVALID")
-    return (weights / total).astype(np.float32)
+    weights = np.zeros(painter.stylizer.manifest.numbers, np.float64)
+    for one in asked:
+        if not one.picture:
+            weights += one.weight / total * named[one.name]
+    pictures = tuple(
+        StylePicture(one.picture, one.weight / total, f"{path}[{i}].picture")
+        for i, one in enumerate(asked)
+        if one.picture
+    )
+    return weights.astype(np.float32), pictures
 
 
 def _short(name: str) -> str:

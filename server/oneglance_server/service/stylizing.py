@@ -18,21 +18,24 @@ from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
+from oneglance_core.faces.crops import CropRequest, FaceChoice
+from oneglance_core.faces.finder import Photo
 from oneglance_core.pictures import PictureError, PictureLimits, read_header, shrunk
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.engines.painting import Painted, Steps
 from oneglance_server.engines.picture_output import OutputFormat, check_sides
 from oneglance_server.engines.steadying import FrameMemory
+from oneglance_server.engines.style_reader import StylePicture, StylePictureError
 from oneglance_server.engines.stylizer import Stylizer
-from oneglance_server.errors import RETRY_AFTER, InvalidRequest, Overloaded
+from oneglance_server.errors import RETRY_AFTER, DetectorNotLoaded, InvalidRequest, Overloaded
 from oneglance_server.limiter import Limiter
 from oneglance_server.offload import off_loop
+from oneglance_server.service.encoding import Encoding
 from oneglance_server.service.stream_slots import StreamSlot, StreamSlots
 from oneglance_server.service.styles import Order, StyleSettings, Stylizers, check_steadiness
 
 _QUEUE = "stylize"
-_STEPS_BESIDE_TILES = 3  # decode, the small copy, encode
 _OVERHEAD_BYTES = 1024  # of the message around a picture, at most
 _SAME: dict[str, OutputFormat] = {"PNG": "PNG", "JPEG": "JPEG", "WEBP": "WEBP"}
 
@@ -73,13 +76,14 @@ class StylizationService:
     """Stylizes pictures. Belongs to one event loop.
 
     Args:
+        faces: finds those that are to be kept; None when no face finder is loaded.
         executor: where pictures are decoded, painted and encoded; ``workers``: how many steps it takes at once.
         on_stage: hears how long each step took, in the stage ``stylize``.
     """
 
     def __init__(
-        self, stylizers: Stylizers, executor: Executor, limits: StylizeLimits, *, workers: int,
-        observer: BatchObserver, on_stage: Callable[[str, float], None],
+        self, stylizers: Stylizers, faces: Encoding | None, executor: Executor, limits: StylizeLimits, *,
+        workers: int, observer: BatchObserver, on_stage: Callable[[str, float], None],
     ) -> None:  # fmt: skip
         self._stylizers = stylizers
         self._limits = limits
@@ -88,6 +92,7 @@ class StylizationService:
         self.pixels = Limiter(_QUEUE, limits.inflight_pixels, unit="pixels")
         self._pictures = _PicturePass(
             limits,
+            faces,
             # Calls and streams were let in by the limiters; each has one step in the batcher at most.
             Batcher[Steps, Painted | None](
                 _QUEUE,
@@ -112,10 +117,11 @@ class StylizationService:
     async def stylize(self, call: Call, image: bytes, settings: StyleSettings) -> Stylized:
         """One picture.
 
-        Raises InvalidRequest, ModelNotFound, StyleNotFound, StylizerNotLoaded, Overloaded, DeadlinePassed.
+        Raises InvalidRequest, ModelNotFound, StyleNotFound, StylizerNotLoaded, DetectorNotLoaded, Overloaded,
+        DeadlinePassed.
         """
         call.need("stylize")
-        order = self._stylizers.order(settings, "settings")
+        order = self._pictures.checked(self._stylizers.order(settings, "settings"))
         self.calls.take()
         try:
             return await self._pictures.stylize(call, image, order, "image", self._limits.max_pixels, self.pixels)
@@ -148,8 +154,8 @@ class FrameStream:
         self._memory = FrameMemory()
 
     def order(self, settings: StyleSettings, steadiness: float | None) -> FrameOrder:
-        """Raises InvalidRequest, ModelNotFound, StyleNotFound."""
-        order = self._stylizers.order(settings, "settings.settings")
+        """Raises InvalidRequest, ModelNotFound, StyleNotFound, DetectorNotLoaded."""
+        order = self._pictures.checked(self._stylizers.order(settings, "settings.settings"))
         return FrameOrder(order, check_steadiness("settings.steadiness", steadiness))
 
     async def stylize(self, frame: bytes, order: FrameOrder) -> Stylized:
@@ -165,12 +171,19 @@ class FrameStream:
 
 
 class _PicturePass:
-    """What a picture and a frame go through alike: header, checks, painting step by step."""
+    """What a picture and a frame go through alike: header, checks, faces, painting step by step."""
 
-    def __init__(self, limits: StylizeLimits, batcher: Batcher[Steps, Painted | None]) -> None:
+    def __init__(self, limits: StylizeLimits, faces: Encoding | None, batcher: Batcher[Steps, Painted | None]) -> None:
         self._limits = limits
+        self._faces = faces
         self.batcher = batcher
         self._steps_ahead = 0  # of the pictures that are being painted, or wait for it
+
+    def checked(self, order: Order) -> Order:
+        """Raises DetectorNotLoaded for one that can't be met."""
+        if order.options.keep_faces and self._faces is None:
+            raise DetectorNotLoaded("keep_faces needs a face detector and a landmark finder; add them to --models")
+        return order
 
     async def stylize(
         self,
@@ -189,26 +202,35 @@ class _PicturePass:
             width, height = shrunk(header.width, header.height, order.options.max_side)
             format = order.format or _SAME.get(header.format, "PNG")
             least = order.painter.grid.least
-            if max(width, least) * max(height, least) > max_pixels:
-                raise PictureError(
-                    "IMAGE_TOO_LARGE",
-                    f"{width} x {height} pixels to stylize, at most {max_pixels} in all, a side counting as {least} at "
-                    "least; max_side shrinks it",
-                )
+            work = order.painter.work(height, width, order.options.stroke_size)
+            for wide, high in ((width, height), (work.width, work.height)):
+                if max(wide, least) * max(high, least) > max_pixels:
+                    raise PictureError(
+                        "IMAGE_TOO_LARGE",
+                        f"{wide} x {high} pixels to stylize, at most {max_pixels} in all, a side counting as {least} "
+                        "at least; max_side shrinks it",
+                    )
             check_sides(width, height, format)
-            call.spend("pixels", width * height)
-            steps = order.painter.paint(image, order.options, format, memory, steadiness)
-            tiles = len(order.painter.grid.plan(height, width))
-            with self._counted(tiles if tiles == 1 else tiles + _STEPS_BESIDE_TILES, call):
+            fresh = [picture for picture in order.options.pictures if picture.style is None]
+            looked_at = 0
+            if fresh:
+                looked_at = sum(await off_loop(lambda: [self._style_pixels(picture, max_pixels) for picture in fresh]))
+            call.spend("pixels", max(width * height, work.width * work.height) + looked_at)
+            with self._counted(work.steps + len(fresh), call):
+                seen = None
+                if self._faces is not None and order.options.keep_faces:
+                    seen = await _faces_of(self._faces, call, image, path, upright_only=memory is not None)
+                steps = order.painter.paint(image, order.options, format, memory, steadiness, seen)
                 call = call.let_in
-                async with nullcontext() if pixels is None else pixels.hold(call, width * height):
+                async with nullcontext() if pixels is None else pixels.hold(call, work.pixels):
                     painted = None
                     while painted is None:
                         painted = await self.batcher.submit(steps, call)
         except MemoryError as error:
             raise Overloaded.for_want_of_memory("pictures") from error
         except PictureError as error:
-            raise InvalidRequest.field(path, str(error), reason=error.reason) from error
+            named = error.path if isinstance(error, StylePictureError) else path
+            raise InvalidRequest.field(named, str(error), reason=error.reason) from error
         allowed = self._limits.max_answer_bytes - _OVERHEAD_BYTES
         if len(painted.image) > allowed:
             raise InvalidRequest.field(
@@ -220,6 +242,17 @@ class _PicturePass:
                 limit=allowed,
             )
         return Stylized(painted, order.painter.stylizer.digest, order.painter.stylizer.execution_provider)
+
+    def _style_pixels(self, picture: StylePicture, most: int) -> int:
+        """Of a picture whose style is to be read. Raises StylePictureError."""
+        try:
+            header = read_header(picture.data, self._limits.pictures)
+            if header.width * header.height > most:
+                told = f"{header.width} x {header.height} pixels to read a style from, at most {most} in all"
+                raise PictureError("IMAGE_TOO_LARGE", told)
+        except PictureError as error:
+            raise StylePictureError(picture.path, error) from error
+        return header.width * header.height
 
     @contextmanager
     def _counted(self, steps: int, call: Call) -> Iterator[None]:
@@ -236,6 +269,13 @@ class _PicturePass:
             yield
         finally:
             self._steps_ahead -= steps
+
+
+async def _faces_of(faces: Encoding, call: Call, image: bytes, path: str, *, upright_only: bool) -> Photo:
+    """Raises as Encoding.crop."""
+    every = FaceChoice("all", upright_only=upright_only)
+    (seen,) = await faces.crop(call, [CropRequest(image, every, None)], [path])
+    return seen.photo
 
 
 class _Step:

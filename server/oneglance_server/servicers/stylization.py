@@ -15,7 +15,7 @@ from oneglance_server.engines.picture_output import OutputFormat
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.service.content import check_count
 from oneglance_server.service.services import ReadinessGate
-from oneglance_server.service.styles import StyleSettings
+from oneglance_server.service.styles import AskedStyle, StyleSettings
 from oneglance_server.service.stylizing import FrameOrder, FrameStream, Stylized
 from oneglance_server.servicers.encoded import LARGE_BYTES, answer
 from oneglance_server.servicers.frames import FrameSlot, WaitingFrame
@@ -136,13 +136,15 @@ def settings_from(settings: pb.StylizeSettings, path: str) -> StyleSettings:
     if settings.format not in _FORMATS:
         raise InvalidRequest.field(f"{path}.format", f"unknown value {settings.format}")
     return StyleSettings(
-        tuple((entry.style, entry.weight) for entry in settings.styles),
+        tuple(AskedStyle(entry.style, entry.weight, entry.picture) for entry in settings.styles),
         settings.stylizer,
         settings.strength if settings.HasField("strength") else None,
         settings.keep_colors,
         _FORMATS[settings.format],
         settings.quality,
         settings.max_side,
+        settings.stroke_size if settings.HasField("stroke_size") else None,
+        settings.keep_faces,
     )
 
 

@@ -136,6 +136,7 @@ class FakeServer(
         self.slow: dict[str, threading.Event] = {}  # gallery: answered for only once that is set
         self.galleries: dict[str, _Gallery] = {}
         self.stylizer = FakeStylizer()
+        self.finds_points = True  # has a landmark finder
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._grpc = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 64 << 20)])
@@ -164,7 +165,8 @@ class FakeServer(
     def ListModels(self, request: Any, context: Any) -> model_pb2.ListModelsResponse:
         faces = model_pb2.Model(name="colour-faces", digest=DIGEST, dimension=3, kind="encoder", takes_photos=True)
         finder = model_pb2.Model(name="square-finder", digest="fb" * 32, kind="detector")
-        return model_pb2.ListModelsResponse(models=[faces, finder])
+        points = model_pb2.Model(name="square-points", digest="fa" * 32, kind="landmarks")
+        return model_pb2.ListModelsResponse(models=[faces, finder, points][: 3 if self.finds_points else 2])
 
     def CreateGallery(self, request: Any, context: Any) -> gallery_pb2.CreateGalleryResponse:
         if request.gallery_id in self.galleries:

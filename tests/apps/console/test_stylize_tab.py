@@ -177,6 +177,26 @@ def test_strength_colours_and_size_are_asked_for(page: Any, fake: FakeServer) ->
     page.locator(".side").click()
     page.get_by_role("option", name="as it is").click()
     until(page, lambda: fake.stylizer.requests[-1].max_side == 0)
+    assert fake.stylizer.requests[-1].stroke_size == 1
+    page.locator(".strokes").click()
+    page.get_by_role("option", name="0.5 ×").click()
+    until(page, lambda: fake.stylizer.requests[-1].stroke_size == 0.5)
+    assert fake.stylizer.requests[-1].keep_faces == 0
+    page.locator(".q-toggle", has_text="keep faces").click()
+    until(page, lambda: fake.stylizer.requests[-1].keep_faces == 1)
+
+
+def test_faces_can_be_kept_only_where_the_server_finds_them(browser: Any, url: str, fake: FakeServer) -> None:
+    fake.stylizer.reset()
+    fake.finds_points = False
+    try:
+        with page_of(browser, url) as page:
+            open_tab(page, "Stylize")
+            paint(page, picture())
+            expect(page.locator(".q-toggle", has_text="keep colours")).to_be_visible()
+            expect(page.locator(".q-toggle", has_text="keep faces")).to_be_hidden()
+    finally:
+        fake.finds_points = True
 
 
 def test_a_new_choice_cancels_the_call_before(page: Any, fake: FakeServer) -> None:

@@ -40,6 +40,12 @@ def test_a_picture_comes_out_as_the_stylizer_computes_it(run: Run, tmp_path: Pat
     assert (pixels(tmp_path / "none.png") == noise(0, 64, 64)).all()
     assert run(tmp_path / "in.png", tmp_path / "kept.png", *MOSS, "--keep-colors") == 0
     assert not (pixels(tmp_path / "kept.png") == pixels(tmp_path / "out.png")).all()
+    assert run(tmp_path / "in.png", tmp_path / "bold.png", *MOSS, "--stroke-size", "2") == 0
+    assert pixels(tmp_path / "bold.png").shape == pixels(tmp_path / "out.png").shape
+    assert not (pixels(tmp_path / "bold.png") == pixels(tmp_path / "out.png")).all()
+    capsys.readouterr()
+    assert run(tmp_path / "in.png", tmp_path / "face.png", *MOSS, "--keep-faces", "1") == 1
+    assert "keep_faces needs a face detector" in capsys.readouterr().err
     assert not left_behind(tmp_path)
 
 
@@ -142,10 +148,12 @@ def test_misuse_is_told_before_anything_is_sent(run: Run, tmp_path: Path, capsys
         ("empty", "empty", MOSS, "name another folder"),
         ("in.png", "o.png", ("--style", "moss", "--style", "moss"), "the same style twice"),
         ("in.png", "o.png", ("--style", "moss=1", "--style", "ember"), "give every style a weight, or none"),
+        ("in.png", "o.png", (), "say in which style"),
+        ("in.png", "o.png", ("--style-picture", "no.png"), "no.png"),
     ):
         assert run(tmp_path / source, tmp_path / out, *given) == 2, told
         assert told in capsys.readouterr().err
-    wrong: tuple[tuple[str, ...], ...] = (("--style", "moss=much"), ("--in-flight", "0", *MOSS), ())
+    wrong: tuple[tuple[str, ...], ...] = (("--style", "moss=much"), ("--in-flight", "0", *MOSS))
     for words in wrong:
         with pytest.raises(SystemExit) as caught:
             run(tmp_path / "in.png", tmp_path / "o.png", *words)

@@ -118,7 +118,7 @@ class LocalGalleries:
         threads = settings.search_threads or engine.cores()
         self._pool = engine.scan_pool(threads)
         try:
-            self._opened = OpenedGalleries(Machine(self._pool, threads, device), data_dir)
+            self._opened = OpenedGalleries(Machine(self._pool, threads, device, settings.row_codes != "off"), data_dir)
             self._store = Store(data_dir, self._opened, settings, on_change)
             self._upkeep = Upkeep(
                 *(data_dir, self._store, settings.snapshot_every_encodings),

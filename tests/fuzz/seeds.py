@@ -283,8 +283,8 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     )
     yield "/ListStyles", [stylization_pb2.ListStylesRequest()]
     pictured = stylize_settings({PICTURES[5]: 0.5, PICTURES[6]: 0.5})
-    for settings in (style, pictured):
-        yield "/Stylize", [stylization_pb2.StylizeRequest(image=PICTURES[4], settings=settings)]
+    for look in (style, pictured):
+        yield "/Stylize", [stylization_pb2.StylizeRequest(image=PICTURES[4], settings=look)]
     yield "/CreateStyle", [stylization_pb2.CreateStyleRequest(name="kept", picture=PICTURES[5], title="t", source="s")]
     yield "/DeleteStyle", [stylization_pb2.DeleteStyleRequest(name="kept")]
     yield (

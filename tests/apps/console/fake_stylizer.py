@@ -97,6 +97,12 @@ class FakeStylizer(StylizationServiceServicer):
                 self.cancelled += 1
                 raise InterruptedError("the caller went away")
 
+    def CreateStyle(self, request: Any, context: Any) -> NoReturn:
+        raise NotImplementedError("the console keeps no styles")
+
+    def DeleteStyle(self, request: Any, context: Any) -> NoReturn:
+        raise NotImplementedError("the console keeps no styles")
+
     def StylizeStream(self, request_iterator: Iterator[Any], context: Any) -> NoReturn:
         raise NotImplementedError("the console does not stream")
 

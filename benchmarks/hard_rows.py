@@ -1,10 +1,11 @@
-"""Rows that make exact search slow, beside random ones: far from the origin, alike, in far clusters, all equally far.
+"""Rows that make exact search slow, beside random ones: far from the origin, equal, in far clusters, all equally far.
 
     python -m benchmarks.hard_rows [--rows 100000] [--dimension 128] [--before CHECKOUT]
 
-Each search asks for the five nearest subjects, as Identify does. Times are of an index in this process, medians, by the
-number of probes, and how many times that of random rows they are; with --before those of another checkout's index, too,
-in a process of its own. Distances are equal for all offsets, but float32 keeps less of the rows the larger one is.
+Each search asks for the five nearest subjects, as Identify does. Times are of an index in a process of its own,
+medians, by the number of probes, and how many times those of random rows they are, which are searched in turn; with
+--before those of another checkout's index, too. Distances are equal for all offsets, but float32 keeps less of the rows
+the larger one is. The last column is of the first search, for one probe: where many rows are equal it looks for them.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ PROBES = (1, 16, 64)
 TIMES = 5
 PACKAGES = ("proto", "core", "index")
 Vectors = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+Times = list[tuple[float, float]]  # in ms: of these rows, and of random ones meanwhile
 
 
 def spread(rng: np.random.Generator, count: int, dimension: int) -> Vectors:
@@ -48,12 +50,17 @@ def offset(norm: float) -> Callable[[np.random.Generator, Vectors], Vectors]:
     return make
 
 
-def alike(share: float) -> Callable[[np.random.Generator, Vectors], Vectors]:
-    """So many of the rows are one and the same."""
+def alike(share: float, each: int = 0, off: float = 0) -> Callable[[np.random.Generator, Vectors], Vectors]:
+    """So many of the rows are equal, `each` to one another, or all; or but for so much. The first 64 are among them."""
 
     def make(rng: np.random.Generator, rows: Vectors) -> Vectors:
+        count = int(share * len(rows))
+        classes = count // each if each else 1
+        members = np.concatenate([np.arange(classes), classes + rng.permutation(len(rows) - classes)])[:count]
         made = rows.copy()
-        made[rng.permutation(len(rows))[: int(share * len(rows))]] = rows[0]
+        made[members] = rows[np.arange(count) % classes]
+        if off:
+            made[members] += off * spread(rng, count, rows.shape[1])
         return made
 
     return make
@@ -73,51 +80,61 @@ KINDS: dict[str, Callable[[np.random.Generator, Vectors], Vectors]] = {
     "random": lambda rng, rows: rows,
     "offset by 100": offset(100),
     "offset by 10,000": offset(10_000),
-    "5 % one and the same": alike(0.05),
-    "50 % one and the same": alike(0.5),
+    "5 % equal": alike(0.05),
+    "50 % equal": alike(0.5),
+    "50 % equal, offset by 10,000": lambda rng, rows: offset(10_000)(rng, alike(0.5)(rng, rows)),
+    "50 % equal, probes elsewhere": alike(0.5),
+    "50 % equal, 100 each": alike(0.5, 100),
+    "50 % equal, 10 each": alike(0.5, 10),
+    "all equal, two each": alike(1, 2),
+    "5 % nearly equal": alike(0.05, off=1e-7),
     "ten far clusters": clusters,
     "a sphere, probes in its middle": sphere,
 }
 
 
-def measure(rows: int, dimension: int) -> dict[str, list[float]]:
-    """Milliseconds by kind of rows, one for each number of probes, by the index that is imported here."""
+def measure(rows: int, dimension: int) -> dict[str, Times]:
+    """By kind of rows, for each number of probes and for the first search, by the index that is imported here."""
     threads = engine.cores()
     machine = Machine(engine.scan_pool(threads), threads, open_device("cpu", 0))
-    taken: dict[str, list[float]] = {}
+    taken: dict[str, Times] = {}
+    random: tuple[GalleryIndex, list[Search]] | None = None
     for kind, make in KINDS.items():
         rng = np.random.default_rng(0)
         matrix = np.ascontiguousarray(make(rng, spread(rng, rows, dimension)), np.float32)
         near = np.zeros((1, dimension)) if make is sphere else matrix[rng.integers(rows, size=max(PROBES))]
-        if kind.endswith("the same"):
-            near = matrix[:1]
+        if "equal" in kind and "elsewhere" not in kind:
+            near = matrix[: max(PROBES)]
         probes = (near + (1e-6 if make is sphere else 0.5) * spread(rng, max(PROBES), dimension)).astype(np.float32)
         index = KINDS_OF_INDEX["flat"](dimension, machine, "nearest", 1)
         numbers = np.arange(1, rows + 1)
         index.load(1, {i: f"s{i}" for i in range(1, rows + 1)}, rows)
         index.append(Rows(numbers, numbers, matrix))
-        taken[kind] = [median(index, Search(np.ascontiguousarray(probes[:count]), "e", 5)) for count in PROBES]
+        searches = [Search(np.ascontiguousarray(probes[:count]), "e", 5) for count in PROBES]
+        random = random or (index, searches)
+        first = (taking(index, searches[0]), taking(random[0], random[1][0]))
+        taken[kind] = [*(medians(index, *each, random[0]) for each in zip(searches, random[1], strict=True)), first]
         print(kind, file=sys.stderr)
     return taken
 
 
-def median(index: GalleryIndex, search: Search) -> float:
-    index.search([search])
-    return 1000 * statistics.median(timed(lambda: index.search([search])) for _ in range(TIMES))
+def medians(index: GalleryIndex, search: Search, of_random: Search, random: GalleryIndex) -> tuple[float, float]:
+    taken = [(taking(index, search), taking(random, of_random)) for _ in range(TIMES + 1)][1:]
+    return statistics.median(took for took, _ in taken), statistics.median(took for _, took in taken)
 
 
-def timed(act: Callable[[], object]) -> float:
+def taking(index: GalleryIndex, search: Search) -> float:
     begun = time.perf_counter()
-    act()
-    return time.perf_counter() - begun
+    index.search([search])
+    return 1000 * (time.perf_counter() - begun)
 
 
-def measured_by(checkout: Path, arguments: Sequence[str]) -> dict[str, list[float]]:
-    """By another checkout, in a process of its own."""
+def measured_by(checkout: Path, arguments: Sequence[str]) -> dict[str, Times]:
+    """By a checkout, in a process of its own."""
     path = os.pathsep.join(str(checkout / package) for package in PACKAGES)
-    command = [sys.executable, str(Path(__file__)), *arguments, "--json"]
+    command = [sys.executable, "-P", str(Path(__file__)), *arguments, "--json"]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=True, stdout=subprocess.PIPE)
-    measured: dict[str, list[float]] = json.loads(done.stdout)
+    measured: dict[str, Times] = json.loads(done.stdout)
     return measured
 
 
@@ -138,9 +155,9 @@ def main() -> None:
     for checkout in builds.values():
         measured = measured_by(checkout, arguments)
         for kind, times in measured.items():
-            for took, random in zip(times, measured["random"], strict=True):
+            for took, random in times:
                 table[kind].append(f"{took:.1f}" if kind == "random" else f"{took:.1f} ({took / random:.1f})")
-    columns = [f"{build}{count} probes" for build in builds for count in PROBES]
+    columns = [f"{build}{what}" for build in builds for what in ("1 probe", *map(str, PROBES[1:]), "first")]
     print(f"\n{options.rows:,} x {options.dimension}, ms (times random rows')\n")
     print("| rows | " + " | ".join(columns) + " |")
     print("|---" * (len(columns) + 1) + "|")

@@ -51,7 +51,7 @@ async def main() -> None:
             for probe in (heic(people[3].drawings[0]), encoded(people[3].drawings[0], "JPEG")[:-2]):
                 found = await client.identify("letters", probe)
                 assert found.results[0].candidates[0].subject_id == "s3"
-            painted = await client.stylize(photo(np.zeros((64, 64, 3), np.uint8), order="RGB"), "wave")
+            painted = await client.stylize(photo(np.zeros((64, 64, 3), np.uint8), order="RGB"), "oil")
             assert Image.open(io.BytesIO(painted.image)).size == (64, 64)
             command = [sys.executable, "-m", "oneglance_apps.cli", "list-galleries", "--server", server.address]
             listed = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)

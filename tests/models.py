@@ -42,9 +42,11 @@ def pixels_model(
     resize: Literal["box", "bilinear"] = "box",
     head: PairHead | None = None,
     head_part: dict[str, Any] | None = None,
+    unit_norm: bool = False,
 ) -> Path:
     """An image encoder: uint8 [N, 8, 8, 1]. ``flaw`` shifts the parity outputs, as a broken export would. ``head``: its
-    pair head, with what is measured of it in ``head_part``."""
+    pair head, with what is measured of it in ``head_part``. ``unit_norm``: whether the manifest says that its encodings
+    have unit length; where it doesn't, tests may enroll points anywhere."""
     nodes = [
         helper.make_node("Cast", ["input"], ["x"], to=TensorProto.FLOAT),
         helper.make_node("Sub", ["white", "x"], ["inverted"]),
@@ -69,6 +71,7 @@ def pixels_model(
         pixels(inputs) + flaw,
         tau,
     )
+    manifest = manifest.model_copy(update={"output": OutputSpec(dimension=SIDE * SIDE, unit_norm=unit_norm)})
     if head is not None:
         found = probabilities_of(head.logits(pixels(inputs)[:1], pixels(inputs))).tolist()
         given = {"weights": Array.pack(head.weights), "bias": head.bias, "probabilities": found, **(head_part or {})}
@@ -88,8 +91,7 @@ def values_model(folder: Path, spec: InputSpec, *, name: str = "values") -> Path
     inputs = np.random.default_rng(0).integers(0, 256, (2, *spec.shape), dtype=np.uint8)
     outputs = inputs.reshape(2, -1).astype(np.float32) + 1
     manifest = _manifest(name, spec, inputs, outputs, None)
-    output = OutputSpec(dimension=dimension, unit_norm=False)
-    return write_model_folder(folder, manifest.model_copy(update={"output": output}), model)
+    return write_model_folder(folder, manifest, model)
 
 
 def signal_model(folder: Path, *, name: str = "signal", fit: Literal["pad"] | None = None) -> Path:
@@ -171,7 +173,7 @@ def _manifest(
         created="2026-01-01T00:00:00Z",
         license="CC0-1.0",
         input=spec,
-        output=OutputSpec(dimension=outputs.shape[1], unit_norm=spec.kind == "image"),
+        output=OutputSpec(dimension=outputs.shape[1], unit_norm=False),
         threshold=calibration(tau) if tau is not None else None,
         parity=Parity(inputs=Array.pack(inputs), outputs=Array.pack(outputs), tolerance=1e-5),
         model_sha256="0" * 64,  # write_model_folder sets both

@@ -15,7 +15,7 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
     """``--server`` and its TLS and credential; each has an environment variable."""
     group = parser.add_argument_group("the server")
     for flag, variable, metavar, text, default in (
-        ("--server", "ONEGLANCE_SERVER", "HOST:PORT", "where the server is", SERVER_ADDRESS),
+        ("--server", "ONEGLANCE_SERVER", "HOST:PORT|unix:PATH", "where the server is", SERVER_ADDRESS),
         ("--ca", "ONEGLANCE_CA", "FILE", f"use TLS: the authority of the server's certificate, PEM; or {SYSTEM}", ""),
         ("--client-cert", "ONEGLANCE_CLIENT_CERT", "FILE", "with --ca: one's own certificate, PEM", ""),
         ("--client-key", "ONEGLANCE_CLIENT_KEY", "FILE", "its key, PEM", ""),

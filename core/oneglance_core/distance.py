@@ -14,6 +14,9 @@ Vectors = npt.NDArray[np.float32]
 # (||x|| + ||y||)^2 <= 4 * MAX must stay far below float32's 3.4e38, also while FAISS sums it up.
 MAX_SQUARED_NORM = 1e36
 
+# Of the length of an encoding, where that is 1. An encoder of 8 or 16 bits comes within 1e-6.
+UNIT_TOLERANCE = 1e-3
+
 
 def squared_l2(a: Vectors, b: Vectors) -> Vectors:
     """||a - b||^2 over the last axis; float32 [..., D] each, broadcast; result float32 [...]."""
@@ -34,8 +37,8 @@ def pairwise_squared_l2(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]
     return distances
 
 
-def squared_norms(vectors: Vectors) -> npt.NDArray[np.float64]:
-    """||x||^2 of every row; float32 [n, D] to float64 [n]. Rows that are not finite give NaN or infinity."""
+def squared_norms(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """||x||^2 of every row; [n, D] to float64 [n]. Rows that are not finite give NaN or infinity."""
     norms: npt.NDArray[np.float64] = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
     return norms
 
@@ -45,3 +48,15 @@ def usable_encodings(vectors: Vectors) -> npt.NDArray[np.bool_]:
     norms = squared_norms(vectors)
     usable: npt.NDArray[np.bool_] = (norms > 0) & (norms <= MAX_SQUARED_NORM)
     return usable
+
+
+def first_not_unit(vectors: npt.NDArray[np.floating]) -> tuple[int, float] | None:
+    """Of the rows of [n, D], the first whose length isn't 1 within UNIT_TOLERANCE, and its length; None: there is none.
+
+    Rows with NaN are not looked for."""
+    lengths = np.sqrt(squared_norms(vectors))
+    wrong = np.abs(lengths - 1) > UNIT_TOLERANCE
+    if not wrong.any():
+        return None
+    row = int(np.argmax(wrong))
+    return row, float(lengths[row])

@@ -351,8 +351,8 @@ class LocalGalleries:
             return _failed(ValueError(f"a time of expiry is finite and >= 0, got {retention.expires}"))
         return self._submit(mutations.SetRetention(gallery_id, subject_id, retention))
 
-    def expired(self, now: float, most: int = 1000) -> list[Expired]:
-        return self._store.read(lambda db: queries.expired(db, now, most))
+    def expired(self, now: float, most: int = 1000, after: tuple[float, int] | None = None) -> list[Expired]:
+        return self._store.read(lambda db: queries.expired(db, now, most, after))
 
     def record(self, events: Sequence[Event]) -> Future[None]:
         return self._store.write(Record(tuple(events)), self, patient=True)

@@ -273,9 +273,9 @@ class GalleryStore(Protocol):
         """How long a subject may be kept, and why; the result is the gallery as it is then. GalleryNotFound,
         SubjectNotFound."""
 
-    def expired(self, now: float, most: int = 1000) -> list[Expired]:
-        """Subjects of all galleries whose time is over at `now`, those that have waited longest first. The store
-        deletes them by and by."""
+    def expired(self, now: float, most: int = 1000, after: tuple[float, int] | None = None) -> list[Expired]:
+        """Subjects of all galleries whose time is over at `now`, those that have waited longest first; `after` the one
+        with this time and number. The store deletes them by and by."""
 
     def add_negative(
         self, gallery_id: str, subject_id: str, encoding: Vectors, *, encoder_digest: str | None = None

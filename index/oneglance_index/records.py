@@ -246,11 +246,13 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """A subject whose time is over."""
+    """A subject whose time is over. `number`: of the subject in the store; of those that are over at the same time the
+    lowest comes first."""
 
     gallery_id: str
     subject_id: str
     retention: Retention
+    number: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,12 +42,12 @@ def accept_more(
     methods: dict[str, Any],
     interceptor: grpc.aio.ServerInterceptor,
     expired: Callable[[str], None],
-    pause: Callable[[str, str, float | None], float],
+    pause: Callable[[str, Any, float | None], float],
 ) -> bool:
     """Ask for more calls of these methods at once, until the server stops; whether this gRPC can be asked.
 
     ``expired`` is told the method of each call whose deadline has passed: it is dropped unread. ``pause``, given the
-    method, the peer and the time left of a call: how long it has to wait until it is handled, seconds.
+    method, the context and the time left of a call: how long it has to wait until it is handled, seconds.
 
     ``server`` has started, with these methods and this interceptor alone. Call it on the server's event loop.
     """
@@ -86,7 +86,7 @@ def accept_more(
                 continue
             seen = context(call, None, None, loop)
             left = seen.time_remaining()
-            seconds = pause(method, seen.peer(), left) if left is None or left > 0 else 0.0
+            seconds = pause(method, seen, left) if left is None or left > 0 else 0.0
             if left is not None and left <= seconds:
                 expired(method)
                 loop.call_later(left + _LEAVES_SECONDS, _forget, call)

@@ -14,9 +14,9 @@ from wsgiref.simple_server import WSGIServer
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
+from oneglance.addresses import socket_of
 from oneglance.defaults import MAX_PAGE_SIZE
 from oneglance.v1 import (
     access_pb2,
@@ -58,7 +58,7 @@ from oneglance_server.change_log import ChangeLogger
 from oneglance_server.composition import Pools, make_services
 from oneglance_server.engines.background import yield_to_others
 from oneglance_server.errors import AuditFailed, StartupError
-from oneglance_server.listening import why_not
+from oneglance_server.listening import clear_socket, owner_only, why_not
 from oneglance_server.loading import Models, load_models
 from oneglance_server.logs import lines_lost
 from oneglance_server.loop_watch import watch_loop
@@ -79,6 +79,7 @@ from oneglance_server.servicers.model import ModelServicer
 from oneglance_server.servicers.stylization import StylizationServicer
 from oneglance_server.servicers.subject import SubjectServicer
 from oneglance_server.settings import Settings
+from oneglance_server.standard_services import Health, add_reflection
 from oneglance_server.tracing import begin_tracing
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ class Server:
         self._galleries: GalleryStore | None = None
         self._audit: Audit | None = None
         self._pools: list[ThreadPoolExecutor] = []
-        self._health = health.aio.HealthServicer()
+        self._health = Health()
         self._grpc: grpc.aio.Server | None = None
         self._watches: list[asyncio.Task[None]] = []
         self.http_address = settings.http
@@ -184,7 +185,7 @@ class Server:
             self._end_metrics = begin_sending(self._metrics.registry)
         start_threads(self._closer)
         asyncio.get_running_loop().set_default_executor(self._pool("work", _WORK_THREADS))
-        server = grpc.aio.server(interceptors=[self._interceptor], options=_options(settings))
+        server = self._grpc = grpc.aio.server(interceptors=[self._interceptor], options=_options(settings))
         ours: Any = MethodServer(server)
         gate, window = self._gate, settings.stream_window
         add_GalleryServiceServicer_to_server(GalleryServicer(gate, window), ours)
@@ -196,19 +197,13 @@ class Server:
         add_ServerServiceServicer_to_server(AboutServicer(gate), ours)
         add_StylizationServiceServicer_to_server(StylizationServicer(gate), ours)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        add_reflection((*SERVICES, health.SERVICE_NAME), server)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        host = settings.listen.rpartition(":")[0]
         try:
             self._backlog.listen(server)
-            if self._certificates is None:
-                port = server.add_insecure_port(settings.listen)
-            else:
-                port = server.add_secure_port(settings.listen, self._certificates.credentials())
+            self.address = self._listen(server)
         except RuntimeError as error:
             raise StartupError(f"can't listen on {settings.listen}: {why_not(settings.listen)}") from error
-        self.address = f"{host}:{port}"
-        self._grpc = server
         self._interceptor.off_loop = Threads(
             "message",
             self._pool("message", _MESSAGE_THREADS),
@@ -235,6 +230,20 @@ class Server:
                 )
             except OSError as error:
                 raise StartupError(f"can't serve metrics on {settings.metrics}: {error}") from error
+
+    def _listen(self, server: grpc.aio.Server) -> str:
+        """The address that came of it. gRPC takes the file of a Unix socket away again when it stops."""
+        address = self.settings.listen
+        if (path := socket_of(address)) is not None:
+            clear_socket(path)
+            with owner_only():
+                server.add_insecure_port(address)
+            return address
+        if self._certificates is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, self._certificates.credentials())
+        return f"{address.rpartition(':')[0]}:{port}"
 
     async def _serve_http(self, methods: Mapping[str, Any]) -> None:
         try:

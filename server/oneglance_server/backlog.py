@@ -9,6 +9,7 @@ import contextlib
 import math
 import secrets
 from collections import Counter, deque
+from typing import Any
 
 import grpc
 import structlog
@@ -33,9 +34,12 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def is_own_socket(peer: str) -> bool:
-    """Whether a call of this peer, as gRPC names it, came through a Backlog's socket; we listen on no other such."""
-    return peer.startswith("unix:")
+def is_own_socket(context: Any) -> bool:
+    """Whether the call of this ServicerContext came through a Backlog's socket: no other has local credentials."""
+    if not context.peer().startswith("unix:"):
+        return False
+    secured: list[bytes] = context.auth_context().get("transport_security_type", [])
+    return secured == [b"local"]
 
 
 class Backlog:
@@ -65,7 +69,7 @@ class Backlog:
     def listen(self, server: grpc.aio.Server) -> None:
         """Before the server starts. Where there are no such sockets, nothing is timed."""
         try:
-            server.add_insecure_port(self._socket)
+            server.add_secure_port(self._socket, grpc.local_server_credentials(grpc.LocalConnectionType.UDS))
             self._listening = True
         except RuntimeError as error:
             log.warning("how long calls wait unseen can't be measured: more will wait under overload", error=str(error))

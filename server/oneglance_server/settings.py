@@ -20,7 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from oneglance.addresses import is_loopback
+from oneglance.addresses import is_loopback, socket_of
 from oneglance.defaults import MAX_MESSAGE_BYTES, SERVER_ADDRESS
 from oneglance_core.data_directory import SHOWN, chosen_data_directory, data_directory, default_data_directory
 from oneglance_core.defaults import CONSOLE_ADDRESS
@@ -31,6 +31,7 @@ from oneglance_core.sounds import DEFAULT_MAX_BYTES, DEFAULT_MAX_SECONDS
 from oneglance_index import IndexSettings
 from oneglance_server.environment import unknown_variables
 from oneglance_server.errors import StartupError
+from oneglance_server.listening import MAX_SOCKET_PATH
 
 Engine = Literal["onnxruntime", "openvino", "openvino-bf16"]
 BUNDLED = Path(__file__).parent / "models"
@@ -51,10 +52,10 @@ _WORKERS_ON_A_GPU = 2  # one batch is computed while the next one is prepared; m
 class Settings(Frozen, BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ONEGLANCE_")
 
-    listen: Annotated[str, _ADDRESS] = Field(
+    listen: Annotated[str, Flag(metavar="HOST:PORT|unix:PATH")] = Field(
         SERVER_ADDRESS,
         description="host:port to serve gRPC on; port 0 picks a free one. Beyond loopback it needs tls_cert, tls_key "
-        "and policy, or insecure.",
+        "and policy, or insecure. Or unix:/path: a Unix socket, which the user of the server alone may use; no TLS.",
     )
     http: Annotated[str, _ADDRESS] = Field(
         "",
@@ -341,15 +342,20 @@ class Settings(Frozen, BaseSettings):
         """(height, width) of each of ``prepared_sizes``."""
         return [(int(height), int(width)) for width, height in (size.split("x") for size in self.prepared_sizes)]
 
-    @field_validator("listen", "http", "metrics", "console")
+    @field_validator("listen")
+    @classmethod
+    def _listen_address(cls, value: str) -> str:
+        path = socket_of(value)
+        if path is None:
+            return _checked_address(value)
+        if not path.is_absolute() or len(os.fsencode(path)) > MAX_SOCKET_PATH:
+            raise ValueError(f"a socket has an absolute path of at most {MAX_SOCKET_PATH} bytes")
+        return value
+
+    @field_validator("http", "metrics", "console")
     @classmethod
     def _address(cls, value: str) -> str:
-        host, _, port = value.rpartition(":")
-        if value and (not host or not port.isdigit() or int(port) > 65535):
-            raise ValueError("expected host:port")
-        if ":" in host and not (host.startswith("[") and host.endswith("]")):
-            raise ValueError(f"an IPv6 address stands in brackets: [{host}]:{port}")
-        return value
+        return _checked_address(value)
 
     @model_validator(mode="before")
     @classmethod
@@ -373,7 +379,7 @@ class Settings(Frozen, BaseSettings):
         if self.insecure:
             return self
         for name, address in (("--listen", self.listen), ("--http", self.http)):
-            if address and not (is_loopback(address) or (self.tls_cert and self.policy)):
+            if address and not (_is_here(address) or (self.tls_cert and self.policy)):
                 raise ValueError(
                     f"{name} {address}: beyond loopback a server needs --tls-cert, --tls-key and --policy; "
                     "--insecure serves anybody who reaches it"
@@ -407,6 +413,20 @@ class Settings(Frozen, BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def _checked_address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if value and (not host or not port.isdigit() or int(port) > 65535):
+        raise ValueError("expected host:port")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError(f"an IPv6 address stands in brackets: [{host}]:{port}")
+    return value
+
+
+def _is_here(address: str) -> bool:
+    """A Unix socket is made for the user of the server alone."""
+    return socket_of(address) is not None or is_loopback(address)
 
 
 def load_settings(flags: dict[str, Any] | None = None, toml: Path | None = None) -> Settings:

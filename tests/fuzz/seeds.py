@@ -27,6 +27,7 @@ from oneglance.v1 import (
 )
 from oneglance.v1.face_pb2 import QUALITY_POLICY_OFF
 from oneglance_core.pair_head import PairHead
+from oneglance_server.standard_services import reflection_v1
 from tests import face_models
 from tests.fuzz.values import World
 from tests.models import pixels_model, signal_model
@@ -48,8 +49,7 @@ def methods() -> dict[str, MethodDescriptor]:
     """Every RPC of the server by its path."""
     return {
         f"/{service.full_name}/{method.name}": method
-        for file in FILES
-        for service in file.DESCRIPTOR.services_by_name.values()
+        for service in (*(one for file in FILES for one in file.DESCRIPTOR.services_by_name.values()), reflection_v1())
         for method in service.methods
     }
 

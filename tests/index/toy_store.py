@@ -849,14 +849,20 @@ class ToyStore(GalleryStore):
 
         return self._write(act)
 
-    def expired(self, now: float, most: int = 1000) -> list[Expired]:
-        over = [
-            Expired(gallery_id, subject_id, member.retention)
+    def expired(self, now: float, most: int = 1000, after: tuple[float, int] | None = None) -> list[Expired]:
+        members = [
+            (gallery_id, subject_id, member.retention)
             for gallery_id, kept in self.now().galleries.items()
             for subject_id, member in kept.subjects.items()
-            if member.retention.expires is not None and member.retention.expires <= now
         ]
-        return sorted(over, key=lambda one: one.retention.expires or 0.0)[:most]
+        over = [
+            (retention.expires, number, Expired(gallery_id, subject_id, retention, number))
+            for number, (gallery_id, subject_id, retention) in enumerate(members)
+            if retention.expires is not None and retention.expires <= now
+        ]
+        return [one for *place, one in sorted(over, key=lambda each: each[:2]) if tuple(place) > (after or (-1.0, 0))][
+            :most
+        ]
 
     def back_up(self, target: Path, ended: Callable[[], bool]) -> Backup:
         raise NotImplementedError

@@ -16,11 +16,13 @@ import grpc
 import numpy as np
 import onnxruntime as ort
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from oneglance import Client, OneglanceError, encoding
-from oneglance_server.app import Server
+from oneglance_server.app import SERVICES, Server
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.settings import Settings
 from tests.card import HAS_CARD
@@ -29,6 +31,8 @@ from tests.pictures import picture
 from tests.running import ServerProcess, server_thread
 from tests.thief import Thief, recording
 from tests.waiting import PATIENCE_SECONDS, until
+
+HEALTH: Any = health_pb2  # its stubs lack List
 
 
 def serve_and_fail(*flags: str) -> str:
@@ -275,6 +279,43 @@ def test_reflection_lists_the_services(models: tuple[Path, Path], tmp_path: Path
     ours = ("Detection", "Gallery", "Subject", "Identification", "Model", "Stylization")
     assert {f"oneglance.v1.{name}Service" for name in ours} <= services
     assert "grpc.health.v1.Health" in services
+    assert {f"grpc.reflection.{version}.ServerReflection" for version in ("v1", "v1alpha")} <= services
+
+
+def test_reflection_v1_tells_what_v1alpha_does(server: Server) -> None:
+    asked = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_by_filename="oneglance/v1/common.proto"),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="oneglance.v1.SubjectService"),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="grpc.reflection.v1.ServerReflection"),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="nobody"),
+    ]
+    with grpc.insecure_channel(server.address) as channel:
+
+        def answers(version: str) -> list[reflection_pb2.ServerReflectionResponse]:
+            call: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
+                f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
+            )
+            messages = (one.SerializeToString() for one in asked)
+            found = call(messages, timeout=PATIENCE_SECONDS)
+            return [reflection_pb2.ServerReflectionResponse.FromString(one) for one in found]
+
+        newer, older = answers("v1"), answers("v1alpha")
+    assert newer == older
+    assert [one.original_request for one in newer] == asked
+    files = [FileDescriptorProto.FromString(one) for one in newer[3].file_descriptor_response.file_descriptor_proto]
+    assert [(one.name, one.package) for one in files][:1] == [
+        ("grpc/reflection/v1/reflection.proto", "grpc.reflection.v1")
+    ]
+    assert newer[4].error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
+def test_health_lists_all_services(server: Server) -> None:
+    with grpc.insecure_channel(server.address) as channel:
+        listed: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/grpc.health.v1.Health/List")
+        found = HEALTH.HealthListResponse.FromString(listed(b"", timeout=PATIENCE_SECONDS))
+    assert set(found.statuses) == {"", *SERVICES}
+    assert {one.status for one in found.statuses.values()} == {health_pb2.HealthCheckResponse.SERVING}
 
 
 def test_deleted_vectors_leave_the_disk(models: tuple[Path, Path], tmp_path: Path) -> None:

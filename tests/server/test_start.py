@@ -154,5 +154,5 @@ def test_changes_leave_a_line_of_the_log(models: tuple[Path, Path], tmp_path: Pa
     assert lines[1]["count"] == 1
     assert lines[3]["tau"] == 0.25
     if subjects == "hashed":
-        assert "ada" not in text
-        assert "bob" not in text
+        assert '"ada"' not in text
+        assert '"bob"' not in text

@@ -61,14 +61,14 @@ continue. So can that of a video, with --resume.
 """
 EPILOG = """\
 examples:
-  oneglance stylize cat.jpg cat-wave.jpg --style wave
-  oneglance stylize cat.jpg out.webp --style wave=0.7 --style ink=0.3   a blend
-  oneglance stylize cat.jpg out.png --style ink --strength 0.6 --keep-colors
-  oneglance stylize large.jpg out.jpg --style wave --stroke-size 3      bold
-  oneglance stylize cat.jpg out.png --style-picture painting.jpg        any style
-  oneglance stylize photos/ painted/ --style wave --max-side 1600 --format jpeg
-  oneglance stylize walk.mp4 walk-ink.mp4 --style ink --steadiness 0.9
-  curl -s https://... | oneglance stylize - - --style wave --format png > out.png
+  oneglance stylize cat.jpg cat-oil.jpg --style oil
+  oneglance stylize cat.jpg out.webp --style oil=0.7 --style pencil=0.3    a blend
+  oneglance stylize cat.jpg out.png --style pencil --strength 0.6 --keep-colors
+  oneglance stylize large.jpg out.jpg --style oil --stroke-size 3          bold
+  oneglance stylize cat.jpg out.png --style-picture painting.jpg           any style
+  oneglance stylize photos/ painted/ --style oil --max-side 1600 --format jpeg
+  oneglance stylize walk.mp4 walk-pencil.mp4 --style pencil --steadiness 0.9
+  curl -s https://... | oneglance stylize - - --style oil --format png > out.png
 
 exit status: 0 done; 1 refused, the disk is full, a video was damaged or
 incomplete (what could be read is written), or some pictures of a folder failed

@@ -17,11 +17,11 @@ import numpy as np
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
 from oneglance.v1.moving_pb2 import MovedGallery, MovedSubject, MovedThreshold
+from oneglance_core.distance import first_not_unit
 
 Layout = Literal["npy", "parquet"]
 FORMAT, VERSION = "oneglance-gallery", 1
 MANIFEST = "manifest.json"
-UNIT_TOLERANCE = 1e-3
 _ROWS_AT_ONCE = 500
 _THRESHOLDS = "thresholds.jsonl"
 FILES: Mapping[str, tuple[str, ...]] = {
@@ -279,9 +279,8 @@ class GalleryFolder:
                         raise FolderInvalid(self.path, f"{where}: an {kind} has {numbers}")
                     if not np.isfinite(vector).all():
                         raise FolderInvalid(self.path, f"{where}: {kind} {each.number} has NaN or infinity")
-                    length = float(np.sqrt(np.square(vector).sum()))
-                    if self.gallery.unit_norm and abs(length - 1) > UNIT_TOLERANCE:
-                        raise FolderInvalid(self.path, f"{where}: {kind} {each.number} has length {length:.6g}, not 1")
+                    if self.gallery.unit_norm and (off := first_not_unit(vector[None])):
+                        raise FolderInvalid(self.path, f"{where}: {kind} {each.number} has length {off[1]:.6g}, not 1")
             for each in one.encodings:
                 if not 0 <= each.number < len(rows) or rows[each.number]:
                     raise FolderInvalid(self.path, f"{where}: row {each.number} is there twice, or isn't one")

@@ -1,10 +1,16 @@
-"""How a stylizer's training begins: anew, with another run's styles and one more, or with another run's weights."""
+"""How a stylizer's training begins: anew, with another run's styles and one more, or with another's weights."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import torch
+from onnx import numpy_helper
+from torch import Tensor
 
-from oneglance_core.manifests import MAX_STYLES
+from oneglance_core.folder import MANIFEST_FILE, read_any_model_folder
+from oneglance_core.manifests import MAX_STYLES, StylizerManifest
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.perceptual.vgg import LossNetwork, load_loss_network
 from oneglance_exporter.stylizer.checkpoint import StylizerCheckpoint
@@ -32,20 +38,19 @@ def first_checkpoint(
     torch.manual_seed(settings.seed)
     names = [new.style.name for new in styles]
     base = load(Path(settings.base), StylizerCheckpoint) if settings.base is not None else None
-    init = load(Path(settings.init), StylizerCheckpoint) if settings.init is not None else None
+    init = _weights_of(Path(settings.init)) if settings.init is not None else None
     if base is not None:
         _check_base(settings, base, names, network)
         model = base.stylizer().train()
         model.add_styles(len(styles))
     elif init is not None:
-        if [style.name for style in init.styles] != names:
-            raise SettingsError(f"--init: {settings.init} has the styles {', '.join(s.name for s in init.styles)}")
-        model = init.stylizer().train()
+        model = Stylizer(len(styles))
+        _begin_with(model, init, names)
     else:
         model = Stylizer(len(styles))
     if model.styles > MAX_STYLES:
         raise SettingsError(f"a stylizer has at most {MAX_STYLES} styles, not {model.styles}")
-    earlier = base or init
+    before = init.steps if init else base.before + base.step if base else 0
     old_styles, old_betas = (base.styles, base.betas) if base else ((), [])
     return StylizerCheckpoint.first(
         settings,
@@ -57,8 +62,54 @@ def first_checkpoint(
         network=(network.identity.description, network.identity.sha256),
         scale=[0.0] * len(styles),
         betas=[*old_betas, *(new.beta or settings.beta for new in styles)],
-        before=earlier.before + earlier.step if earlier else 0,
+        before=before,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """A stylizer to begin with: its parameters by name, its styles' names, the steps it was trained for."""
+
+    state: Mapping[str, Tensor]
+    styles: list[str]
+    steps: int
+
+
+def _weights_of(path: Path) -> _Weights:
+    """Of a run folder, or of a model folder. Raises RunError, ModelFolderError, SettingsError."""
+    if not (path / MANIFEST_FILE).is_file():
+        run = load(path, StylizerCheckpoint)
+        return _Weights(run.average, [style.name for style in run.styles], run.before + run.step)
+    folder = read_any_model_folder(path).of(StylizerManifest)
+    graph = onnx.load_from_string(folder.model).graph
+    state = {
+        weights.name.removeprefix("stylizer."): torch.from_numpy(numpy_helper.to_array(weights).copy())
+        for weights in graph.initializer
+        if weights.name.startswith("stylizer.")
+    }
+    if not state:
+        raise SettingsError(f"--init: {path} was not written by this exporter: its weights have no names")
+    trained = folder.manifest.training
+    steps = sum(int(trained.get(key, 0)) for key in ("steps", "steps_before"))
+    return _Weights(state, [style.name for style in folder.manifest.styles], steps)
+
+
+def _begin_with(model: Stylizer, init: _Weights, names: list[str]) -> None:
+    """Give ``model`` the weights, as far as they are of its shape: those of an earlier network may not all be.
+
+    Styles are matched by name; one that ``init`` lacks begins as the mean of its own.
+    """
+    rows = [init.styles.index(name) if name in init.styles else None for name in names]
+    begun = dict(model.state_dict())
+    for key, fresh in begun.items():
+        found = init.state.get(key)
+        if found is None:
+            continue
+        if key.endswith(("gamma", "beta", "keep")):
+            found = torch.stack([found.mean(0) if row is None else found[row] for row in rows])
+        if found.shape == fresh.shape:
+            begun[key] = found
+    model.load_state_dict(begun)
 
 
 def checkpoint_to_resume(
@@ -88,9 +139,13 @@ def optimizer_of(model: Stylizer, fixed: int, settings: StylizerSettings) -> tor
     """
     model.convolutions.requires_grad_(not fixed)
     model.last.requires_grad_(not fixed)
+    model.passed.requires_grad_(not fixed)
     groups = [
-        {"params": [*model.convolutions.parameters(), *model.last.parameters()], "times": 1.0},
-        {"params": list(model.norms.parameters()), "times": _NORMS_TIMES},
+        {
+            "params": [*model.convolutions.parameters(), *model.last.parameters(), *model.passed.parameters()],
+            "times": 1.0,
+        },
+        {"params": [*model.norms.parameters(), model.keep], "times": _NORMS_TIMES},
     ]
     return torch.optim.Adam(groups[fixed > 0 :], lr=settings.learning_rate)
 

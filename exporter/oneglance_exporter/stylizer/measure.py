@@ -4,8 +4,16 @@ For each style and photo:
 
 * J of the network's picture, by the loss network and with the alpha, beta and style picture it was trained with;
 * J of the photo itself, and, if asked for, J of Gatys' optimisation after so many evaluations from noise;
-* shift: RMSE, of [0, 1], between the pictures of two crops of the photo 4 pixels apart, where both show the same;
-* gain: how much small noise on the photo grows: RMSE between the pictures, divided by RMSE of the noise.
+* shift: RMSE, of [0, 1], between the pictures of two crops of the photo 1, 2, 3 or 5 pixels apart, where both show the
+  same; the worst of them;
+* gain: how much small noise on the photo grows: RMSE between the pictures, divided by RMSE of the noise;
+* grid: the largest mean difference, in levels of 255, between pixels of one place in cells of 2 x 2 or 4 x 4 and all
+  pixels: of 16 crops that bring every point of the photo to every place of a cell, so that only the network's own grid
+  is left; and of pictures of one grey;
+* flash: by how many levels the mean brightness rises at most from one frame to the next while the photo fades to black.
+
+And for each style light: the difference in mean brightness between a white picture and a black one, of the 1 that it
+was.
 
 The network is run as a server runs it: by ONNX Runtime, on 8-bit pictures and to 8-bit pictures.
 """
@@ -18,6 +26,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 
@@ -37,9 +46,13 @@ from oneglance_exporter.stylizer.sheet import grid
 from oneglance_exporter.stylizer.styles import read_styles
 from oneglance_exporter.training.checkpoint import writing
 
-_SHIFT = 4  # pixels
+_SHIFTS = (1, 2, 3, 5)  # pixels; multiples of 4 would not show a grid
+_CELL = 4  # pixels: the longest period of a grid that the network's strides could leave
 _NOISE = 4  # standard deviation, of 0..255
+_GREYS = (0, 64, 128, 192, 255)
+_FADE = np.linspace(1, 0, 25)  # the share of the photo's light in each frame of a fade
 _PHOTO_PIXELS = 2048 * 2048
+Moments = npt.NDArray[np.float32]
 
 
 class Deployed:
@@ -50,17 +63,28 @@ class Deployed:
         self.manifest = folder.manifest
         self._session = session_of(folder.model, threads)
 
-    def __call__(self, pictures: Rgb, weights: Sequence[float]) -> Rgb:
-        """uint8 [N, H, W, 3], sides multiples of the manifest's, in one mixture of styles: uint8 [N, H, W, 3]."""
+    def __call__(self, pictures: Rgb, weights: Sequence[float], moments: Moments | None = None) -> Rgb:
+        """uint8 [N, H, W, 3], sides multiples of the manifest's, in one mixture of styles: uint8 [N, H, W, 3].
+
+        moments: float32 [N, M, 2], instead of the pictures' own.
+        """
+        stylized: Rgb = np.rint(self._run("stylized", pictures, weights, moments)).astype(np.uint8)
+        return stylized
+
+    def moments(self, pictures: Rgb, weights: Sequence[float]) -> Moments:
+        """The pictures' own, [N, M, 2]."""
+        return self._run("used", pictures, weights, None)
+
+    def _run(self, output: str, pictures: Rgb, weights: Sequence[float], moments: Moments | None) -> Moments:
         count = len(pictures)
         inputs: Arrays = {
             "image": pictures,
             "weights": np.tile(np.asarray(weights, np.float32), (count, 1)),
-            "moments": np.zeros((count, self.manifest.moments, 2), np.float32),
-            "own": np.ones(count, np.float32),
+            "moments": np.zeros((count, self.manifest.moments, 2), np.float32) if moments is None else moments,
+            "own": np.full(count, moments is None, np.float32),
         }
-        stylized: Rgb = np.rint(self._session.run(["stylized"], inputs)[0]).astype(np.uint8)
-        return stylized
+        found: Moments = self._session.run([output], inputs)[0]
+        return found
 
     def style(self, name: str) -> list[float]:
         """The weights of one style."""
@@ -102,7 +126,7 @@ class WeightedJ:
 class Measured:
     """One style on one photo; photo: its number. net: J of the stylizer's picture. untouched: J of the photo itself.
 
-    gatys: J of Gatys' picture; None when it wasn't made. shift: RMSE in [0, 1]. gain: a ratio.
+    gatys: J of Gatys' picture; None when it wasn't made. shift: RMSE in [0, 1]. gain: a ratio. grid, flash: levels.
     """
 
     style: str
@@ -112,6 +136,16 @@ class Measured:
     gatys: WeightedJ | None
     shift: float
     gain: float
+    grid: float
+    flash: float
+
+
+@dataclass(frozen=True, slots=True)
+class OnGreys:
+    """One style on pictures of one grey. light: of 1. grid: levels."""
+
+    light: float
+    grid: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +153,22 @@ class Measurements:
     """All styles on all photos, and a contact sheet: a row per photo, a column per style."""
 
     rows: tuple[Measured, ...]
+    greys: dict[str, OnGreys]
     sheet: Image.Image
     evaluations: int
 
     def by_style(self) -> list[dict[str, Any]]:
-        """A dict per style: medians over the photos, but the worst shift and gain."""
-        names = list(dict.fromkeys(row.style for row in self.rows))
-        return [_medians(name, [row for row in self.rows if row.style == name]) for name in names]
+        """A dict per style: medians over the photos, but the worst shift, gain, grid and flash."""
+        return [
+            _medians(name, [row for row in self.rows if row.style == name], greys) for name, greys in self.greys.items()
+        ]
 
     def __str__(self) -> str:
         """A table in Markdown."""
         lines = [
             f"| style | J(net)/J(Gatys@{self.evaluations}) | J(net)/J(photo) | content net, Gatys | style net, Gatys "
-            "| style photo | shift RMSE | gain of noise |",
-            "|---|---|---|---|---|---|---|---|",
+            "| style photo | shift RMSE | gain of noise | grid | light | flash |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         for row in self.by_style():
             cells = [
@@ -144,6 +180,9 @@ class Measurements:
                 _shown(row["photo_style"], ".3g"),
                 _shown(row["shift"], ".3f"),
                 _shown(row["gain"], ".2f"),
+                _shown(row["grid"], ".2f"),
+                _shown(row["light"], ".2f"),
+                _shown(row["flash"], ".1f"),
             ]
             lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines)
@@ -185,15 +224,18 @@ def measure(
         with writing(references):
             references.mkdir(parents=True, exist_ok=True)
     rows: list[Measured] = []
-    seen = [_pair(photo, size, net.manifest.multiple) for photo in read_photos(photos, 64, _PHOTO_PIXELS)]
-    sheet: list[list[Rgb]] = [[pair[0]] for pair in seen]
+    seen = [_room(photo, size, net.manifest.multiple) for photo in read_photos(photos, 64, _PHOTO_PIXELS)]
+    shown_at = [_crop(photo, 0, 0) for photo in seen]
+    sheet: list[list[Rgb]] = [[photo] for photo in shown_at]
+    greys: dict[str, OnGreys] = {}
     for picture in pictures:
         objective = Objective(network, alpha=training.alpha, beta=training.betas[picture.style.name])
         style = objective.style_of(to_tensor(picture.picture))
         weights = net.style(picture.style.name)
-        for i, pair in enumerate(seen):
-            stylized = net(pair, weights)
-            content = objective.content_of(to_tensor(pair[0]))
+        greys[picture.style.name] = _on_greys(net, weights, size)
+        for i, (room, photo) in enumerate(zip(seen, shown_at, strict=True)):
+            stylized = net(photo[np.newaxis], weights)[0]
+            content = objective.content_of(to_tensor(photo))
 
             def j(
                 shown: Rgb, objective: Objective = objective, content: Any = content, style: Any = style
@@ -204,22 +246,24 @@ def measure(
             by_gatys = None
             if evaluations:
                 kept = references and references / f"{picture.style.name}-{i}-{evaluations}"
-                by_gatys = j(_by_gatys(pair[0], picture.picture, objective, evaluations, threads, kept))
+                by_gatys = j(_by_gatys(photo, picture.picture, objective, evaluations, threads, kept))
             rows.append(
                 Measured(
                     style=picture.style.name,
                     photo=i,
-                    net=j(stylized[0]),
-                    untouched=j(pair[0]),
+                    net=j(stylized),
+                    untouched=j(photo),
                     gatys=by_gatys,
-                    shift=_rmse(stylized[0, :, _SHIFT:], stylized[1, :, :-_SHIFT]) / 255,
-                    gain=_gain(net, pair[0], stylized[0], weights),
+                    shift=max(_shift(net, room, stylized, by, weights) for by in _SHIFTS),
+                    gain=_gain(net, photo, stylized, weights),
+                    grid=_grid_on_photo(net, room, weights),
+                    flash=_flash(net, photo, weights),
                 )
             )
-            sheet[i].append(stylized[0])
+            sheet[i].append(stylized)
             report(f"{picture.style.name}, photo {i + 1} of {len(seen)}")
     titles = ["photo", *(picture.style.name for picture in pictures)]
-    return Measurements(tuple(rows), grid(sheet, titles), evaluations)
+    return Measurements(tuple(rows), greys, grid(sheet, titles), evaluations)
 
 
 def _by_gatys(photo: Rgb, style: Rgb, objective: Objective, evaluations: int, threads: int, kept: Path | None) -> Rgb:
@@ -247,14 +291,61 @@ def _by_gatys(photo: Rgb, style: Rgb, objective: Objective, evaluations: int, th
     return made
 
 
-def _pair(photo: Rgb, size: int, multiple: int) -> Rgb:
-    """Two crops of a photo, 4 pixels apart, that differ in nothing else: uint8 [2, H, W, 3]."""
+def _room(photo: Rgb, size: int, multiple: int) -> Rgb:
+    """A photo, ``size`` on its longer side, with room to move what is seen of it: uint8 [H + 5, W + 5, 3]."""
     height, width = photo.shape[:2]
     scale = size / max(height, width)
-    high, wide = (max(4 * multiple, round(side * scale / multiple) * multiple) for side in (height, width))
-    whole = Image.fromarray(photo).resize((wide + _SHIFT, high), Image.Resampling.LANCZOS)
-    shown = np.asarray(whole)
-    return np.stack((shown[:, :-_SHIFT], shown[:, _SHIFT:]))
+    high, wide = (
+        max(4 * multiple, round(side * scale / multiple) * multiple) + max(_SHIFTS) for side in (height, width)
+    )
+    return np.asarray(Image.fromarray(photo).resize((wide, high), Image.Resampling.LANCZOS))
+
+
+def _crop(room: Rgb, y: int, x: int) -> Rgb:
+    height, width = (side - max(_SHIFTS) for side in room.shape[:2])
+    return room[y : y + height, x : x + width]
+
+
+def _shift(net: Deployed, room: Rgb, stylized: Rgb, by: int, weights: Sequence[float]) -> float:
+    moved = net(_crop(room, 0, by)[np.newaxis], weights)[0]
+    return _rmse(stylized[:, by:], moved[:, :-by]) / 255
+
+
+def _grid_on_photo(net: Deployed, room: Rgb, weights: Sequence[float]) -> float:
+    """Of points that come to every place of a cell once, as 16 crops begin at the room's first 4 x 4 points; all under
+    one crop's moments."""
+    last = _CELL - 1
+    moments = net.moments(_crop(room, 0, 0)[np.newaxis], weights)
+    places = np.zeros((_CELL, _CELL, 3))
+    for y in range(_CELL):
+        for x in range(_CELL):
+            seen = net(_crop(room, y, x)[np.newaxis], weights, moments)[0, last - y :, last - x :]
+            places += np.roll(_places(seen[: seen.shape[0] - y, : seen.shape[1] - x]), (last - y, last - x), (0, 1))
+    return _largest(places / _CELL**2)
+
+
+def _places(picture: Rgb) -> npt.NDArray[np.float64]:
+    """Mean of each place in cells of 4 x 4: [4, 4, 3]."""
+    height, width = (side // _CELL for side in picture.shape[:2])
+    cells = picture[: height * _CELL, : width * _CELL].reshape(height, _CELL, width, _CELL, 3)
+    return cells.mean((0, 2), dtype=np.float64)  # type: ignore[no-any-return]
+
+
+def _largest(places: npt.NDArray[np.float64]) -> float:
+    return float(np.abs(places - places.mean((0, 1))).max())
+
+
+def _flash(net: Deployed, photo: Rgb, weights: Sequence[float]) -> float:
+    frames = (np.rint(photo * light).astype(np.uint8) for light in _FADE)
+    means = [float(net(frame[np.newaxis], weights).mean()) for frame in frames]
+    return max(0.0, float(np.diff(means).max()))
+
+
+def _on_greys(net: Deployed, weights: Sequence[float], size: int) -> OnGreys:
+    side = size // net.manifest.multiple * net.manifest.multiple
+    pictures = [net(np.full((1, side, side, 3), grey, np.uint8), weights)[0] for grey in _GREYS]
+    light = (float(pictures[-1].mean()) - float(pictures[0].mean())) / 255
+    return OnGreys(light, max(_largest(_places(picture)) for picture in pictures))
 
 
 def _gain(net: Deployed, photo: Rgb, stylized: Rgb, weights: Sequence[float]) -> float:
@@ -276,7 +367,7 @@ def _j(objective: Objective, terms: Terms) -> WeightedJ:
     return WeightedJ(terms.total.item(), content, style)
 
 
-def _medians(name: str, rows: list[Measured]) -> dict[str, Any]:
+def _medians(name: str, rows: list[Measured], greys: OnGreys) -> dict[str, Any]:
     gatys = [row.gatys for row in rows if row.gatys is not None]
     untouched = all(row.untouched.total for row in rows)  # 0 where beta is
     return {
@@ -291,4 +382,7 @@ def _medians(name: str, rows: list[Measured]) -> dict[str, Any]:
         "photo_style": median(row.untouched.style for row in rows),
         "shift": max(row.shift for row in rows),
         "gain": max(row.gain for row in rows),
+        "grid": max(greys.grid, *(row.grid for row in rows)),
+        "light": greys.light,
+        "flash": max(row.flash for row in rows),
     }

@@ -4,7 +4,11 @@ After Johnson, Alahi and Fei-Fei 2016 (an encoder, residual blocks, a decoder) w
 (Dumoulin, Shlens and Kudlur 2017): styles share every convolution and differ in a scale and a shift per channel, so a
 style is a vector of weights, styles blend, and a new one is added without touching the others. Where we deviate:
 
-* it begins and ends with 2 x 2 pixels folded into channels, not with 9 x 9 convolutions at full resolution;
+* it begins and ends with 2 x 2 pixels folded into channels, not with 9 x 9 convolutions at full resolution. Unfolding
+  alone would leave a grid of period 2, so what is unfolded goes through a filter that lets nothing of that period pass
+  ([1 2 1]/4 in both directions);
+* normalisation takes every level away, black is as white to it. So the picture itself, convolved once, is added before
+  the end, as much as the style wants (``keep``): level and the finest lines come from there;
 * the sums of normalisation come out of the graph and can be given to it (``moments``), which makes tiles seamless
   (Chen et al. 2022, thumbnail instance normalisation) and video calm.
 """
@@ -19,9 +23,10 @@ MULTIPLE = 4  # of height and width: what the strides divide
 LEAST_SIDE = 16  # reflection needs more pixels than it pads
 _EPSILON = 1e-3  # a flat wall has no deviation; what noise it has is not to be blown up
 _TRUNK, _EDGE, _BLOCKS = 48, 16, 5  # channels inside, at the ends; residual blocks
-# What a pixel can see, in the picture's pixels and rounded up: 5 x 5 at half size on either end (4 + 4), the strided
-# 3 x 3 (2), ten 3 x 3 at a quarter (40), one 3 x 3 at half (2), and the folding's own corners (4).
-MARGIN = 56
+_SMOOTH = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]) / 16
+# What a pixel can see, in the picture's pixels and rounded up: 5 x 5 at half size (4), the strided 3 x 3 (2), ten 3 x 3
+# at a quarter (40), doubling (4), two 3 x 3 at half (4), the last filter (1), and the folding's own corners (4).
+MARGIN = 60
 
 
 class Moments:
@@ -84,7 +89,11 @@ class Stylizer(nn.Module):
             for i, o, k, stride in channels
         )
         self.norms = nn.ModuleList(_Normalise(o, styles) for _, o, _, _ in channels)
-        self.last = nn.Conv2d(_EDGE, 12, 5, 1, 2, padding_mode="reflect")
+        self.last = nn.Conv2d(_EDGE, 12, 3, 1, 1, padding_mode="reflect")
+        self.passed = nn.Conv2d(12, 12, 1, bias=False)
+        nn.init.zeros_(self.passed.weight)
+        self.keep = nn.Parameter(torch.ones(styles, 12))
+        self.register_buffer("smooth", _SMOOTH.expand(3, 1, 3, 3).clone(), persistent=False)
 
     @property
     def moments(self) -> int:
@@ -105,19 +114,20 @@ class Stylizer(nn.Module):
         def layer(i: int, x: Tensor) -> Tensor:
             return cast(Tensor, self.norms[i](self.convolutions[i](x), weights, moments))
 
-        x = F.pixel_unshuffle(pictures * 2 - 1, 2)  # [B, 12, H/2, W/2]
-        x = torch.relu(layer(0, x))
+        folded = F.pixel_unshuffle(pictures * 2 - 1, 2)  # [B, 12, H/2, W/2]
+        x = torch.relu(layer(0, folded))
         x = torch.relu(layer(1, x))  # [B, trunk, H/4, W/4]
         for block in range(_BLOCKS):
             x = x + layer(3 + 2 * block, torch.relu(layer(2 + 2 * block, x)))
-        x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        x = F.interpolate(x, scale_factor=2.0, mode="bilinear")
         x = torch.relu(layer(2 + 2 * _BLOCKS, x))
-        return torch.sigmoid(F.pixel_shuffle(self.last(x), 2).float())
+        x = self.last(x) + self.passed(folded) * (weights @ self.keep)[:, :, None, None]
+        x = F.pad(F.pixel_shuffle(x, 2).float(), (1, 1, 1, 1), mode="reflect")
+        return torch.sigmoid(F.conv2d(x, cast(Tensor, self.smooth), groups=3))
 
     def add_styles(self, more: int) -> None:
         """Room for ``more`` styles behind the others, which begin as the mean of those there are."""
         self.styles += more
-        for norm in self._norms:
-            for name in ("gamma", "beta"):
-                old = getattr(norm, name).data
-                setattr(norm, name, nn.Parameter(torch.cat((old, old.mean(0, keepdim=True).repeat(more, 1)))))
+        for owner, name in (*((norm, name) for norm in self._norms for name in ("gamma", "beta")), (self, "keep")):
+            old = getattr(owner, name).data
+            setattr(owner, name, nn.Parameter(torch.cat((old, old.mean(0, keepdim=True).repeat(more, 1)))))

@@ -23,7 +23,9 @@ class StylizerSettings(TrainingSettings):
         None, description="run folder of a stylizer to add the styles to; its own styles stay as they are"
     )
     init: OptionalPath = Field(
-        None, description="run folder of the same styles whose weights to begin with, to refine them"
+        None,
+        description="run folder or model folder of a stylizer whose weights to begin with: to refine its styles, or "
+        "as a start for others, which begin as the mean of its own",
     )
     alpha: float = Field(1.0, ge=0, description="weight of J_content, 1/(4 nH nW nC) * sum (a(C) - a(G))^2")
     beta: float = Field(1e-3, ge=0, description="weight of J_style")
@@ -39,6 +41,15 @@ class StylizerSettings(TrainingSettings):
     last_share: float = Field(0.4, ge=0, lt=1, description="how large that part is")
     batch: int = Field(2, ge=1, description="crops in a batch; in the last part as many fewer as they are larger")
     calm: float = Field(0.02, ge=0, description="weight of the squared gain of small noise: against flicker")
+    level: float = Field(
+        20.0,
+        ge=0,
+        description="weight of the squared error of brightness, of 1, in parts of a fourth of the crop: dark stays "
+        "darker than light; 0 for styles that have a light of their own",
+    )
+    fade: float = Field(
+        0.2, ge=0, le=1, description="share of the crops that are faded towards one grey, as films fade to black"
+    )
     learning_rate: float = Field(
         1e-3, gt=0, le=HIGHEST_LEARNING_RATE, description="Adam's highest; falls linearly to 0"
     )

@@ -1,13 +1,16 @@
 """Train a stylizer: crops of photos, each in a style drawn at random, and J of what the network makes of them.
 
-The loop around it is ``training.driver``. J is the textbook's (``objective``), with the photo as content. Three things
+The loop around it is ``training.driver``. J is the textbook's (``objective``), with the photo as content. Four things
 are ours:
 
 * each crop's J is divided by the moving mean of its style's J. Styles of strong contrast have a J a hundred times
   larger and would drown the others; so what falls is the mean of log J;
 * beta rises to its value, from a small part of it: a network that learns textures first never learns to keep content;
 * a second pass with a little noise on the crops, whose squared gain is part of the loss (``calm``): against the flicker
-  of stylized video, whose frames differ by noise.
+  of stylized video, whose frames differ by noise;
+* the brightness of a part of the picture is to be the style's, lighter or darker by _LEVEL_KEPT of what the photo's is
+  (``level``). J asks for no level, and a fade to black would flash. So some crops are faded (``fade``): of those, less
+  style is asked for.
 """
 
 import math
@@ -41,24 +44,31 @@ _SCALE_DECAY = 0.95  # of the moving mean of a style's J
 _FIRST_BETA = 0.03  # of beta, where its rise begins
 _NOISE = (2 / 255, 8 / 255)  # standard deviation of the noise for ``calm``, of pixels in [0, 1]
 _SHEET_PHOTOS, _SHEET_SIDE = 3, 256
+_LEVEL_KEPT = 0.62  # of a difference in brightness
+_LEVELS = (0.35, 0.65)  # of a middle grey's brightness in any style: so there is room for darker and lighter
+_PARTS = 4  # by as many parts of a crop's brightness is compared
+_LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 
 
 @dataclass(frozen=True, slots=True)
 class StylizerFigures:
     """One step: J of its batch, and J's parts as they are weighted in it (``beta`` as far as it has risen).
 
-    gain: of small noise, by the network. by_style: the moving mean of J of each style that is trained.
+    gain: of small noise, by the network. level: root of the mean squared error of brightness, of 1. by_style: the
+    moving mean of J of each style that is trained.
     """
 
     total: float
     content: float
     style: float
     gain: float
+    level: float
     by_style: dict[str, float]
 
     def __str__(self) -> str:
         return (
-            f"J {self.total:.4g} = content {self.content:.4g} + style {self.style:.4g}  gain of noise {self.gain:.2f}"
+            f"J {self.total:.4g} = content {self.content:.4g} + style {self.style:.4g}  gain of noise {self.gain:.2f}  "
+            f"brightness {self.level:.3f}"
         )
 
 
@@ -116,6 +126,9 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
         checkpoint.photos = len(self.photos)
         self.objective = Objective(network, alpha=settings.alpha, beta=settings.beta)
         grams = [self.objective.style_of(to_tensor(style.picture)) for style in styles]
+        self.middle = torch.cat([brightness(to_tensor(style.picture)).mean((1, 2, 3)) for style in styles]).clamp(
+            *_LEVELS
+        )
         self.targets = {layer: torch.cat([gram[layer] for gram in grams]) for layer in self.objective.style_layers}
         if settings.precision == "bf16":
             network.to(torch.bfloat16)
@@ -127,8 +140,9 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
     def step(self, step: int, done: float) -> tuple[Tensor, StylizerFigures]:
         settings, objective = self.settings, self.objective
         side, count = _batch(settings, done)
-        crops = to_tensor(self.photos.crops(step, count, side)).contiguous(memory_format=torch.channels_last)
         random = torch.Generator().manual_seed((settings.seed << 32) + step)
+        crops, contrast = _faded(to_tensor(self.photos.crops(step, count, side)), settings.fade, random)
+        crops = crops.contiguous(memory_format=torch.channels_last)
         chosen = _styles(step, count, len(self.names), settings.seed)  # of the styles that are trained
         weights = torch.nn.functional.one_hot(chosen + self.checkpoint.fixed, self.model.styles).float()
         shaken = (count + 1) // 2  # crops that get noise; all of them would teach little more
@@ -143,15 +157,20 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
         moved = (again - generated[:shaken]).square().mean((1, 2, 3))
         gain = (moved / sigma[:shaken].flatten().square()).mean()
         beta = self.betas[chosen] * _FIRST_BETA ** max(0.0, 1 - done / settings.rise if settings.rise else 0.0)
-        total = settings.alpha * terms.content + beta * terms.style
-        scale = _follow(torch.tensor(self.checkpoint.scale), chosen, total.detach())
+        total = settings.alpha * terms.content + beta * contrast.square() * terms.style
+        whole = total.detach().where(contrast == 1, torch.nan)
+        scale = _follow(torch.tensor(self.checkpoint.scale), chosen, whole)
         self.checkpoint.scale = scale.tolist()
-        loss = (total / scale[chosen]).mean() + settings.calm * gain
+        wanted = self.middle[chosen].view(-1, 1, 1, 1) + _LEVEL_KEPT * (brightness(crops) - 0.5)
+        level = (brightness(generated) - wanted).square().mean()
+        loss = (total / scale[chosen].where(scale[chosen] > 0, total.detach())).mean()
+        loss = loss + settings.calm * gain + settings.level * level
         figures = StylizerFigures(
             total=total.mean().item(),
             content=settings.alpha * terms.content.mean().item(),
             style=(beta * terms.style).mean().item(),
             gain=gain.item() ** 0.5,
+            level=level.item() ** 0.5,
             by_style=dict(zip(self.names, self.checkpoint.scale, strict=True)),
         )
         return loss, figures
@@ -162,6 +181,20 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
         with writing(run):
             (run / "sheets").mkdir(exist_ok=True)
             sheet.save(run / "sheets" / f"step-{self.checkpoint.step:06d}.png")
+
+
+def brightness(pictures: Tensor) -> Tensor:
+    """Mean luminance of each of 4 x 4 parts of rgb pictures [B, 3, H, W] in [0, 1]: [B, 1, 4, 4]."""
+    luminance = (pictures * torch.tensor(_LUMINANCE).view(3, 1, 1)).sum(1, keepdim=True)
+    return torch.nn.functional.adaptive_avg_pool2d(luminance, _PARTS)
+
+
+def _faded(crops: Tensor, share: float, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The crops [B, 3, H, W], a share of them closer to a grey at random; and the contrast left of each, [B], of 1."""
+    fading, left, level = torch.rand(3, len(crops), generator=random)
+    contrast = left.where(fading < share, 1.0)
+    shown = contrast.view(-1, 1, 1, 1)
+    return crops * shown + level.view(-1, 1, 1, 1) * (1 - shown), contrast
 
 
 def _batch(settings: StylizerSettings, done: float) -> tuple[int, int]:

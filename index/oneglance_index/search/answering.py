@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import NamedTuple
@@ -31,7 +32,8 @@ def near_subjects(
 ) -> list[tuple[Candidate, ...]]:
     """The candidates that were ranked for each probe, whose rows are of these vectors; `numbered`: rows are
     encodings."""
-    near = [_candidates(found, held, numbered or search.singly, search.labels) for found in ranked]
+    labels = functools.cache(held.labels) if search.labels else None  # of one subject in many answers once
+    near = [_candidates(found, held, numbered or search.singly, labels) for found in ranked]
     if search.head is None:
         return near
     return [
@@ -65,12 +67,14 @@ def _with_probabilities(search: Search, found: Sequence[Candidate], logits: Vect
     )
 
 
-def _candidates(found: Ranked, held: HeldSubjects, numbered: bool, labels: bool) -> tuple[Candidate, ...]:
+def _candidates(
+    found: Ranked, held: HeldSubjects, numbered: bool, labels: Callable[[int], Mapping[str, str]] | None
+) -> tuple[Candidate, ...]:
     columns = (found.subjects.tolist(), found.numbers.tolist(), found.distances.tolist())
     return tuple(
         Candidate(
             *(held[subject], str(number) if numbered else "", distance, distance),
-            labels=held.labels(subject) if labels else None,
+            labels=labels(subject) if labels else None,
             number=subject,
         )
         for subject, number, distance in zip(*columns, strict=True)

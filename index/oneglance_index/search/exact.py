@@ -9,6 +9,9 @@ Else, if as many subjects were found as are wanted, FAISS's distance to every ro
 off by a share of itself only. The rows that could matter are measured in the order of it: nearly always a few, and
 all of them once in the worst case. If not as many subjects were found, more rows are fetched.
 
+Of rows that are equal to the bit one is proposed for all, once they are known (twins.py); they are looked for where a
+scan wasn't enough and has proposed many of them.
+
 In the end the answer equals that of brute force in float64, boundary, ties and all, for any data; how many
 rows had to be measured is all that depends on them.
 """
@@ -26,10 +29,13 @@ from oneglance_core.distance import squared_l2
 from oneglance_index.records import Integers, Search, Vectors
 from oneglance_index.search.bounds import ByRow
 from oneglance_index.search.scan import Proposed
+from oneglance_index.search.twins import NO_TWINS, Twins, many_equal
 
 Nearest = Callable[[Vectors, int, float], Proposed]
 # FAISS's distance, row by row, of every row of a matrix to a probe float32 [D]: float32 [n].
 Every = Callable[[Vectors, Vectors], Vectors]
+# Looks for twins among the rows, unless nothing has changed since the last look; the scan hides them from here on.
+Look = Callable[[], Twins]
 
 # More than k, because some of the nearest rows may be of one subject, or dead, or too close to the cut to
 # tell.
@@ -46,13 +52,19 @@ _MEASURE_VALUES_AT_ONCE = 1 << 16  # half a megabyte in float64, which stays in 
 class Table(NamedTuple):
     """The rows of an index: vectors float32 [n, D], numbers int64 [n] by which equal distances are ordered, subject
     numbers int64 [n] with -1 for a dead row; `max_norm` is at least the largest ||x||; `live_subjects` counts the
-    distinct ones."""
+    distinct ones; `twins`: those that scans hide."""
 
     vectors: Vectors
     numbers: Integers
     subjects: Integers
     max_norm: float
     live_subjects: int
+    twins: Twins = NO_TWINS
+
+    @property
+    def shown(self) -> int:
+        """How many rows scans can propose."""
+        return len(self.numbers) - len(self.twins.hidden)
 
 
 class Ranked(NamedTuple):
@@ -86,39 +98,45 @@ def wanted_by(searches: Sequence[Search]) -> Wanted:
     )
 
 
-def nearest_subjects(table: Table, nearest: Nearest, every: Every, probes: Vectors, wanted: Wanted) -> list[Ranked]:
+def nearest_subjects(
+    table: Table, nearest: Nearest, every: Every, look: Look, probes: Vectors, wanted: Wanted
+) -> list[Ranked]:
     """For each probe float32 [q, D] its nearest subjects: as many as it takes to answer what is wanted of it."""
-    rows = len(table.numbers)
     answers: list[Ranked] = [Ranked(np.empty(0, np.float32), *[np.empty(0, np.int64)] * 3)] * len(probes)
     if table.live_subjects == 0 or len(probes) == 0:
         return answers
     wanted = wanted._replace(candidates=np.minimum(wanted.candidates, table.live_subjects))
-    rows_per_subject = -(-rows // table.live_subjects)
+    rows_per_subject = -(-table.shown // table.live_subjects)
     few = wanted.candidates * rows_per_subject + SLACK_ROWS
     needs = np.where(wanted.candidates > 0, few, FIRST_MATCH_ROWS)
     open_probes = np.arange(len(probes))
     while len(open_probes):
         # A probe that needs many rows isn't worth as many for the others: it waits for a scan of its own.
         together = open_probes[needs[open_probes] <= GROWTH * needs[open_probes].min()]
-        fetch = min(int(needs[together].max()), rows)
-        needs[together] = fetch * GROWTH
+        most = int(needs[together].max())
         settled = np.zeros(len(probes), np.bool_)
-        step = max(1, _FETCH_AT_ONCE // fetch)
+        step = max(1, _FETCH_AT_ONCE // min(most, table.shown))
         for start in range(0, len(together), step):
             batch = together[start : start + step]
+            fetch = min(most, table.shown)
             asked = Wanted(wanted.candidates[batch], wanted.within[batch], wanted.matches[batch])
             found = nearest(probes[batch], fetch, table.max_norm)
             ranked, cuts = rank(table, found.rows, measure(table.vectors, found.rows, probes[batch]), asked)
             floors = found.bounds.floors(found.distances.max(axis=1).astype(np.float64), probes[batch], cuts)
-            sure = (floors > cuts) | (fetch == rows)
+            sure = (floors > cuts) | (fetch == table.shown)
             for at in np.flatnonzero(sure):
                 answers[batch[at]] = ranked(int(at))
+            settled[batch] = sure
+            if not sure.all() and many_equal(table.vectors, found.rows[~sure]):
+                known, table = table.twins, table._replace(twins=look())
+                if known is not table.twins:
+                    continue  # the same probes are open yet, and need no more than before
+            needs[batch] = fetch * GROWTH
             enough = np.flatnonzero(~sure & np.isfinite(cuts))
             for at in enough:
                 one = only(asked, int(at))
                 answers[batch[at]] = _of_every_row(table, every, probes[batch[at]], one, float(cuts[at]), fetch)
-            sure[enough] = True
-            settled[batch] = sure
+            settled[batch[enough]] = True
         open_probes = open_probes[~settled[open_probes]]
     return answers
 
@@ -132,6 +150,7 @@ def _of_every_row(table: Table, every: Every, probe: Vectors, wanted: Wanted, cu
     """The ranked subjects of one probe, whose cut isn't beyond this one; `fetch` rows were not enough to be sure."""
     by_row = ByRow(len(probe))
     away = every(table.vectors, probe)
+    away[table.twins.hidden] = np.inf
     rows = np.flatnonzero(away <= by_row.reach(cut))
     # In the order of FAISS's distance, as far as it matters: the first of these, then times as many.
     ends = [0, fetch]
@@ -154,11 +173,14 @@ def _of_every_row(table: Table, every: Every, probe: Vectors, wanted: Wanted, cu
 def rank(
     table: Table, at: Integers, distances: Vectors, wanted: Wanted
 ) -> tuple[Callable[[int], Ranked], NDArray[np.float64]]:
-    """Ranks the subjects among the rows `at` of each probe, int64 [q, f], whose distances are float32 [q, f].
+    """Ranks the subjects among the rows `at` of each probe, int64 [q, f], whose distances are float32 [q, f], and among
+    their twins.
 
     Returns what ranks the i-th probe's, and the cut that decides it, float64 [q] (inf: fewer candidates than wanted are
     among them).
     """
+    most = np.maximum(wanted.candidates, wanted.matches)
+    at, distances = table.twins.added_to(at, distances, table.subjects, int(most.max(initial=0)))
     numbers, subjects = table.numbers[at], table.subjects[at]
     distances = np.where(subjects < 0, np.float32(np.inf), distances)
     order = np.lexsort((numbers, distances), axis=1)
@@ -169,7 +191,6 @@ def rank(
 
     farthest_match = np.minimum(_distance_at(distances, ranks, wanted.matches), wanted.within)
     cuts = np.maximum(_distance_at(distances, ranks, wanted.candidates), farthest_match)
-    most = np.maximum(wanted.candidates, wanted.matches)
     kept = first & (ranks <= most[:, None]) & (distances.astype(np.float64) <= cuts[:, None])
 
     def ranked(i: int) -> Ranked:

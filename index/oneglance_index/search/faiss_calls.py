@@ -100,12 +100,18 @@ def nearest(rows: Vectors, norms: Vectors, by_row: bool, queries: Vectors, k: in
     """The k rows nearest to each query: squared L2 float32 [q, k] ascending, row numbers int64 [q, k].
 
     rows float32 [n, D], norms float32 [n] = ||row||^2, queries float32 [q, D], all C-contiguous, 1 <= k <= n.
-    `by_row` takes FAISS's row path, sum (x-q)^2, else its matrix path, ||x||^2 + ||q||^2 - 2xq.
+    `by_row` takes FAISS's row path, sum (x-q)^2, else its matrix path, ||x||^2 + ||q||^2 - 2xq. Rows whose norm is inf
+    are passed over; where fewer than k are left, the last distances are float32's largest, their rows -1.
     """
     q, dimension = queries.shape
     distances = np.empty((q, k), np.float32)
     labels = np.empty((q, k), np.int64)
     faiss = load()
+    selector = None
+    if by_row:
+        shown = np.isfinite(norms)
+        bits = np.packbits(shown, bitorder="little")
+        selector = _every_row() if shown.all() else faiss.IDSelectorBitmap(len(rows), faiss.swig_ptr(bits))
     faiss.knn_L2sqr(
         faiss.swig_ptr(queries),
         faiss.swig_ptr(rows),
@@ -116,7 +122,7 @@ def nearest(rows: Vectors, norms: Vectors, by_row: bool, queries: Vectors, k: in
         faiss.swig_ptr(distances),
         faiss.swig_ptr(labels),
         faiss.swig_ptr(norms),
-        _every_row() if by_row else None,
+        selector,
     )
     return distances, labels
 

@@ -37,12 +37,13 @@ from oneglance_index.records import (
 )
 from oneglance_index.search.answering import Whole, answer, near_subjects
 from oneglance_index.search.by_head import likeliest_rows
-from oneglance_index.search.exact import Every, Nearest, Ranked, Table, nearest_subjects, wanted_by
+from oneglance_index.search.exact import Every, Look, Nearest, Ranked, Table, nearest_subjects, wanted_by
 from oneglance_index.search.filtered import filtered
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.labelled import HeldSubjects
 from oneglance_index.search.rows import FrozenRows, RowArrays
 from oneglance_index.search.scan import Scan
+from oneglance_index.search.twins import NO_TWINS, Twins, find_twins
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -94,6 +95,9 @@ class ExactIndex:
         self._max_norm = 0.0
         self._subjects = HeldSubjects({}, {})
         self._revision = 0
+        # Those whose norms are inf; and whether rows were written since they were looked for.
+        self._twins = NO_TWINS
+        self._twins_unknown = True
         # Rows with a new value that the scan doesn't have yet.
         self._stale: set[int] = set()
         # While a compaction is under way: dead rows, whose numbers are out of order. Those behind haven't moved yet.
@@ -238,24 +242,42 @@ class ExactIndex:
         answers: dict[int, Found] = {}
         for among in dict.fromkeys(search.among for search in searches):
             asked = [(at, search) for at, search in enumerate(searches) if search.among == among]
+            table = table._replace(twins=self._twins)  # the search before may have found more
             if among == EVERYBODY:
-                found = self._among(table, self._scan.nearest, [search for _, search in asked])
+                found = self._among(table, self._scan.nearest, self._look_for_twins, [search for _, search in asked])
             else:
                 through = self._subjects.let_through(among)
-                part = filtered(table, through, self._scan.nearest, self._every)
+                part = filtered(table, through, self._scan.nearest, self._every, self._look_for_twins)
                 found = [
                     replace(one, among=through.count) for one in self._among(*part, [search for _, search in asked])
                 ]
             answers |= {at: one for (at, _), one in zip(asked, found, strict=True)}
         return [answers[at] for at in range(len(searches))]
 
-    def _among(self, table: Table, nearest: Nearest, searches: Sequence[Search]) -> list[Found]:
+    def _look_for_twins(self) -> Twins:
+        """Where the scan hides some: all there are now. Without memory for that, it is done without."""
+        if self._twins_unknown and self._scan.hides:
+            rows = slice(0, self._rows)
+            with contextlib.suppress(MemoryError):
+                self._show_twins()
+                found = find_twins(self._held.vectors[rows], self._held.numbers[rows])
+                self._held.norms[found.hidden] = np.inf
+                self._twins = found
+            self._twins_unknown = False
+        return self._twins
+
+    def _show_twins(self) -> None:
+        """Scans propose every row again. Raises MemoryError before anything is changed."""
+        self._held.norms[self._twins.hidden] = self._held.norms[self._twins.equal_to]
+        self._twins, self._twins_unknown = NO_TWINS, True
+
+    def _among(self, table: Table, nearest: Nearest, look: Look, searches: Sequence[Search]) -> list[Found]:
         """Of the subjects that are alive in a table."""
         by_distance = [search for search in searches if not search.by_probability]
         ranked: Iterator[Ranked] = iter(())
         if by_distance:
             probes = np.concatenate([search.probes for search in by_distance])
-            ranked = iter(nearest_subjects(table, nearest, self._every, probes, wanted_by(by_distance)))
+            ranked = iter(nearest_subjects(table, nearest, self._every, look, probes, wanted_by(by_distance)))
         return [
             self._found(
                 search,
@@ -337,6 +359,7 @@ class ExactIndex:
             self._drain()
             self._extend()
             assert self._gap is not None
+            self._show_twins()
             start, stop = self._gap.start, min(self._gap.stop + step, self._rows)
             end = self._held.move_up(slice(self._gap.stop, stop), start)
             self._gap = range(end, stop)
@@ -402,6 +425,9 @@ class ExactIndex:
         rewriting = list({change.subject: change for change in changes if _in_place(change)}.values())
         if rewriting:
             rows = self._places(np.concatenate([change.added for change in rewriting]), end)
+            if np.isinf(self._held.norms[rows]).any() or np.isin(rows, self._twins.shown).any():
+                self._show_twins()
+            self._twins_unknown = True
             vectors = np.concatenate([change.vectors for change in rewriting])
             norms = squared_norms(vectors)
             largest = max(largest, float(np.sqrt(norms.max())))
@@ -442,6 +468,7 @@ class ExactIndex:
         held, rows = self._held, slice(self._rows, end)
         held.vectors[rows], held.norms[rows] = new.vectors, norms
         held.numbers[rows], held.subjects[rows] = new.numbers, new.subjects
+        self._twins_unknown = True
         return end, max(self._max_norm, float(np.sqrt(norms.max(initial=0.0))))
 
     def _grow(self, rows: int) -> None:

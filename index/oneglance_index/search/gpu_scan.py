@@ -103,6 +103,8 @@ class _Chunk:
 class GpuScan:
     """A Scan on a card."""
 
+    hides = False  # it has norms of its own
+
     def __init__(self, gpu: Gpu, dimension: int) -> None:
         self.device = gpu.card.device
         self._gpu = gpu

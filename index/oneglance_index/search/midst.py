@@ -32,12 +32,12 @@ class Midst:
         self._known = 0  # of that many rows
         self._looked_at = 0
 
-    def look(self, matrix: Vectors, norms: Vectors) -> Vectors | None:
-        """What is to be subtracted from rows and probes, float32 [D]. norms: ||x||^2, float32 [n]."""
+    def look(self, matrix: Vectors) -> Vectors | None:
+        """What is to be subtracted from rows and probes, float32 [D]."""
         rows = len(matrix)
         if not self._looked_at <= rows <= 2 * self._looked_at:
             self._looked_at = rows
-            self._point, self._known = _point(matrix, norms), 0
+            self._point, self._known = _point(matrix), 0
         if self._point is not None and self._known < rows:
             if len(self._norms) < rows:
                 self._norms = np.concatenate([self._norms[: self._known], np.empty(rows - self._known, np.float32)])
@@ -62,10 +62,12 @@ class Midst:
         if self._point is not None and len(known):
             self._norms[known] = squared_norms(matrix[known] - self._point)
 
-    def nearest(self, matrix: Vectors, first: int, queries: Vectors, k: int) -> Iterator[tuple[Vectors, Integers]]:
+    def nearest(
+        self, matrix: Vectors, norms: Vectors, first: int, queries: Vectors, k: int
+    ) -> Iterator[tuple[Vectors, Integers]]:
         """As engine.nearest, for one block after the other of a part of the matrix that begins with row `first`.
 
-        queries: less the point already.
+        queries: less the point already. norms: ||x||^2 of the part, of which only those that are inf count.
         """
         assert self._point is not None
         step = _block(matrix)
@@ -73,8 +75,9 @@ class Midst:
         for start in range(0, len(matrix), step):
             rows = matrix[start : start + step]
             np.subtract(rows, self._point, out=less[: len(rows)])
-            norms = self._norms[first + start : first + start + len(rows)]
-            distances, labels = engine.nearest(less[: len(rows)], norms, False, queries, min(k, len(rows)))
+            less_norms = self._norms[first + start : first + start + len(rows)]
+            less_norms = np.where(np.isfinite(norms[start : start + step]), less_norms, np.float32(np.inf))
+            distances, labels = engine.nearest(less[: len(rows)], less_norms, False, queries, min(k, len(rows)))
             yield distances, labels + start
 
 
@@ -94,7 +97,7 @@ def _block(matrix: Vectors) -> int:
     return max(1024, _BLOCK_BYTES // (4 * int(matrix.shape[1])))
 
 
-def _point(matrix: Vectors, norms: Vectors) -> Vectors | None:
+def _point(matrix: Vectors) -> Vectors | None:
     """None where it isn't worth it."""
     step = max(1, len(matrix) // _SAMPLE_ROWS)
     sample = matrix[::step]
@@ -102,4 +105,4 @@ def _point(matrix: Vectors, norms: Vectors) -> Vectors | None:
         return None
     point: Vectors = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
     away = squared_norms(sample - point).mean()
-    return point if norms[::step].mean(dtype=np.float64) > _FAR * away else None
+    return point if squared_norms(sample).mean() > _FAR * away else None

@@ -18,8 +18,8 @@ from oneglance_index.records import Integers, Rows, Vectors
 
 
 class RowArrays(NamedTuple):
-    """Room for rows: vectors float32 [c, D], their squared norms float32 [c], the numbers of the encodings and of their
-    subjects int64 [c]."""
+    """Room for rows: vectors float32 [c, D], their squared norms float32 [c] (inf for one that scans pass over), the
+    numbers of the encodings and of their subjects int64 [c]."""
 
     vectors: Vectors
     norms: Vectors

@@ -57,10 +57,12 @@ class Scan(Protocol):
     Calls must not overlap, but reserve() may be called at any time: the index that owns the scan sees to it. The calls
     raise MemoryError, and where the device fails DeviceLost.
 
-    `device` is its name; `rows` is how many rows are in.
+    `device` is its name; `rows` is how many rows are in. `hides`: rows whose norm is inf are not proposed, and the
+    caller may change norms to inf and back at any time between calls.
     """
 
     device: str
+    hides: bool
 
     @property
     def rows(self) -> int: ...
@@ -80,13 +82,15 @@ class Scan(Protocol):
         """These rows, which are in, have changed in the arrays."""
 
     def nearest(self, queries: Vectors, k: int, max_norm: float) -> Proposed:
-        """The k rows nearest to each query float32 [q, D]; 1 <= k <= rows. max_norm: at least the largest ||x||."""
+        """The k rows nearest to each query float32 [q, D]; 1 <= k <= rows less those that are hidden. max_norm: at
+        least the largest ||x||."""
 
 
 class CpuScan:
     """Scans the caller's own arrays; the pool's threads must be engine.use_one_thread ones."""
 
     device = "cpu"
+    hides = True
 
     def __init__(self, pool: ThreadPoolExecutor, threads: int) -> None:
         self._pool = pool
@@ -127,7 +131,7 @@ class CpuScan:
     def _point(self) -> Vectors | None:
         """As Midst.look. Without memory for that, it is done without: then more rows may have to be measured."""
         try:
-            return self._midst.look(self._matrix, self._norms)
+            return self._midst.look(self._matrix)
         except MemoryError:
             return None
 
@@ -138,7 +142,7 @@ class CpuScan:
         return engine.nearest(self._matrix[start:stop], self._norms[start:stop], False, queries, k)
 
     def _amid(self, start: int, stop: int, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
-        blocks = self._midst.nearest(self._matrix[start:stop], start, queries, k)
+        blocks = self._midst.nearest(self._matrix[start:stop], self._norms[start:stop], start, queries, k)
         return functools.reduce(lambda found, more: merged([found, more], k), blocks)
 
 

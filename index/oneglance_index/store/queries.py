@@ -349,20 +349,21 @@ def has_request(db: sqlite3.Connection, gallery: int, request_id: str) -> bool:
     return bool(db.execute("SELECT 1 FROM requests WHERE gallery = ? AND id = ?", (gallery, request_id)).fetchall())
 
 
-def expired(db: sqlite3.Connection, now: float, most: int) -> list[Expired]:
+def expired(db: sqlite3.Connection, now: float, most: int, after: tuple[float, int] | None) -> list[Expired]:
     """Subjects whose time is over, those that have waited longest first. Raises StoreDamaged."""
     columns = ", ".join(f"s.{name}" for name in SUBJECTS.columns.split(", "))
     rows = db.execute(
         f"SELECT g.id, {columns} FROM subjects AS s JOIN galleries AS g ON g.number = s.gallery"
         " JOIN generations AS a ON a.gallery = g.number AND a.state = 'active'"
-        " WHERE s.expires <= ? AND g.policies IS NULL ORDER BY s.expires, s.number LIMIT ?",
-        (now, most),
+        " WHERE s.expires <= ? AND (s.expires, s.number) > (?, ?) AND g.policies IS NULL"
+        " ORDER BY s.expires, s.number LIMIT ?",
+        (now, *(after or (-1.0, 0)), most),
     ).fetchall()
     found = []
     for gallery_id, *row in rows:
         subject = StoredSubject(*row)
         SUBJECTS.check(db, subject)
-        found.append(Expired(gallery_id, subject.id, subject.retention))
+        found.append(Expired(gallery_id, subject.id, subject.retention, subject.number))
     return found
 
 

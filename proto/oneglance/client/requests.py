@@ -390,7 +390,7 @@ def stylize_settings(
     """How to repaint a picture.
 
     styles: the name of a style, or the picture of one (a Path or bytes) where the server has a stylizer for any style;
-        or a weight for each of several, which sum to 1: ``{"waves": 0.7, "mosaic": 0.3}``.
+        or a weight for each of several, which sum to 1: ``{"oil": 0.7, "pencil": 0.3}``.
     stylizer: name or digest; may be empty when only one that is loaded has these styles.
     strength: share of the stylized picture in the result, [0, 1]; None: 1.
     keep_colors: take only the brightness from the stylized picture.

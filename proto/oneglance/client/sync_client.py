@@ -162,7 +162,7 @@ class Client:
     """A connection to an oneglance server.
 
     Args:
-        target: ``host:port``.
+        target: ``host:port``, or ``unix:/path`` of a socket on this machine.
         timeout_seconds: deadline of each unary call, above 0 and at most 1,000,000; streams, ``calibrate`` and
             ``create_backup`` have none.
         retry: send a unary call again when the server refused it for a full queue, as soon as the server says, as long
@@ -172,7 +172,8 @@ class Client:
             as long as the deadline allows.
         credentials: for TLS, see ``tls_credentials``; None: the connection is not encrypted.
         token: an API key or a token, sent with each call; or what returns one, asked for each. Without ``credentials``
-            only this machine may be the target, lest others read it.
+            only this machine may be the target, lest others read it: loopback, or a socket whose file is the user's own
+            or root's.
 
     Every method raises :class:`oneglance.client.errors.OneglanceError`; ValueError or TypeError for a wrong argument,
     OSError for a path that can't be read, and what an iterator or a ``token`` of the caller's raises. Distances are
@@ -542,11 +543,18 @@ class Client:
         return self._call(self._subjects.SetRetention, request)
 
     def list_expired(self, at: datetime | None = None) -> list[ExpiredSubject]:
-        """Subjects of all galleries whose time is over, now or at a time to come; at most 1,000."""
-        request = ListExpiredRequest()
+        """Subjects of all galleries whose time is over, now or at a time to come; who has waited longest first."""
+        request = ListExpiredRequest(page_size=MAX_PAGE_SIZE)
         if at is not None:
             request.at.FromDatetime(at)
-        return list((self._call(self._subjects.ListExpired, request)).subjects)
+        found: list[ExpiredSubject] = []
+        for _ in itertools.count():
+            page = self._call(self._subjects.ListExpired, request)
+            found += page.subjects
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                break
+        return found
 
     def count_subjects(
         self, gallery_id: str, label: str = "", filter: SubjectFilter | None = None
@@ -807,7 +815,7 @@ class Client:
         stroke_size: float | None = None,
         keep_faces: float = 0.0,
     ) -> StylizedPicture:
-        """Repaint a picture (path or bytes) in a style, or a blend: ``{"waves": 0.7, "mosaic": 0.3}``. A style is its
+        """Repaint a picture (path or bytes) in a style, or a blend: ``{"oil": 0.7, "pencil": 0.3}``. A style is its
         name, or a picture of it (a Path or bytes).
 
         ``stylize_settings`` explains the arguments. A large picture takes long: it may need a longer

@@ -343,7 +343,9 @@ class Encoding(google.protobuf.message.Message):
     """
     @property
     def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
-        """Finite, not all zero; as many as the encoder's dimension."""
+        """Finite, not all zero; as many as the encoder's dimension. On the way in of length 1, within 0.001, where the encoder is
+        loaded and makes such (Model.unit_norm).
+        """
 
     def __init__(
         self,

@@ -253,7 +253,9 @@ class IdentifyRequest(google.protobuf.message.Message):
     subject instead.
     """
     with_labels: builtins.bool
-    """Tell the labels of candidates and matches. Needs the right "export", too."""
+    """Tell the labels of candidates and matches, up to 8 Mi characters in all, else INVALID_ARGUMENT (ANSWER_TOO_LARGE). Needs
+    the right "export", too.
+    """
     @property
     def probes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Example]:
         """1 to 1,024."""
@@ -494,7 +496,7 @@ class ListLookAlikesRequest(google.protobuf.message.Message):
     tau is for scores, the model's.
     """
     page_size: builtins.int
-    """How many subjects to compare with all others: 0 means 100; at most 1,000. A page may be of fewer."""
+    """How many subjects to compare with all others: 0 means 100; at most 1,000. A page may be of fewer: it ends before 4 MiB."""
     page_token: builtins.str
     """next_page_token of the page before."""
     def __init__(

@@ -965,17 +965,27 @@ class ListExpiredRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     AT_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """0 means 1,000, which is the most. A page may hold fewer, or none: it ends before 4 MiB, and tells only of galleries
+    whose subjects the caller may read.
+    """
+    page_token: builtins.str
+    """next_page_token of the page before."""
     @property
     def at(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """Absent: now."""
+        """Absent: now. The same on every page."""
 
     def __init__(
         self,
         *,
         at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["at", b"at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["at", b"at"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["at", b"at", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
 
 Global___ListExpiredRequest: typing_extensions.TypeAlias = ListExpiredRequest
 
@@ -984,6 +994,9 @@ class ListExpiredResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SUBJECTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Empty on the last page."""
     @property
     def subjects(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExpiredSubject]:
         """At most 1,000."""
@@ -992,8 +1005,9 @@ class ListExpiredResponse(google.protobuf.message.Message):
         self,
         *,
         subjects: collections.abc.Iterable[Global___ExpiredSubject] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["subjects", b"subjects"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "subjects", b"subjects"]) -> None: ...
 
 Global___ListExpiredResponse: typing_extensions.TypeAlias = ListExpiredResponse
 

@@ -255,8 +255,8 @@ class SubjectServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListExpired(self, request, context):
-        """Subjects of all galleries whose time is over, now or at a time to come, those that have waited longest first: whom
-        the next sweep deletes. An empty list is a success.
+        """Subjects of all galleries whose time is over, now or at a time to come, those that have waited longest first, page by
+        page: whom the next sweep deletes. An empty list is a success.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -500,8 +500,8 @@ class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServi
     """How long a subject may be kept, and why, in place of what was set before. NOT_FOUND when there is none."""
 
     ListExpired: _SubjectServiceListExpiredType
-    """Subjects of all galleries whose time is over, now or at a time to come, those that have waited longest first: whom
-    the next sweep deletes. An empty list is a success.
+    """Subjects of all galleries whose time is over, now or at a time to come, those that have waited longest first, page by
+    page: whom the next sweep deletes. An empty list is a success.
     """
 
     AddNegative: _SubjectServiceAddNegativeType
@@ -735,8 +735,8 @@ class SubjectServiceServicer(metaclass=abc.ABCMeta):
         request: oneglance.v1.subject_pb2.ListExpiredRequest,
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.subject_pb2.ListExpiredResponse, collections.abc.Awaitable[oneglance.v1.subject_pb2.ListExpiredResponse]]:
-        """Subjects of all galleries whose time is over, now or at a time to come, those that have waited longest first: whom
-        the next sweep deletes. An empty list is a success.
+        """Subjects of all galleries whose time is over, now or at a time to come, those that have waited longest first, page by
+        page: whom the next sweep deletes. An empty list is a success.
         """
 
     @abc.abstractmethod

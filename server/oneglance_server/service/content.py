@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from oneglance_core.distance import UNIT_TOLERANCE, first_not_unit
 from oneglance_core.expectation import Rate
 from oneglance_core.faces.crops import FaceChoice
 from oneglance_core.faces.finder import Face
@@ -24,11 +25,12 @@ MAX_PROBES = 1024
 MAX_PHOTOS = 64
 MAX_MOVED = 1024  # subjects, encodings of one, or thresholds that are moved, in one message
 MAX_KNOWN = 3_000  # subjects that an export knows, in one message
-UNIT_TOLERANCE = 1e-3  # of the length of an encoding, where that is 1
 MAX_AXES = 8  # of a tensor
 MAX_FACES = 2048  # of all photos of one call
 MAX_MATCHES = 10_000
 MAX_LISTED = 50_000  # candidates, or matches, in one answer
+MAX_ANSWERED_LABELS = 8 << 20  # characters, of all candidates and matches in one answer
+MAX_PAGE_BYTES = 4 << 20  # of a list: what clients take that nobody told to take more
 LEAST_RATE = 1e-6  # that a threshold can be asked for
 ANY_FACE = FaceChoice()
 
@@ -217,16 +219,15 @@ def check_note(path: str, note: Note) -> Note:
     return Note(key, _named(f"{path}.source", as_value, note.source))
 
 
-def check_unit(path: str, vectors: npt.NDArray[np.float32]) -> None:
-    """Encodings, float32 [..., D], of an encoder whose encodings have unit length. Raises InvalidRequest."""
-    lengths = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=-1))
-    wrong = np.abs(lengths - 1) > UNIT_TOLERANCE
-    if wrong.any():
-        row = "" if vectors.ndim == 1 else f"[{int(np.argmax(wrong))}]"
+def check_unit(paths: Sequence[str], vectors: npt.NDArray[np.float32]) -> None:
+    """Encodings, float32 [n, D], of an encoder whose encodings have unit length, and where each stands in the request.
+    Raises InvalidRequest."""
+    found = first_not_unit(vectors)
+    if found is not None:
+        row, length = found
         raise InvalidRequest.field(
-            f"{path}{row}",
-            f"has length {float(np.extract(wrong, lengths)[0]):.6g}, the encoder's encodings have 1 within"
-            f" {UNIT_TOLERANCE:g}",
+            f"{paths[row]}.values",
+            f"has length {length:.6g}, the encoder's encodings have 1 within {UNIT_TOLERANCE:g}",
             reason="ENCODING_INVALID",
         )
 

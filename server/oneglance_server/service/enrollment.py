@@ -35,6 +35,7 @@ from oneglance_server.service.breaches import breaches_of, policy_of, refuse
 from oneglance_server.service.content import (
     MAX_EXAMPLES_PER_ENROLL,
     MAX_LABEL_CHARACTERS,
+    MAX_PAGE_BYTES,
     Breached,
     Content,
     Provenance,
@@ -50,6 +51,8 @@ from oneglance_server.service.encoding import Encoded, Encoding
 from oneglance_server.service.identification import IdentificationService
 from oneglance_server.service.plan import Space
 from oneglance_server.service.thresholds import Thresholds
+
+_EXPIRED_BYTES = 64  # of a message, besides its texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,13 @@ def check_retention(retention: Retention | None) -> None:
     if retention is not None:
         check_text("retention.purpose", retention.purpose or "", MAX_LABEL_CHARACTERS)
         check_text("retention.consent", retention.consent or "", MAX_LABEL_CHARACTERS)
+
+
+def _bytes_of(one: Expired) -> int:
+    """What it takes in a message, at most."""
+    kept = one.retention
+    texts = (one.gallery_id, one.subject_id, kept.purpose or "", kept.consent or "")
+    return _EXPIRED_BYTES + sum(len(text.encode()) for text in texts)
 
 
 def _unnamed(doubts: Sequence[Doubt]) -> tuple[Doubt, ...]:
@@ -240,13 +250,24 @@ class EnrollmentService:
         check_retention(retention)
         return await asyncio.wrap_future(self._store.set_retention(gallery_id, subject_id, retention))
 
-    async def expired(self, call: Call, at: float | None) -> list[Expired]:
-        """Subjects whose time is over, None: now; of the galleries whose subjects the caller may read."""
+    async def expired(
+        self, call: Call, at: float | None, size: int, after: tuple[float, int] | None
+    ) -> tuple[list[Expired], Expired | None]:
+        """Subjects whose time is over, None: now, of the galleries whose subjects the caller may read; and after whom
+        to continue. A page looks at ``size`` subjects. ``after``: the one with this time of expiry and number."""
         call.need_any()
-        found = await self._reads.run(call, self._store.expired, time.time() if at is None else at)
-        may = [one for one in found if call.may("export", one.gallery_id)]
+        found = await self._reads.run(call, self._store.expired, time.time() if at is None else at, size + 1, after)
+        may: list[Expired] = []
+        page_bytes, last = 0, None
+        for one in found[:size]:
+            if call.may("export", one.gallery_id):
+                page_bytes += _bytes_of(one)
+                if may and page_bytes > MAX_PAGE_BYTES:
+                    break
+                may.append(one)
+            last = one
         await self._audit.did(call, "list-expired", count=len(may))
-        return may
+        return may, None if not found or last is found[-1] else last
 
     async def delete_encoding(
         self, call: Call, gallery_id: str, subject_id: str, encoding_id: str, encoding_key: str = ""

@@ -105,14 +105,12 @@ class GalleryService:
         def read() -> tuple[Sequence[GalleryState], str | None]:
             found: list[GalleryState] = []
             next_after = after
-            while True:
+            while True:  # until a page of the store, which is bounded in bytes, has some that the caller sees
                 page = self._store.list_galleries(page_size=size, after=next_after)
-                for gallery in page.galleries:
-                    if call.sees(gallery.id):
-                        found.append(self._state(gallery))
-                        if len(found) == size:  # the token names a gallery that the caller sees
-                            last = gallery is page.galleries[-1] and page.next_after is None
-                            return found, None if last else gallery.id
+                seen = [gallery for gallery in page.galleries if call.sees(gallery.id)]
+                if found and seen:  # the token names a gallery that the caller sees
+                    return found, found[-1].gallery.id
+                found += map(self._state, seen)
                 next_after = page.next_after
                 if next_after is None:
                     return found, None

@@ -34,6 +34,7 @@ from oneglance_server.offload import Threads
 from oneglance_server.service.auditing import Audit
 from oneglance_server.service.breaches import breaches_of, policy_of
 from oneglance_server.service.content import (
+    MAX_ANSWERED_LABELS,
     MAX_LISTED,
     MAX_MATCHES,
     MAX_PROBES,
@@ -197,6 +198,8 @@ class IdentificationService:
         search = _search_in(gallery, head, encoded.vectors, listed, within, limit)
         search = replace(search, among=among, labels=with_labels)
         found = await self.search(call, gallery.id, search, encoded)
+        if with_labels:
+            _check_labels_fit(found)
         if among == EVERYBODY and self._is_there(gallery):
             self._drift.saw(call, gallery, found, len(probes))
         threshold = deciding.at(found.subjects, found.encodings)
@@ -526,6 +529,20 @@ def _search_in(
         head=head,
         by_probability=_by_probability(gallery),
     )
+
+
+def _check_labels_fit(found: Found) -> None:
+    """Raises InvalidRequest for more labels than an answer can have."""
+    size = 0
+    for one in itertools.chain(*found.candidates, *found.matches):
+        size += sum(len(key) + len(value) for key, value in (one.labels or {}).items())
+        if size > MAX_ANSWERED_LABELS:
+            raise InvalidRequest.field(
+                "with_labels",
+                f"the labels have more than {MAX_ANSWERED_LABELS} characters: ask for fewer candidates or matches",
+                reason="ANSWER_TOO_LARGE",
+                limit=MAX_ANSWERED_LABELS,
+            )
 
 
 def _check_listed(candidates: int, probes: int) -> None:

@@ -11,12 +11,13 @@ from oneglance_server.calls import Call
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import Threads
 from oneglance_server.service.auditing import Audit
-from oneglance_server.service.content import MAX_MATCHES, Provenance, check_id
+from oneglance_server.service.content import MAX_MATCHES, MAX_PAGE_BYTES, Provenance, check_id
 from oneglance_server.service.identification import IdentificationService
 from oneglance_server.service.thresholds import Thresholds
 
 _FIRST = 16  # candidates: few look like so many, and they are asked for again
 _VECTORS_AT_ONCE = 256
+_PAIR_BYTES = 96  # of a message, besides the ids of subjects
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ class LookAlikeService:
         limit = self._limit(gallery) if within is None else within
         read = await self._reads.run(call, self._store.list_likenesses, gallery_id, page_size=size, after=after)
         pairs: list[LookAlikes] = []
+        size_bytes = 0
+        last: str | None = None
         truncated: list[str] = []
         provenance = _provenance(gallery, None)
         for some in _in_steps(read.subjects):
@@ -79,11 +82,15 @@ class LookAlikeService:
             call = call.let_in
             provenance = _provenance(gallery, found)
             for own, lists in zip(some, near, strict=True):
-                pairs += sorted(_pairs(own, lists, limit), key=lambda pair: (pair.distance, pair.other_subject_id))
-                if any(_cut_off(one, MAX_CANDIDATES, limit) for one in lists):
+                these = sorted(_pairs(own, lists, limit), key=lambda pair: (pair.distance, pair.other_subject_id))
+                cut_off = len(these) > MAX_CANDIDATES or any(_cut_off(one, MAX_CANDIDATES, limit) for one in lists)
+                size_bytes += sum(map(_bytes_of, these[:MAX_CANDIDATES])) + len(own.subject_id.encode())
+                if last is not None and (size_bytes > MAX_PAGE_BYTES or len(pairs) >= MAX_MATCHES):
+                    return LookAlikePage(pairs, last, limit, truncated, provenance)
+                pairs += these[:MAX_CANDIDATES]
+                if cut_off:
                     truncated.append(own.subject_id)
-                if len(pairs) >= MAX_MATCHES and own is not read.subjects[-1]:
-                    return LookAlikePage(pairs, own.subject_id, limit, truncated, provenance)
+                last = own.subject_id
         return LookAlikePage(pairs, read.next_after, limit, truncated, provenance)
 
     def _limit(self, gallery: Gallery) -> float:
@@ -119,6 +126,11 @@ def _in_steps(subjects: Sequence[Likeness]) -> Iterator[list[Likeness]]:
             step, vectors = [], 0
     if step:
         yield step
+
+
+def _bytes_of(pair: LookAlikes) -> int:
+    """What it takes in a message, at most."""
+    return _PAIR_BYTES + len(pair.subject_id.encode()) + len(pair.other_subject_id.encode())
 
 
 def _pairs(own: Likeness, near: Sequence[Sequence[Candidate]], limit: float) -> list[LookAlikes]:

@@ -16,6 +16,7 @@ from oneglance_index import (
     GalleryNotFound,
     GalleryStore,
     KnownSubjects,
+    MovedEncoding,
     MovedSubject,
     ThresholdVersion,
 )
@@ -150,11 +151,16 @@ def _checked(path: str, one: MovedSubject, unit: bool) -> MovedSubject:
     kept = one.retention
     check_text(f"{path}.purpose", kept.purpose or "", MAX_LABEL_CHARACTERS)
     check_text(f"{path}.consent", kept.consent or "", MAX_LABEL_CHARACTERS)
-    encodings = []
-    for place, encoding in enumerate(one.encodings):
-        here = f"{path}.encodings[{place}]"
-        if unit:
-            check_unit(f"{here}.values", encoding.vector)
-        encodings.append(replace(encoding, note=check_note(here, encoding.note)))
     labels = check_labels(one.labels, f"{path}.labels")
-    return replace(one, id=check_id(f"{path}.id", one.id), labels=labels, encodings=tuple(encodings))
+    encodings = _encodings_checked(f"{path}.encodings", one.encodings, unit)
+    negatives = _encodings_checked(f"{path}.negatives", one.negatives, unit)
+    return replace(one, id=check_id(f"{path}.id", one.id), labels=labels, encodings=encodings, negatives=negatives)
+
+
+def _encodings_checked(path: str, encodings: Sequence[MovedEncoding], unit: bool) -> tuple[MovedEncoding, ...]:
+    """Raises InvalidRequest."""
+    paths = [f"{path}[{place}]" for place in range(len(encodings))]
+    if unit:
+        for where, one in zip(paths, encodings, strict=True):
+            check_unit([where], one.vector[None])
+    return tuple(replace(one, note=check_note(where, one.note)) for where, one in zip(paths, encodings, strict=True))

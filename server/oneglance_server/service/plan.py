@@ -15,7 +15,7 @@ from oneglance_core.pair_head import LEAST_POSITIVE
 from oneglance_index import EncodingInvalid, check_encodings
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import EncoderNotLoaded, ForeignEncoding, InvalidRequest, ServiceError
-from oneglance_server.service.content import ClientEncoding, Content, Sound, Tensor
+from oneglance_server.service.content import ClientEncoding, Content, Sound, Tensor, check_unit
 from oneglance_server.service.encoders import where_bundled
 
 Vectors = npt.NDArray[np.float32]
@@ -65,9 +65,9 @@ def make_plan(
                     content.data, _resolved(content.face, faces), chip_of(encoder), face_required=faces == "only"
                 )
     except ServiceError:
-        _vectors(given, space)  # should one of those before be bad, it is the first to tell of
+        _vectors(given, space, encoder)  # should one of those before be bad, it is the first to tell of
         raise
-    return _vectors(given, space), photos
+    return _vectors(given, space, encoder), photos
 
 
 def encoder_missing(content: Content, space: Space) -> EncoderNotLoaded:
@@ -136,18 +136,21 @@ def _check_encoding(content: ClientEncoding, space: Space, encoder: Encoder | No
         )
 
 
-def _vectors(given: Sequence[ClientEncoding], space: Space) -> Vectors:
-    """float32 [n, D]. Raises InvalidRequest for the first without a usable distance."""
+def _vectors(given: Sequence[ClientEncoding], space: Space, encoder: Encoder | None) -> Vectors:
+    """float32 [n, D]. Raises InvalidRequest for the first without a usable distance, or of another length than 1 where
+    the encoder's have that."""
     if not given:
         return np.empty((0, space.dimension), np.float32)
     stacked = np.concatenate([content.values for content in given]).reshape(-1, space.dimension)
     try:
         checked: Vectors = check_encodings(stacked, space.dimension)
-        return checked
     except EncodingInvalid as error:
         raise InvalidRequest.field(
             f"{given[error.row].path}.values", ENCODING_FLAWS[error.reason], reason="ENCODING_INVALID"
         ) from error
+    if encoder is not None and encoder.manifest.output.unit_norm:
+        check_unit([content.path for content in given], checked)
+    return checked
 
 
 def _can_be_fitted(shape: Sequence[int], spec: InputSpec) -> bool:

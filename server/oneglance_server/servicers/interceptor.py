@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any, NoReturn
@@ -158,11 +157,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._entering.add(task)
         asyncio.get_running_loop().call_later(_MESSAGE_SECONDS, self._entering.discard, task)
 
-    def pause(self, method: str, connection: str, left: float | None) -> float:
+    def pause(self, method: str, context: Context, left: float | None) -> float:
         """How long a call has to wait until it is looked at, seconds: 0 unless it would be refused, and so many are
         that there is time for little else. Callers who ask again at once then do so less often."""
-        if is_own_socket(connection) or self.under_way.refusing:
+        if is_own_socket(context) or self.under_way.refusing:
             return 0.0
+        connection = context.peer()
         if not self._refused.many() or self._arrivals.few(connection):
             return 0.0
         under_way = self._singles + len(self._entering)
@@ -203,8 +203,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             else:
                 check = self._check_reflection if method.startswith(_REFLECTION) else _open_to_all
                 wrapped = _with_parser(handler, parser, check)
-                if wrapped is None:
-                    return None
             self._wrapped[method] = wrapped
         return wrapped
 
@@ -229,7 +227,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     incoming = self._incoming(data, context, parser)
                     async with aclosing(handler.stream_stream(incoming, context)) as answers:
                         while (answer := await self._next(answers)) is not None:
-                            await self._write(_encoded(answer), context)
+                            await self._write(self._encoded(answer), context)
                     run.code = grpc.StatusCode.OK
                 except _Unread as error:
                     run.failed(error)
@@ -258,7 +256,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     incoming = self._incoming(data, context, parser)
                     with self.under_way.ended_by_drain():
                         answer = await handler.stream_unary(incoming, context)
-                    encoded = self._charged(_encoded(answer), context)
+                    encoded = self._charged(self._encoded(answer), context)
                     run.code = grpc.StatusCode.OK
                     return encoded
                 except Exception as error:
@@ -297,7 +295,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 del data
                 with self.under_way.ended_by_drain():
                     answer = await handler.unary_unary(request, context)
-                encoded = self._charged(_encoded(answer), context)
+                encoded = self._charged(self._encoded(answer), context)
                 run.code = grpc.StatusCode.OK
                 return encoded
             except Exception as error:
@@ -362,6 +360,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             raise asyncio.CancelledError
         run.failed(incoming.ended)
         await self._abort_unread(run, context, incoming.ended)
+
+    def _encoded(self, answer: Any) -> bytes:
+        """Raises InvalidRequest for an answer that can't be sent."""
+        encoded: bytes = answer if isinstance(answer, bytes) else answer.SerializeToString()
+        if len(encoded) > self._max_message_bytes:
+            raise InvalidRequest(
+                f"the answer has {len(encoded)} bytes, at most {self._max_message_bytes}: ask for less",
+                reason="ANSWER_TOO_LARGE",
+                metadata={"bytes": len(encoded), "limit": self._max_message_bytes},
+            )
+        return encoded
 
     def _charged(self, answer: bytes, context: Context) -> bytes:
         """Charge a call's large answer until the caller has it. Raises Overloaded."""
@@ -446,18 +455,13 @@ class _Unread(StreamIdle):
 
 
 async def _refuse_own_socket(context: Context) -> None:
-    if is_own_socket(context.peer()):
+    if is_own_socket(context):
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this socket is the server's own")
 
 
 def _give_when_over(budget: ByteBudget, size: int, context: Context) -> None:
     connection = context.peer()
     context.add_done_callback(lambda _: budget.give(connection, size))  # type: ignore[arg-type]
-
-
-def _encoded(answer: Any) -> bytes:
-    encoded: bytes = answer if isinstance(answer, bytes) else answer.SerializeToString()
-    return encoded
 
 
 async def _abort(context: Context, code: grpc.StatusCode, error: Exception) -> NoReturn:
@@ -470,9 +474,7 @@ def _open_to_all(context: Context) -> None:
 
 
 def _with_parser(handler: Any, parser: Parser, check: Callable[[Context], None]) -> Any:
-    """A handler of a standard service, health or reflection, behind our parser; None for what isn't implemented."""
-    if handler.unary_unary is not None and not inspect.iscoroutinefunction(handler.unary_unary):
-        return None  # such as Health.List
+    """A handler of a standard service, health or reflection, behind our parser."""
 
     async def message(data: bytes, context: Context, first: bool = True) -> Any:
         try:

@@ -200,5 +200,19 @@ def version_from(after: str | None) -> int | None:
     return int(after)
 
 
+def expired_from(after: str | None) -> tuple[float, int] | None:
+    """Time and number of a subject whose time is over, to continue after, of what page_from gave. Raises
+    InvalidRequest."""
+    if after is None:
+        return None
+    expires, _, number = after.partition("/")
+    if not re.fullmatch(r"[0-9.e+]{1,32}", expires, re.ASCII) or not re.fullmatch(r"[0-9]{1,18}", number, re.ASCII):
+        raise _forged()
+    try:
+        return float(expires), int(number)
+    except ValueError:
+        raise _forged() from None
+
+
 def _forged() -> InvalidRequest:
     return InvalidRequest.field("page_token", "is not one that this server gave")

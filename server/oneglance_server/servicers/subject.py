@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 
+from oneglance.defaults import MAX_PAGE_SIZE
 from oneglance.v1 import subject_pb2 as pb
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.subject_pb2_grpc import SubjectServiceServicer
@@ -33,6 +34,7 @@ from oneglance_server.servicers.requests import (
     content_from,
     contents_from,
     doubt_policy_from,
+    expired_from,
     filter_from,
     page_from,
     seconds_from,
@@ -168,14 +170,16 @@ class SubjectServicer(SubjectServiceServicer):
 
     async def ListExpired(self, request: pb.ListExpiredRequest, context: Context) -> pb.ListExpiredResponse:
         at = seconds_from(request.at, "at") if request.HasField("at") else None
-        found = await self._gate.services.enrollment.expired(call_of(context), at)
+        size, token = page_from(request.page_size or MAX_PAGE_SIZE, request.page_token)
+        found, last = await self._gate.services.enrollment.expired(call_of(context), at, size, expired_from(token))
         return pb.ListExpiredResponse(
             subjects=[
                 pb.ExpiredSubject(
                     gallery_id=one.gallery_id, subject_id=one.subject_id, retention=_to_retention(one.retention)
                 )
                 for one in found
-            ]
+            ],
+            next_page_token=to_page_token(None if last is None else f"{last.retention.expires!r}/{last.number}"),
         )
 
     async def AddNegative(self, request: pb.AddNegativeRequest, context: Context) -> pb.AddNegativeResponse:

@@ -273,12 +273,15 @@ def test_other_signers_take_the_place_of_those_before(folder: Path, server: Serv
         until(lambda: not refused(caller.get_identity))
 
 
-def test_health_is_open_and_reflection_is_not(server: Server) -> None:
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_health_is_open_and_reflection_is_not(server: Server, version: str) -> None:
     with grpc.insecure_channel(server.address) as channel:
         health: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/grpc.health.v1.Health/Check")
         assert health(b"", timeout=PATIENCE_SECONDS) == b"\x08\x01"
+        listed: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/grpc.health.v1.Health/List")
+        assert b"oneglance.v1.SubjectService" in listed(b"", timeout=PATIENCE_SECONDS)
         reflect: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
-            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
         )
         with pytest.raises(grpc.RpcError) as refused:
             list(reflect(iter([b"\x3a\x01x"]), timeout=PATIENCE_SECONDS))

@@ -32,7 +32,7 @@ from tests import face_models
 from tests.fuzz.values import World
 from tests.models import pixels_model, signal_model
 from tests.pictures import picture, png
-from tests.style_models import STYLES, style_model
+from tests.style_models import STYLES, any_style_models, style_model
 
 FILES = (
     *(detection_pb2, gallery_pb2, identification_pb2, model_pb2, server_pb2, stylization_pb2, subject_pb2),
@@ -61,6 +61,7 @@ def write_models(folder: Path) -> str:
         signal_model(folder / "signal"),
         face_models.face_models(folder / "faces"),
         style_model(folder / "tints"),
+        any_style_models(folder / "any"),
     )
     return ":".join(map(str, made))
 
@@ -285,7 +286,11 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
         {STYLES[0]: 0.5, STYLES[1]: 0.5}, strength=0.5, keep_colors=True, max_side=64, stroke_size=2.0, keep_faces=0.5
     )
     yield "/ListStyles", [stylization_pb2.ListStylesRequest()]
-    yield "/Stylize", [stylization_pb2.StylizeRequest(image=PICTURES[4], settings=style)]
+    pictured = stylize_settings({PICTURES[5]: 0.5, PICTURES[6]: 0.5})
+    for look in (style, pictured):
+        yield "/Stylize", [stylization_pb2.StylizeRequest(image=PICTURES[4], settings=look)]
+    yield "/CreateStyle", [stylization_pb2.CreateStyleRequest(name="kept", picture=PICTURES[5], title="t", source="s")]
+    yield "/DeleteStyle", [stylization_pb2.DeleteStyleRequest(name="kept")]
     yield (
         "/StylizeStream",
         [

@@ -106,6 +106,8 @@ from oneglance.v1.moving_pb2 import (
 from oneglance.v1.server_pb2 import GetServerRequest, GetServerResponse
 from oneglance.v1.server_pb2_grpc import ServerServiceStub
 from oneglance.v1.stylization_pb2 import (
+    CreateStyleRequest,
+    DeleteStyleRequest,
     ListStylesRequest,
     StreamSettings,
     Style,
@@ -834,6 +836,31 @@ class AsyncClient:
     async def list_styles(self) -> list[Style]:
         """The styles of all loaded stylizers."""
         return list((await self._call(self._stylization.ListStyles, ListStylesRequest())).styles)
+
+    async def create_style(
+        self,
+        name: str,
+        picture: ExampleLike,
+        *,
+        title: str = "",
+        source: str = "",
+        license: str = "",
+        stylizer: str = "",
+    ) -> Style:
+        """Keep the style of a picture (path or bytes) under a name, for a stylizer for any style."""
+        request = CreateStyleRequest(
+            name=name,
+            picture=picture_bytes(picture),
+            title=title,
+            source=source,
+            license=license,
+            stylizer=stylizer,
+        )
+        return (await self._call(self._stylization.CreateStyle, request)).style
+
+    async def delete_style(self, name: str, *, stylizer: str = "") -> None:
+        """Forget a style that ``create_style`` made."""
+        await self._call(self._stylization.DeleteStyle, DeleteStyleRequest(name=name, stylizer=stylizer))
 
     async def stylize(
         self,

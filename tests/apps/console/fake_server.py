@@ -166,7 +166,7 @@ class FakeServer(
     def ListModels(self, request: Any, context: Any) -> model_pb2.ListModelsResponse:
         faces = model_pb2.Model(name="colour-faces", digest=DIGEST, dimension=3, kind="encoder", takes_photos=True)
         finder = model_pb2.Model(name="square-finder", digest="fb" * 32, kind="detector")
-        points = model_pb2.Model(name="square-points", digest="fa" * 32, kind="landmarks")
+        points = model_pb2.Model(name="square-points", digest="f8" * 32, kind="landmarks")
         reader = model_pb2.Model(name="mean-reader", digest="f9" * 32, kind="style-reader")
         return model_pb2.ListModelsResponse(
             models=[faces, finder, *([points] if self.finds_points else []), *([reader] if self.reads_styles else [])]

@@ -11,6 +11,7 @@ the larger one is. The last column is of the first search, for one probe: where 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import statistics
@@ -96,7 +97,8 @@ KINDS: dict[str, Callable[[np.random.Generator, Vectors], Vectors]] = {
 def measure(rows: int, dimension: int) -> dict[str, Times]:
     """By kind of rows, for each number of probes and for the first search, by the index that is imported here."""
     threads = engine.cores()
-    machine = Machine(engine.scan_pool(threads), threads, open_device("cpu", 0))
+    coded = [True for field in dataclasses.fields(Machine) if field.name == "coded"]  # which other builds may lack
+    machine = Machine(engine.scan_pool(threads), threads, open_device("cpu", 0), *coded)
     taken: dict[str, Times] = {}
     random: tuple[GalleryIndex, list[Search]] | None = None
     for kind, make in KINDS.items():

@@ -46,7 +46,7 @@ SRGB_PROFILE = _without_date(ImageCms.ImageCmsProfile(_SRGB).tobytes())
 """An ICC profile that says sRGB."""
 
 
-def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+def to_srgb(picture: Image.Image, profile: object) -> Image.Image:
     """A decoded picture of 8 bits a sample, in sRGB; the same one where ``profile`` changes nothing."""
     mode = _plain_mode(picture)
     change = _change(mode, profile)
@@ -65,8 +65,10 @@ def _plain_mode(picture: Image.Image) -> str:
     return {"L": "LA", "RGB": "RGBA"}.get(mode, mode) if "transparency" in picture.info else mode
 
 
-def _change(mode: str, profile: bytes | None) -> Change | None:
-    if not profile or len(profile) > MAX_PROFILE_BYTES or len(profile) < _HEADER.size or mode not in _KINDS:
+def _change(mode: str, profile: object) -> Change | None:
+    if not isinstance(profile, bytes) or mode not in _KINDS:  # a TIFF may have numbers in its place
+        return None
+    if not _HEADER.size <= len(profile) <= MAX_PROFILE_BYTES:
         return None
     size, device, kind, mark = _HEADER.unpack_from(profile)
     if mark != _MARK or size > len(profile) or device not in _DEVICES or kind != _KINDS[mode] or _PIECEWISE in profile:

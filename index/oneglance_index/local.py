@@ -55,6 +55,7 @@ from oneglance_index.records import (
     LabelCounts,
     LikenessPage,
     Moved,
+    NewEncodings,
     Note,
     OnExisting,
     OpenProgress,
@@ -117,7 +118,7 @@ class LocalGalleries:
         threads = settings.search_threads or engine.cores()
         self._pool = engine.scan_pool(threads)
         try:
-            self._opened = OpenedGalleries(Machine(self._pool, threads, device), data_dir)
+            self._opened = OpenedGalleries(Machine(self._pool, threads, device, settings.row_codes != "off"), data_dir)
             self._store = Store(data_dir, self._opened, settings, on_change)
             self._upkeep = Upkeep(
                 *(data_dir, self._store, settings.snapshot_every_encodings),
@@ -265,35 +266,50 @@ class LocalGalleries:
         retention: Retention | None = None,
         notes: Sequence[Note] | None = None,
     ) -> Future[Enrolled]:
-        if not subject_id or on_existing not in ("add", "replace", "fail"):
-            return _failed(ValueError("enroll needs a subject id, and add, replace or fail"))
-        try:
-            array = _copied(encodings)
-        except (TypeError, ValueError, OutOfMemory) as error:
-            return _failed(error)
-        if array.shape[0] == 0:
-            return _failed(ValueError("enroll needs at least one encoding"))
-        if notes is not None and len(notes) != len(array):
-            return _failed(ValueError(f"{len(notes)} notes for {len(array)} encodings"))
         if retention is not None and not _is_time(retention.expires):
             return _failed(ValueError(f"a time of expiry is finite and >= 0, got {retention.expires}"))
-        return self._write(
-            Enroll(
-                gallery_id,
-                subject_id,
-                array,
-                encoder_digest,
-                None if labels is None else dict(labels),
-                *(on_existing, request_id, request_digest),
-                *(self.settings.max_encodings_per_subject, self._request_memory),
-                self._opened.recent,
-                doubting=doubting,
-                retention=retention,
-                notes=tuple(notes or ()),
-            ),
-            caller=caller,
-            size=array.nbytes + MUTATION_BYTES * len(array) + sum(map(len, (labels or {}).values())),
-            patient=patient,
+        given = NewEncodings(subject_id, encodings, labels, on_existing, request_id, request_digest)
+        try:
+            mutation = self._enroll(gallery_id, given, encoder_digest)
+            if notes is not None and len(notes) != len(mutation.encodings):
+                raise ValueError(f"{len(notes)} notes for {len(mutation.encodings)} encodings")
+        except (TypeError, ValueError, OutOfMemory) as error:
+            return _failed(error)
+        mutation = replace(mutation, doubting=doubting, retention=retention, notes=tuple(notes or ()))
+        return self._write(mutation, caller=caller, size=_size_of(mutation), patient=patient)
+
+    def enroll_many(
+        self,
+        gallery_id: str,
+        subjects: Sequence[NewEncodings],
+        *,
+        encoder_digest: str | None = None,
+        caller: Hashable = None,
+        patient: bool = False,
+    ) -> Future[list[Enrolled | Exception]]:
+        try:
+            enrolls: list[Enroll] = [self._spelled(self._enroll(gallery_id, one, encoder_digest)) for one in subjects]
+        except (TypeError, ValueError, OutOfMemory) as error:
+            return _failed(error)
+        made: list[Mutation[Any]] = [*enrolls]
+        if self._tau_rule is not None and enrolls:  # once for all, in the same transaction
+            made.append(Follow(enrolls[0].gallery_id, self._tau_rule))
+        done = self._store.write_many(made, caller, sum(map(_size_of, enrolls)), patient)
+        return then(done, lambda outcomes: outcomes[: len(enrolls)])
+
+    def _enroll(self, gallery_id: str, one: NewEncodings, encoder_digest: str | None) -> Enroll:
+        """Raises TypeError, ValueError, OutOfMemory."""
+        if not one.subject_id or one.on_existing not in ("add", "replace", "fail"):
+            raise ValueError("enroll needs a subject id, and add, replace or fail")
+        array = _copied(one.encodings)
+        if array.shape[0] == 0:
+            raise ValueError("enroll needs at least one encoding")
+        return Enroll(
+            *(gallery_id, one.subject_id, array, encoder_digest),
+            None if one.labels is None else dict(one.labels),
+            *(one.on_existing, one.request_id, one.request_digest),
+            *(self.settings.max_encodings_per_subject, self._request_memory),
+            self._opened.recent,
         )
 
     def delete_encoding(
@@ -696,6 +712,11 @@ def _copied(encodings: Vectors) -> Vectors:
     """As float32 with one axis at least: the caller may reuse its buffer. Raises TypeError, ValueError, OutOfMemory."""
     with _memory("for these encodings"), np.errstate(over="ignore"):  # becomes infinite, and is refused as such
         return np.array(encodings, np.float32, ndmin=1)
+
+
+def _size_of(mutation: Enroll) -> int:
+    texts = sum(map(len, mutation.labels.values())) if mutation.labels else 0
+    return mutation.encodings.nbytes + MUTATION_BYTES * len(mutation.encodings) + texts
 
 
 def _is_time(seconds: float | None) -> bool:

@@ -53,6 +53,7 @@ from oneglance_index.records import (
     LabelCounts,
     LikenessPage,
     Moved,
+    NewEncodings,
     Note,
     OnExisting,
     Retention,
@@ -221,6 +222,19 @@ class GalleryStore(Protocol):
         LimitExceeded("max_encodings_per_subject"), LikeAnother, UnlikeOwn, NeighbourGone, IndexOutOfStep,
         DeviceLost.
         """
+
+    def enroll_many(
+        self,
+        gallery_id: str,
+        subjects: Sequence[NewEncodings],
+        *,
+        encoder_digest: str | None = None,
+        caller: Hashable = None,
+        patient: bool = False,
+    ) -> Future[list[Enrolled | Exception]]:
+        """As enroll() for each, in their order, and cheaper: what came of each, or what it would have raised. Done when
+        all are durable. The future itself fails for what concerns all: WriteQueueFull, StoreClosed. A τ that follows
+        the gallery is made anew once, after all."""
 
     def delete_encoding(
         self, gallery_id: str, subject_id: str, encoding_id: str | None = None, *, key: str | None = None

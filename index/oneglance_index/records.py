@@ -181,6 +181,18 @@ class Doubting:
 
 
 @dataclass(frozen=True, slots=True)
+class NewEncodings:
+    """Encodings to enroll as one subject, float32 [n, D], together with others. The fields are those of enroll()."""
+
+    subject_id: str
+    encodings: Vectors
+    labels: Mapping[str, str] | None = None
+    on_existing: OnExisting = "add"
+    request_id: str | None = None
+    request_digest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Enrolled:
     """What enroll did: `encoding_ids` in the order given; `created` is whether the subject is new.
 

@@ -53,6 +53,11 @@ class IndexSettings(Frozen):
         100_000, ge=1, description="Enrolled or deleted encodings of a gallery after which its snapshot is renewed."
     )
     search_threads: int = Field(0, ge=0, description="Threads inside one scan; 0 means all cores.")
+    row_codes: Literal["int8", "off"] = Field(
+        "int8",
+        description="Rows a second time in the host's memory, a byte for each number, a quarter more: searches for few"
+        " probes read these, and answers are the same; or off. Not on a GPU, which has its own.",
+    )
     gpu_temp_memory_bytes: int = Field(
         640 << 20, ge=1 << 20, le=1536 << 20, description="Scratch memory of the index on a GPU."
     )

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from oneglance.client.errors import UnauthenticatedError as UnauthenticatedError
     from oneglance.client.errors import UnavailableError as UnavailableError
     from oneglance.client.frames import to_dataframe as to_dataframe
+    from oneglance.client.requests import encoded_subject as encoded_subject
     from oneglance.client.requests import encoding as encoding
     from oneglance.client.requests import enroll_request as enroll_request
     from oneglance.client.requests import identify_request as identify_request
@@ -66,6 +67,7 @@ _HOMES = {
     "UnauthenticatedError": "oneglance.client.errors",
     "UnavailableError": "oneglance.client.errors",
     "encoding": "oneglance.client.requests",
+    "encoded_subject": "oneglance.client.requests",
     "enroll_request": "oneglance.client.requests",
     "retention": "oneglance.client.requests",
     "identify_request": "oneglance.client.requests",
@@ -98,6 +100,7 @@ __all__ = [
     "UnauthenticatedError",
     "UnavailableError",
     "__version__",
+    "encoded_subject",
     "encoding",
     "enroll_request",
     "identify_request",

@@ -11,6 +11,8 @@ from oneglance_core.sounds import SoundLimits
 from oneglance_index import GalleryStore
 from oneglance_server.access.access import Access
 from oneglance_server.engines.faces import FaceCropper, face_search
+from oneglance_server.kept_styles import FILE as STYLES
+from oneglance_server.kept_styles import KeptStyles
 from oneglance_server.limiter import Limiter
 from oneglance_server.loading import Models, picture_limits
 from oneglance_server.metrics import Metrics
@@ -22,6 +24,7 @@ from oneglance_server.service.backups import BackupService
 from oneglance_server.service.calibrating import CalibrationService
 from oneglance_server.service.detection import DetectionService
 from oneglance_server.service.drift import DriftWatches
+from oneglance_server.service.encoded_enrollment import EncodedEnrollmentService
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.encoding import CropLanes, Encoding
 from oneglance_server.service.enrollment import EnrollmentService
@@ -30,9 +33,10 @@ from oneglance_server.service.identification import IdentificationService
 from oneglance_server.service.look_alikes import LookAlikeService
 from oneglance_server.service.models import ModelService
 from oneglance_server.service.moving import MovingService
+from oneglance_server.service.picture_pass import StylizeLimits
 from oneglance_server.service.services import Services
 from oneglance_server.service.styles import Stylizers
-from oneglance_server.service.stylizing import StylizationService, StylizeLimits
+from oneglance_server.service.stylizing import StylizationService
 from oneglance_server.service.subjects import SubjectService
 from oneglance_server.service.thresholds import Thresholds
 from oneglance_server.service.work import ContentLimits
@@ -133,13 +137,14 @@ def make_services(
         enrollment=EnrollmentService(
             store, reads, encoding, thresholds, identification, settings.unfit_inputs == "refuse", audit
         ),
+        encoded_enrollment=EncodedEnrollmentService(store, encoders),
         subjects=SubjectService(store, reads, audit),
         moving=MovingService(store, reads, encoders, audit),
         identification=identification,
         detection=DetectionService(cropper, encoding, encoders),
         look_alikes=LookAlikeService(store, reads, identification, thresholds, audit),
         calibration=CalibrationService(store, reads, galleries, identification),
-        stylization=_stylization(settings, models, encoding if cropper else None, limits, metrics, pools),
+        stylization=_stylization(settings, models, encoding if cropper else None, reads, audit, limits, metrics, pools),
         access=AccessService(access, reads, audit),
         about=AboutService(settings, [one.manifest.kind for one in models.loaded], cropper is not None, store.device),
     )
@@ -161,12 +166,16 @@ def _stylization(
     settings: Settings,
     models: Models,
     faces: Encoding | None,
+    reads: Threads,
+    audit: Audit,
     limits: PictureLimits,
     metrics: Metrics,
     pools: Pools,
 ) -> StylizationService:
     return StylizationService(
-        Stylizers(models.painters),
+        Stylizers(models.painters, KeptStyles(settings.data_dir / STYLES)),
+        reads,
+        audit,
         faces,
         pools.stylize,
         StylizeLimits(

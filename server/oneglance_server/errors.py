@@ -10,6 +10,8 @@
     +-- DetectorNotLoaded   photos, but no model that finds faces and their landmarks is loaded
     +-- StylizerNotLoaded   a picture to stylize, but no stylizer is loaded
     +-- StyleNotFound       the stylizer has no such style
+    +-- StyleExists         a style of that name is there already
+    +-- StylesBusy          the file of styles can't be changed now
     +-- ThresholdMissing    neither request, gallery nor model has a tau
     +-- CannotCalibrate     too few strangers for the target, an empty gallery; ``reason`` says which
     +-- BackupsOff          there is no folder for backups
@@ -98,6 +100,14 @@ class StylizerNotLoaded(ServiceError):
 
 class StyleNotFound(ServiceError):
     reason = "STYLE_NOT_FOUND"
+
+
+class StyleExists(ServiceError):
+    reason = "STYLE_EXISTS"
+
+
+class StylesBusy(ServiceError):
+    reason = "STYLES_BUSY"
 
 
 class ThresholdMissing(ServiceError):

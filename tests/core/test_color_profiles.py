@@ -1,6 +1,7 @@
 """Pictures whose ICC profile says that their colours aren't sRGB."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin, TiffTags
 
 from oneglance_core import color_profile
 from oneglance_core.color_profile import SRGB_PROFILE
@@ -164,6 +165,24 @@ def test_a_profile_that_cant_be_used_is_passed_over(profile: bytes, mode: str) -
     assert np.array_equal(
         decode_photo(save(picture, "TIFF", icc_profile=profile), LIMITS), decode_photo(save(picture, "TIFF"), LIMITS)
     )
+
+
+@pytest.mark.parametrize("content", [7, "profile"])
+def test_a_profile_that_is_no_bytes_is_passed_over(content: object) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[34675] = content
+    tags.tagtype[34675] = TiffTags.SHORT if content == 7 else TiffTags.ASCII
+    data = save(Image.fromarray(COLORS), "TIFF", tiffinfo=tags)
+    assert np.array_equal(decode_photo(data, LIMITS), COLORS)
+
+
+def test_threads_share_a_conversion() -> None:
+    pictures = [np.random.default_rng(i).integers(0, 256, (90, 120, 3), dtype=np.uint8) for i in range(30)]
+    data = [save(Image.fromarray(picture), icc_profile=P3) for picture in pictures]
+    alone = [decode_photo(one, LIMITS) for one in data]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda one: decode_photo(one, LIMITS), data))
+    assert all(map(np.array_equal, together, alone))
 
 
 @settings(max_examples=300, deadline=None)

@@ -17,10 +17,10 @@ from oneglance_core.sessions.session import GraphError
 from tests.face_models import face_models
 from tests.fifth_kind import CounterManifest, counter_model
 from tests.models import pixels_model, signal_model
-from tests.style_models import style_model
+from tests.style_models import any_style_models, style_model
 
 Arrays = dict[str, npt.NDArray[Any]]
-MODELS = ("pixels", "signal", "faces", "detector", "landmarks", "uprightness", "tints", "counter")
+MODELS = ("pixels", "signal", "faces", "detector", "landmarks", "uprightness", "tints", "reader", "counter")
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
         "landmarks": faces / "landmarks",
         "uprightness": faces / "uprightness",
         "tints": style_model(root / "tints"),
+        "reader": any_style_models(root / "any-style") / "reader",
         "counter": counter_model(root / "counter"),
     }
     return {name: Model(_manifest(path), _session(path)) for name, path in folders.items()}

@@ -86,6 +86,11 @@ PAGES: dict[str, Page] = {
             "oneglance demo --images pictures/": "oneglance demo --images pictures/ --models models/faces",
             **{command: re.sub(r"(--style \S+ ?)+", "--style starry-night", command) for command in STYLES_TO_COME},
         },
+        before={
+            "oneglance enroll-encodings people people.npz --on-doubt off": (
+                "oneglance-exporter encode --model models/faces/encoder --data pictures/ --out people.npz"
+            )
+        },
         statuses={"oneglance doctor": ON_THIS_HOST},
         not_run={
             "make demo": SHIPPED,
@@ -117,7 +122,7 @@ PAGES: dict[str, Page] = {
         },
     ),
     "docs/enrolling.md": Page(
-        brings=(brought.letters,),
+        brings=(brought.letters, brought.drawings, brought.deep_model),
         before={
             "oneglance bulk-enroll people photos/ --labels people.csv --report outcome.json": (
                 "oneglance serve\n"

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from PIL import Image
 
-from oneglance import Client, OneglanceError, encoding, enroll_request, identify_request, photo
+from oneglance import Client, OneglanceError, encoded_subject, encoding, enroll_request, identify_request, photo
 from oneglance.client.requests import example, mate, stranger, stream_settings, stylize_settings
 from oneglance.v1 import (
     common_pb2,
@@ -32,7 +32,7 @@ from tests import face_models
 from tests.fuzz.values import World
 from tests.models import pixels_model, signal_model
 from tests.pictures import picture, png
-from tests.style_models import STYLES, style_model
+from tests.style_models import STYLES, any_style_models, style_model
 
 FILES = (
     *(detection_pb2, gallery_pb2, identification_pb2, model_pb2, server_pb2, stylization_pb2, subject_pb2),
@@ -61,6 +61,7 @@ def write_models(folder: Path) -> str:
         signal_model(folder / "signal"),
         face_models.face_models(folder / "faces"),
         style_model(folder / "tints"),
+        any_style_models(folder / "any"),
     )
     return ":".join(map(str, made))
 
@@ -175,6 +176,10 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     for enroll in enrolls:
         yield "/Enroll", [enroll]
     yield "/BulkEnroll", [*(subjects.BulkEnrollRequest(item=item) for item in enrolls)]
+    encoded = subjects.EncodedSubjects(gallery_id="g", encoder_digest=digest, on_existing=subjects.ON_EXISTING_ADD)
+    encoded.doubt_policy = common_pb2.DOUBT_POLICY_OFF
+    encoded.subjects.extend(encoded_subject(f"s{i}", values[i], {"a": "b"}, f"r{i}") for i in range(4))
+    yield "/BulkEnroll", [subjects.BulkEnrollRequest(encoded=encoded)] * 2
     yield "/GetSubject", [subjects.GetSubjectRequest(gallery_id="g", subject_id="s1")]
     yield "/ListSubjects", [subjects.ListSubjectsRequest(gallery_id="g", page_size=3, page_token="czE=")]
     yield (
@@ -281,7 +286,11 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
         {STYLES[0]: 0.5, STYLES[1]: 0.5}, strength=0.5, keep_colors=True, max_side=64, stroke_size=2.0, keep_faces=0.5
     )
     yield "/ListStyles", [stylization_pb2.ListStylesRequest()]
-    yield "/Stylize", [stylization_pb2.StylizeRequest(image=PICTURES[4], settings=style)]
+    pictured = stylize_settings({PICTURES[5]: 0.5, PICTURES[6]: 0.5})
+    for look in (style, pictured):
+        yield "/Stylize", [stylization_pb2.StylizeRequest(image=PICTURES[4], settings=look)]
+    yield "/CreateStyle", [stylization_pb2.CreateStyleRequest(name="kept", picture=PICTURES[5], title="t", source="s")]
+    yield "/DeleteStyle", [stylization_pb2.DeleteStyleRequest(name="kept")]
     yield (
         "/StylizeStream",
         [

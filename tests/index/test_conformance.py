@@ -38,6 +38,7 @@ from oneglance_index import (
     LocalGalleries,
     Negative,
     Neighbour,
+    NewEncodings,
     Note,
     OnExisting,
     Search,
@@ -96,6 +97,18 @@ class TakesZeroForNothing(ToyStore):
 class RoundsTheBoundary(ToyStore):
     def matches(self, distance: float, within: float) -> bool:
         return bool(distance <= np.float32(within))
+
+
+@breaks("of_many_each_is_enrolled_or_refused_by_itself")
+class EndsAtTheFirstError(ToyStore):
+    def enroll_many(self, gallery_id: str, subjects: Sequence[NewEncodings], **how: Any) -> Any:
+        done = super().enroll_many(gallery_id, subjects[:1], **how)
+        (first,) = done.result() if subjects else [None]
+        if first is None or isinstance(first, Exception):
+            return done
+        rest = self.enroll_many(gallery_id, subjects[1:], **how)
+        rest.result().insert(0, first)
+        return rest
 
 
 @breaks("distances_are_those_of_float64")

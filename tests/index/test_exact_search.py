@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from oneglance_index import Candidate, Change, Found, Search
+from oneglance_index.search import coded, flat, gpu_scan
 from oneglance_index.search import faiss_calls as engine
-from oneglance_index.search import flat, gpu_scan
+from oneglance_index.search.coded import CodedScan
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.gpu_scan import GpuScan, open_gpu
 from oneglance_index.search.rows import RowArrays
@@ -50,11 +51,17 @@ Make = Callable[[int], ExactIndex]
 ON_CARD = [pytest.param(f"cuda:0 {rows}", marks=needs_card) for rows in ("float32", "float16")]
 
 
-@pytest.fixture(params=["cpu", "fake float32", "fake float16", *ON_CARD], scope="module")
+@pytest.fixture(params=["cpu", "coded", "fake float32", "fake float16", *ON_CARD], scope="module")
 def make(request: pytest.FixtureRequest, pool: ThreadPoolExecutor) -> Iterator[Make]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         if request.param == "cpu":
             yield lambda dimension: ExactIndex(dimension, CpuScan(pool, 2), partial(every_distance, pool, 2))
+        elif request.param == "coded":
+            monkeypatch.setattr(coded, "_LEAST_ROWS", 1)
+            monkeypatch.setattr(coded, "_BLOCK_BYTES", 2048)  # 16 rows of 128 numbers
+            yield lambda dimension: ExactIndex(
+                dimension, CodedScan(pool, 2, dimension), partial(every_distance, pool, 2)
+            )
         else:
             if request.param.startswith("fake"):
                 FakeCard(monkeypatch)

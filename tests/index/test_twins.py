@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from oneglance_index import Change, Found, Search, SubjectFilter
 from oneglance_index.records import EVERYBODY
-from oneglance_index.search import exact, filtered, flat, twins
+from oneglance_index.search import coded, exact, filtered, flat, twins
 from oneglance_index.search import faiss_calls as engine
+from oneglance_index.search.coded import CodedScan
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.scan import CpuScan, Proposed, every_distance
 from oneglance_index.search.twins import find_twins, many_equal
@@ -47,11 +48,18 @@ class Counting(CpuScan):
 class Counted:
     """An index, the same rows for brute force, and how often every row was measured."""
 
-    def __init__(self, pool: ThreadPoolExecutor, dimension: int, templates: bool = False, ordered: bool = True) -> None:
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        dimension: int,
+        templates: bool = False,
+        ordered: bool = True,
+        scan: CpuScan | None = None,
+    ) -> None:
         self._pool, self.templates = pool, templates
         self.scan = Counting(pool)
         self.calls = 0
-        self.index = ExactIndex(dimension, self.scan, self._every, templates=templates, ordered=ordered)
+        self.index = ExactIndex(dimension, scan or self.scan, self._every, templates=templates, ordered=ordered)
         self.rows: list[Enrolled] = []
         self.subjects: dict[str, int] = {}
         self.revision = 0
@@ -255,17 +263,22 @@ CHANGE = st.one_of(
 )
 
 
+@pytest.mark.parametrize("codes", [False, True])
 @pytest.mark.parametrize("kind", ["encodings", "templates", "in any order"])
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(changes=st.lists(CHANGE, min_size=5, max_size=30))
-def test_any_changes(kind: str, changes: list[Any]) -> None:
+def test_any_changes(kind: str, codes: bool, changes: list[Any]) -> None:
     """Nine places for all rows, so that nearly all are twins, which come, go, move and get new values."""
     with pytest.MonkeyPatch.context() as monkeypatch, ThreadPoolExecutor(2, initializer=engine.use_one_thread) as pool:
         monkeypatch.setattr(twins, "_LEAST", 2)
         monkeypatch.setattr(exact, "SLACK_ROWS", 1)
         monkeypatch.setattr(filtered, "_FEW", 3)
         monkeypatch.setattr(flat, "_STEP_BYTES", 8 * 5)  # 5 rows
-        gallery = Counted(pool, 2, templates=kind == "templates", ordered=kind != "in any order")
+        monkeypatch.setattr(coded, "_LEAST_ROWS", 10)
+        monkeypatch.setattr(coded, "_BLOCK_BYTES", 14)  # 7 rows
+        monkeypatch.setattr(coded, "_LEAST_PROPOSED", 2)
+        scan = CodedScan(pool, 2, 2) if codes else CpuScan(pool, 2)
+        gallery = Counted(pool, 2, templates=kind == "templates", ordered=kind != "in any order", scan=scan)
         number = 0
         for what, *arguments in changes:
             if what == "add":

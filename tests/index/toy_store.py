@@ -61,6 +61,7 @@ from oneglance_index import (
     NegativeNotFound,
     NegativeOfTheOther,
     Neighbour,
+    NewEncodings,
     Note,
     OnExisting,
     RequestConflict,
@@ -685,6 +686,31 @@ class ToyStore(GalleryStore):
         return LabelCounts(
             len(those), {v: values.count(v) for v in values}, len(those) - len(values), kept.gallery.revision
         )
+
+    def enroll_many(
+        self,
+        gallery_id: str,
+        subjects: Sequence[NewEncodings],
+        *,
+        encoder_digest: str | None = None,
+        caller: Hashable = None,
+        patient: bool = False,
+    ) -> Future[list[Enrolled | Exception]]:
+        outcomes: list[Enrolled | Exception] = []
+        for one in subjects:
+            done = self.enroll(
+                *(gallery_id, one.subject_id, one.encodings),
+                encoder_digest=encoder_digest,
+                labels=one.labels,
+                on_existing=one.on_existing,
+                request_id=one.request_id,
+                request_digest=one.request_digest,
+            )
+            error = done.exception()
+            outcomes.append(done.result() if error is None else error)  # type: ignore[arg-type]
+        future: Future[list[Enrolled | Exception]] = Future()
+        future.set_result(outcomes)
+        return future
 
     def delete_encoding(
         self, gallery_id: str, subject_id: str, encoding_id: str | None = None, *, key: str | None = None

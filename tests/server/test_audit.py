@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
-from oneglance import Client, OneglanceError, identify_request
+from oneglance import Client, OneglanceError, encoded_subject, identify_request
 from oneglance_apps.cli import main
 from oneglance_index import (
     Actor,
@@ -124,6 +124,20 @@ def test_changes_name_who_made_them(folder: Path, admin: Client) -> None:
     assert enrolled["model"] == created["model"]
     assert entries[0]["did"] == "serve"
     assert entries[0]["models"] == [created["model"]]
+
+
+def test_of_many_who_are_enrolled_at_once_each_is_told(folder: Path, admin: Client) -> None:
+    digest = admin.get_gallery("g").encoder_digest
+    before = len(told(folder / "data", "enroll"))
+    new = [encoded_subject(f"many {i}", np.eye(64)[i]) for i in range(3)]
+    assert len(list(admin.bulk_enroll_encodings("g", new, encoder_digest=digest, doubt_policy="off"))) == 3
+    newest(folder, "enroll", before + 3)
+    entries = told(folder / "data", "enroll")[before:]
+    assert [(one["who"], one["subject"], one["created"]) for one in entries] == [
+        ("key:admin", f"many {i}", True) for i in range(3)
+    ]
+    for one in new:
+        admin.delete_subject("g", one.subject_id)
 
 
 def test_what_was_read_and_what_was_done_outside_the_store(folder: Path, admin: Client) -> None:

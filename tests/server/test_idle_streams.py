@@ -140,15 +140,17 @@ def test_one_connection_has_half_of_the_stylize_streams(settings: dict[str, Any]
 
 
 def test_a_stream_whose_answers_are_not_read_is_ended(settings: dict[str, Any]) -> None:
-    with server_thread(**settings, stream_idle_seconds=0.5) as server, ExitStack() as stack:
-        client = stack.enter_context(Client(server.address, timeout_seconds=PATIENCE_SECONDS))
+    points = np.random.default_rng(0).random((1000, 64), dtype=np.float32)
+    # By a server that is patient: on a slow machine this stream would be ended.
+    with server_thread(**settings) as server, Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client:
         client.create_gallery("g", encoder="pixels")
         digest = client.get_gallery("g").encoder_digest
-        points = np.random.default_rng(0).random((1000, 64), dtype=np.float32)
         for answer in client.bulk_enroll(
             [enroll_request("g", f"s{i}" + "x" * 100, [encoding(row, digest)]) for i, row in enumerate(points)]
         ):
             assert answer.HasField("enrolled")
+    with server_thread(**settings, stream_idle_seconds=0.5) as server, ExitStack() as stack:
+        client = stack.enter_context(Client(server.address, timeout_seconds=PATIENCE_SECONDS))
         probe = identify_request("g", [encoding(row, digest) for row in points[:50]], max_candidates=1000)
         request = b"\x0a" + _varint(probe.ByteSize()) + probe.SerializeToString()
         answers = stream(channel(server, stack), STREAMS[1], Silent(*[request] * 40))

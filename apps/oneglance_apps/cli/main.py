@@ -13,6 +13,7 @@ from oneglance_apps.cli import (
     completion,
     console,
     demo,
+    enroll_encodings,
     evaluate,
     keeping,
     moving,
@@ -57,6 +58,7 @@ def parser(*, with_settings: bool = True) -> argparse.ArgumentParser:
     watch.add_command(parsers)
     stylize.add_command(parsers)
     bulk_enroll.add_command(parsers)
+    enroll_encodings.add_command(parsers)
     keeping.add_commands(parsers)
     moving.add_commands(parsers)
     evaluate.add_command(parsers)

@@ -13,7 +13,7 @@ from oneglance.client.requests import StyleLike, StylesLike
 from oneglance.client.sync_client import Client
 from oneglance_apps.cli import stylize_text
 from oneglance_apps.cli.arguments import MOST_COUNT
-from oneglance_apps.cli.commands import Options, call_options, command, run_with_client
+from oneglance_apps.cli.commands import Options, argument, call_options, command, run_with_client
 from oneglance_apps.picture_formats import FORMAT_OF_SUFFIX, FRAME_QUALITY, SUFFIX_OF_FORMAT
 from oneglance_apps.repaint.files import VIDEO_CONTAINERS, check_out, picture_format
 from oneglance_apps.repaint.folder import TaskResult, plan, repaint_folder
@@ -79,6 +79,29 @@ incomplete (what could be read is written), or some pictures of a folder failed
 @command("list the styles that the server can repaint pictures in")
 def list_styles(client: Client, o: Options) -> Iterable[Message]:
     return client.list_styles()
+
+
+@command(
+    "keep the style of a picture under a name, for a stylizer for any style; the picture isn't kept",
+    argument("name", "as --style will say it", metavar="NAME"),
+    argument("picture", "of the style", metavar="FILE"),
+    argument("--title", "for people", metavar="TEXT", default=""),
+    argument("--source", "where the picture is from", metavar="TEXT", default=""),
+    argument("--license", "its terms", metavar="TEXT", default=""),
+    argument("--stylizer", "name or digest of a stylizer for any style [the only one]", metavar="MODEL", default=""),
+)
+def create_style(client: Client, o: Options) -> Iterable[Message]:
+    yield client.create_style(o.name, o.picture, title=o.title, source=o.source, license=o.license, stylizer=o.stylizer)
+
+
+@command(
+    "forget a style that create-style made",
+    argument("name", "of list-styles", metavar="NAME"),
+    argument("--stylizer", "name or digest of its stylizer [the only one for any style]", metavar="MODEL", default=""),
+)
+def delete_style(client: Client, o: Options) -> Iterable[Message]:
+    client.delete_style(o.name, stylizer=o.stylizer)
+    return ()
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -9,6 +9,7 @@ from nicegui import ui
 
 from oneglance.client.async_client import AsyncClient
 from oneglance.client.errors import OneglanceError
+from oneglance.client.requests import StyleLike
 from oneglance.v1.stylization_pb2 import Style, StylizedPicture
 from oneglance_apps.console.words import Words
 from oneglance_apps.landscape import landscape, png
@@ -19,13 +20,15 @@ MAX_SAMPLES = 32  # cards with a sample
 
 
 class StyleCards:
-    """One card per style. ``chosen``: one style, or two of one stylizer for a blend.
+    """One card per style, and one for the style of a picture if there is ``own``. ``chosen``: one style, or two of one
+    stylizer for a blend.
 
     ``on_choice`` is awaited when another style was chosen.
     """
 
     def __init__(self, api: AsyncClient, say: Words, on_choice: Callable[[], Awaitable[None]]) -> None:
         self.styles: list[Style] = []
+        self.own: bytes | None = None  # the picture of a style without a name
         self.chosen: list[Style] = []
         self.blending = False
         self._api = api
@@ -38,24 +41,40 @@ class StyleCards:
     def build(self) -> None:
         self._box = ui.element("div").classes("styles")
 
+    @property
+    def named(self) -> list[Style]:
+        """Those of the server."""
+        return [style for style in self.styles if style.name]
+
     def set_styles(self, styles: list[Style]) -> None:
-        """Draw the cards anew, and choose the first style."""
-        self.styles, self.chosen = styles, styles[:1]
+        """Draw the cards anew, and choose the first style of the server, or that of the picture."""
+        own = [] if self.own is None else [Style(title=self._say("style.own"))]
+        self.styles, self.chosen = [*styles, *own], (styles or own)[:1]
         self._cards = []
         several = len({style.stylizer_digest for style in styles}) > 1
         self._box.clear()
         with self._box:
-            for style in styles:
+            for style in self.styles:
                 with ui.element("button").classes("style").props('type="button"') as card:
                     ui.element("img").props('alt=""')
                     ui.label(style.title or style.name).classes("art").props("dir=auto")
                     ui.label(style.name if style.title else "").classes("soft style-name")
-                    if several:
+                    if several and style.name:
                         ui.label(self._say("style.stylizer", name=style.stylizer)).classes("soft")
                     ui.label(style.license).classes("license")
                 card.on("click", lambda _, s=style: self._choose(s))
                 self._cards.append(card)
         self.mark_chosen()
+
+    def set_own(self, picture: bytes) -> None:
+        """Draw the cards anew, with one for the style of ``picture``, and choose it."""
+        self.own = picture
+        self.set_styles(self.named)
+        self.chosen = self.styles[-1:]
+
+    def asked(self, style: Style) -> StyleLike:
+        """As the client takes it."""
+        return style.name or self.own or b""
 
     def mark_chosen(self) -> None:
         for style, card in zip(self.styles, self._cards, strict=True):
@@ -101,7 +120,7 @@ class StyleCards:
     async def _stylize_small(self, picture: bytes, style: Style, strength: float | None = None) -> StylizedPicture:
         return await self._api.stylize(
             picture,
-            style.name,
+            self.asked(style),
             stylizer=style.stylizer_digest,
             strength=strength,
             format="jpeg",

@@ -10,6 +10,7 @@ from nicegui import ui
 
 from oneglance.client.async_client import AsyncClient
 from oneglance.client.errors import FailedPreconditionError, OneglanceError
+from oneglance.client.requests import StyleLike
 from oneglance.v1.stylization_pb2 import Style, StylizedPicture
 from oneglance_apps.console.elements import draw_entry
 from oneglance_apps.console.page_state import PageState, refusal_label
@@ -78,6 +79,7 @@ class StylizeTab:
                     lambda event: self.refusal.set_text(event.args),
                     js_handler="() => oneglance.takePhoto(emit, oneglance.paint)",
                 )
+                self.as_style = ui.button(say("style.as_style"), on_click=self._use_as_style).props("flat no-caps")
                 self.download = ui.element("a").classes("download")
                 with self.download:
                     ui.label(say("style.download"))
@@ -127,7 +129,7 @@ class StylizeTab:
         self.none.text = self._say("style.none")
         self.all.visible, self.none.visible = bool(styles), not styles
         self.keep_faces.visible = {"detector", "landmarks"} <= {model.kind for model in self._state.models.values()}
-        if styles != self._cards.styles:
+        if styles != self._cards.named:
             self._cards.set_styles(styles)
             self._render()
             await self._cards.sample(self._picture)
@@ -138,6 +140,14 @@ class StylizeTab:
         self.refusal.text = self._state.too_large if picture is None else ""
         await self._paint()
 
+    async def _use_as_style(self) -> None:
+        """The picture's own style is one to choose from now on."""
+        if self._picture is not None:
+            self.blend.value = False
+            self._cards.set_own(self._picture)
+            await self._paint()
+            await self._cards.sample(self._picture)
+
     async def _blend_switched(self) -> None:
         self._cards.blending = self.blend.value
         if not self.blend.value and len(self._cards.chosen) > 1:
@@ -146,12 +156,12 @@ class StylizeTab:
         self._render()
 
     @property
-    def _weights(self) -> dict[str, float]:
-        chosen = self._cards.chosen
+    def _weights(self) -> dict[StyleLike, float]:
+        chosen = [self._cards.asked(style) for style in self._cards.chosen]
         if len(chosen) < 2:
-            return {style.name: 1.0 for style in chosen}
+            return dict.fromkeys(chosen, 1.0)
         second = self.share.value / 100
-        return {chosen[0].name: 1 - second, chosen[1].name: second}
+        return {chosen[0]: 1 - second, chosen[1]: second}
 
     async def _paint(self) -> None:
         """Repaint with the present choice; the call for an earlier one is cancelled."""
@@ -209,7 +219,8 @@ class StylizeTab:
                 self.after.classes(remove="painting")
         if picture is self._picture:
             suffix = SUFFIX_OF_FORMAT[format_name(answer.format)]
-            file_name = f"{PurePath(name).stem or 'picture'}-{'-'.join(style.name for style in chosen)}{suffix}"
+            styles = "-".join(style.name or "styled" for style in chosen)
+            file_name = f"{PurePath(name).stem or 'picture'}-{styles}{suffix}"
             self.result = StylizedResult(answer, chosen, file_name, time.monotonic() - begun)
             self.number += 1
 
@@ -220,6 +231,8 @@ class StylizeTab:
         result = self.result
         self.image.visible = self.download.visible = result is not None
         self.hint.visible = self._picture is None
+        reads_styles = any(model.kind == "style-reader" for model in self._state.models.values())
+        self.as_style.visible = reads_styles and self._picture is not None
         self.basis.clear()
         self.about.text = ""
         if result is None:
@@ -241,7 +254,9 @@ class StylizeTab:
             on = self._say("basis.on", model=stylizer, device=picture.execution_provider)
             draw_entry(self._say("style.by"), on)
             for style in result.styles:
-                draw_entry(style.name, joined(style.title, style.source, style.license))
+                draw_entry(
+                    style.name or self._say("style.by_picture"), joined(style.title, style.source, style.license)
+                )
 
     def _render_shares(self) -> None:
         if len(self._cards.chosen) > 1:

@@ -47,6 +47,12 @@ class StylizerSettings(TrainingSettings):
         description="weight of the squared error of brightness, of 1, in parts of a fourth of the crop: dark stays "
         "darker than light; 0 for styles that have a light of their own",
     )
+    grid: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the squared difference, of 1, of a place in cells of 4 x 4 pixels from the mean of all: "
+        "against a grid",
+    )
     fade: float = Field(
         0.2, ge=0, le=1, description="share of the crops that are faded towards one grey, as films fade to black"
     )

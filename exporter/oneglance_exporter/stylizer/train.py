@@ -1,6 +1,6 @@
 """Train a stylizer: crops of photos, each in a style drawn at random, and J of what the network makes of them.
 
-The loop around it is ``training.driver``. J is the textbook's (``objective``), with the photo as content. Four things
+The loop around it is ``training.driver``. J is the textbook's (``objective``), with the photo as content. Five things
 are ours:
 
 * each crop's J is divided by the moving mean of its style's J. Styles of strong contrast have a J a hundred times
@@ -10,7 +10,9 @@ are ours:
   of stylized video, whose frames differ by noise;
 * the brightness of a part of the picture is to be the style's, lighter or darker by _LEVEL_KEPT of what the photo's is
   (``level``). J asks for no level, and a fade to black would flash. So some crops are faded (``fade``): of those, less
-  style is asked for.
+  style is asked for;
+* what all cells of 4 x 4 pixels have in common is to be flat (``grid``): a network with strides likes to lay its
+  strokes on the lattice of these.
 """
 
 import math
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 from torch import Tensor
 
 from oneglance_exporter.errors import SettingsError
@@ -46,6 +49,8 @@ _NOISE = (2 / 255, 8 / 255)  # standard deviation of the noise for ``calm``, of 
 _SHEET_PHOTOS, _SHEET_SIDE = 3, 256
 _LEVEL_KEPT = 0.62  # of a difference in brightness
 _LEVELS = (0.35, 0.65)  # of a middle grey's brightness in any style: so there is room for darker and lighter
+_CELL, _WINDOW = 4, 64  # pixels: of the lattice of the network's strides, of a window whose cells are compared
+_FLAT = 0.25  # of the faded crops
 _PARTS = 4  # by as many parts of a crop's brightness is compared
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 
@@ -144,7 +149,7 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
         crops, contrast = _faded(to_tensor(self.photos.crops(step, count, side)), settings.fade, random)
         crops = crops.contiguous(memory_format=torch.channels_last)
         chosen = _styles(step, count, len(self.names), settings.seed)  # of the styles that are trained
-        weights = torch.nn.functional.one_hot(chosen + self.checkpoint.fixed, self.model.styles).float()
+        weights = F.one_hot(chosen + self.checkpoint.fixed, self.model.styles).float()
         shaken = (count + 1) // 2  # crops that get noise; all of them would teach little more
         sigma = torch.empty(count, 1, 1, 1).uniform_(*_NOISE, generator=random)
         noise = torch.randn(crops.shape, generator=random) * sigma
@@ -164,7 +169,7 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
         wanted = self.middle[chosen].view(-1, 1, 1, 1) + _LEVEL_KEPT * (brightness(crops) - 0.5)
         level = (brightness(generated) - wanted).square().mean()
         loss = (total / scale[chosen].where(scale[chosen] > 0, total.detach())).mean()
-        loss = loss + settings.calm * gain + settings.level * level
+        loss = loss + settings.calm * gain + settings.level * level + settings.grid * grid_of(generated).square().mean()
         figures = StylizerFigures(
             total=total.mean().item(),
             content=settings.alpha * terms.content.mean().item(),
@@ -183,16 +188,27 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
             sheet.save(run / "sheets" / f"step-{self.checkpoint.step:06d}.png")
 
 
+def grid_of(pictures: Tensor) -> Tensor:
+    """How much each place of a cell of 4 x 4 pixels differs from all, in the mean over the cells of a window of about
+    64 pixels: [B, 3, windows, 4, 4] of rgb pictures [B, 3, H, W], sides multiples of 4."""
+    count, colors, height, width = pictures.shape
+    cells = F.pixel_unshuffle(pictures, _CELL)  # [B, 3 * 16, H / 4, W / 4]
+    windows = F.adaptive_avg_pool2d(cells, (max(1, height // _WINDOW), max(1, width // _WINDOW)))
+    places = windows.flatten(2).transpose(1, 2).reshape(count, -1, colors, _CELL * _CELL)
+    return (places - places.mean(3, keepdim=True)).reshape(count, -1, colors, _CELL, _CELL).transpose(1, 2)
+
+
 def brightness(pictures: Tensor) -> Tensor:
     """Mean luminance of each of 4 x 4 parts of rgb pictures [B, 3, H, W] in [0, 1]: [B, 1, 4, 4]."""
     luminance = (pictures * torch.tensor(_LUMINANCE).view(3, 1, 1)).sum(1, keepdim=True)
-    return torch.nn.functional.adaptive_avg_pool2d(luminance, _PARTS)
+    return F.adaptive_avg_pool2d(luminance, _PARTS)
 
 
 def _faded(crops: Tensor, share: float, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The crops [B, 3, H, W], a share of them closer to a grey at random; and the contrast left of each, [B], of 1."""
+    """The crops [B, 3, H, W], a share of them closer to a grey at random, and of these _FLAT that grey alone; and the
+    contrast left of each, [B], of 1."""
     fading, left, level = torch.rand(3, len(crops), generator=random)
-    contrast = left.where(fading < share, 1.0)
+    contrast = ((left - _FLAT) / (1 - _FLAT)).clamp(min=0).where(fading < share, 1.0)
     shown = contrast.view(-1, 1, 1, 1)
     return crops * shown + level.view(-1, 1, 1, 1) * (1 - shown), contrast
 

@@ -41,6 +41,14 @@ h ||q'||^2 + 2^-25 D at most. So for FAISS's d
 
 Squares of more than HALF_MOST have no float16: such values are cut down to it, which keeps everything finite, and where
 a probe or a row that matters could have one, nothing is known of the rows that were not proposed.
+
+Rows as codes (coded.py). x' is what a row's code stands for, q' what the probe was rounded to, and how far they are
+from x and q is measured: ||x - x'|| + ||q - q'|| <= off. FAISS sums ||x' - q'||^2 row by row, in steps s. By the
+triangle inequality
+
+    sqrt(d)  >=  s sqrt(FAISS's d / (1 + gamma)) - off
+
+The scan proposes the rows of which the right side is least, so what it is of the last one holds for all the others.
 """
 
 from __future__ import annotations
@@ -91,17 +99,35 @@ class ByRow:
     dimension: int
 
     @property
-    def _gamma(self) -> float:
+    def gamma(self) -> float:
         unit = (self.dimension + _MORE) * ROUNDING
         return unit / (1 - unit)
 
     def floors(self, largest: Floats, probes: Vectors, cuts: Floats) -> Floats:
-        return _rounded((largest - self.dimension * _LEAST) / (1 + self._gamma))
+        return _rounded((largest - self.dimension * _LEAST) / (1 + self.gamma))
 
     def reach(self, cut: float) -> float:
         """No row within the cut, a distance as it is told, has more by FAISS."""
-        most = np.float32(cut * (1 + 2 * self._gamma) + self.dimension * _LEAST)
+        most = np.float32(cut * (1 + 2 * self.gamma) + self.dimension * _LEAST)
         return float(np.nextafter(most, np.float32(np.inf)))
+
+
+class _Floors:
+    """Of distances that are lower bounds themselves, of rows not proposed, too."""
+
+    def floors(self, largest: Floats, probes: Vectors, cuts: Floats) -> Floats:
+        return largest
+
+
+FLOORS = _Floors()
+
+
+def code_floors(distances: Vectors, dimension: int, step: float, off: float) -> Floats:
+    """A lower bound of the real distance of rows whose codes are so far from a probe, in steps: float64 [n]."""
+    gamma = ByRow(dimension).gamma
+    steps = np.sqrt(np.maximum(distances.astype(np.float64) - dimension * _LEAST, 0.0) / (1 + gamma))
+    floors: Floats = np.maximum(steps * (step * (1 - 1e-12)) - off, 0.0) ** 2 * (1 - 1e-12)
+    return floors
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from oneglance_index.errors import DeviceUnavailable
 from oneglance_index.records import Integers, Vectors
 
 Halves = NDArray[np.float16]
+Codes = NDArray[np.uint8]
 
 # The GPU kernels select at most this many neighbours (GPU_MAX_SELECTION_K).
 GPU_MAX_K = 2048
@@ -109,9 +110,8 @@ def nearest(rows: Vectors, norms: Vectors, by_row: bool, queries: Vectors, k: in
     faiss = load()
     selector = None
     if by_row:
-        shown = np.isfinite(norms)
-        bits = np.packbits(shown, bitorder="little")
-        selector = _every_row() if shown.all() else faiss.IDSelectorBitmap(len(rows), faiss.swig_ptr(bits))
+        all_shown, bits = _shown(norms)
+        selector = _every_row() if all_shown else faiss.IDSelectorBitmap(len(rows), faiss.swig_ptr(bits))
     faiss.knn_L2sqr(
         faiss.swig_ptr(queries),
         faiss.swig_ptr(rows),
@@ -125,6 +125,34 @@ def nearest(rows: Vectors, norms: Vectors, by_row: bool, queries: Vectors, k: in
         selector,
     )
     return distances, labels
+
+
+def nearest_codes(codes: Codes, norms: Vectors, query: Vectors, k: int) -> tuple[Vectors, Integers]:
+    """The k codes nearest to a query float32 [D], in any order: squared L2 float32 [k], row numbers int64 [k].
+
+    codes uint8 [n, D], of numbers that are 128 less. The query's are whole, too, and from -128 to 127: FAISS cuts off
+    what there is more. norms float32 [n], k, and what it gives where fewer are left as in nearest().
+    """
+    faiss = load()
+    all_shown, bits = _shown(norms)
+    selector = None if all_shown else faiss.IDSelectorBitmap(len(codes), faiss.swig_ptr(bits))
+    distances, labels = np.full(k, np.finfo(np.float32).max, np.float32), np.full(k, -1, np.int64)
+    pointers = (faiss.swig_ptr(array) for array in (distances, labels))
+    quantizer = faiss.ScalarQuantizer(codes.shape[1], faiss.ScalarQuantizer.QT_8bit_direct_signed)
+    scanner = quantizer.select_InvertedListScanner(faiss.METRIC_L2, None, True, selector)
+    try:
+        scanner.list_no = 0  # else row numbers have it in their upper half
+        scanner.set_query(faiss.swig_ptr(query))
+        scanner.scan_codes(len(codes), faiss.swig_ptr(codes), None, *pointers, k)
+    finally:
+        faiss.InvertedListScanner.__swig_destroy__(scanner)  # Python doesn't own it, and can't be made to
+    return distances, labels
+
+
+def _shown(norms: Vectors) -> tuple[bool, NDArray[np.uint8]]:
+    """Whether no norm is inf; and, as bits, which aren't."""
+    shown = np.isfinite(norms)
+    return bool(shown.all()), np.packbits(shown, bitorder="little")
 
 
 def distances(rows: Vectors, query: Vectors, out: Vectors) -> None:

@@ -310,6 +310,7 @@ class ExactIndex:
             self._drain()
             with self._pending_lock:
                 memory = self._held.memory_bytes + (self._room.memory_bytes if self._room else 0)
+                memory += self._scan.memory_bytes
             live = self._rows - self._dead
             subjects = len(self._subjects)
             return IndexInfo(self.kind, self.device, self.exact, self._revision, subjects, live, self._dead, memory)

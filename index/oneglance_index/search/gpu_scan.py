@@ -104,6 +104,7 @@ class GpuScan:
     """A Scan on a card."""
 
     hides = False  # it has norms of its own
+    memory_bytes = 0
 
     def __init__(self, gpu: Gpu, dimension: int) -> None:
         self.device = gpu.card.device

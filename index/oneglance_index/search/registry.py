@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from oneglance_core.fusion import FUSIONS, has_template
 from oneglance_index.errors import GenerationUnsupported
 from oneglance_index.records import Gallery
+from oneglance_index.search.coded import CodedScan
 from oneglance_index.search.device import Device, Remote
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.fused import FusedIndex
@@ -22,11 +23,13 @@ from oneglance_index.search.scan import CpuScan, every_distance
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What an index computes with: `threads` threads of a pool, which run FAISS single-threaded, and the device."""
+    """What an index computes with: `threads` threads of a pool, which run FAISS single-threaded, and the device.
+    `coded`: on the host rows are kept as codes, too."""
 
     pool: ThreadPoolExecutor
     threads: int
     device: Device
+    coded: bool
 
 
 # Makes an empty index for encodings of this dimension, and this rule of fusion, of the generation of this number.
@@ -37,7 +40,8 @@ def _flat(dimension: int, machine: Machine, fusion: str, generation: int) -> Gal
     device = machine.device
     if device.remote is not None:
         return _at_milvus(dimension, device.remote, fusion, generation)
-    host = CpuScan(machine.pool, machine.threads)
+    coded = machine.coded and device.gpu is None
+    host = CodedScan(machine.pool, machine.threads, dimension) if coded else CpuScan(machine.pool, machine.threads)
     every = functools.partial(every_distance, machine.pool, machine.threads)
     if device.gpu is None:
         index = ExactIndex(dimension, host, every, templates=has_template(fusion))

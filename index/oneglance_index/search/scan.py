@@ -57,8 +57,8 @@ class Scan(Protocol):
     Calls must not overlap, but reserve() may be called at any time: the index that owns the scan sees to it. The calls
     raise MemoryError, and where the device fails DeviceLost.
 
-    `device` is its name; `rows` is how many rows are in. `hides`: rows whose norm is inf are not proposed, and the
-    caller may change norms to inf and back at any time between calls.
+    `device` is its name; `rows` is how many rows are in; `memory_bytes` is what it takes of the host's. `hides`: rows
+    whose norm is inf are not proposed, and the caller may change norms to inf and back at any time between calls.
     """
 
     device: str
@@ -66,6 +66,8 @@ class Scan(Protocol):
 
     @property
     def rows(self) -> int: ...
+    @property
+    def memory_bytes(self) -> int: ...
 
     def reserve(self, rows: int) -> None:
         """Makes room for so many rows in all: extend() must then not fail for want of it."""
@@ -102,6 +104,10 @@ class CpuScan:
     @property
     def rows(self) -> int:
         return len(self._matrix)
+
+    @property
+    def memory_bytes(self) -> int:
+        return 0
 
     def reserve(self, rows: int) -> None:
         pass

@@ -12,7 +12,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -153,6 +153,16 @@ class Store:
         """`size`: the bytes that the mutation holds. Callers take turns. The future may fail with WriteQueueFull,
         unless `patient`. The audit trail tells of it where somebody is acting."""
         return self._writer.submit(mutation, caller, size, patient, acting.get())
+
+    def write_many(
+        self,
+        mutations: Sequence[Mutation[T]],
+        caller: Hashable = None,
+        size: int = MUTATION_BYTES,
+        patient: bool = False,
+    ) -> Future[list[T | Exception]]:
+        """As write(), for several: see Writer.submit_many()."""
+        return self._writer.submit_many(mutations, caller, size, patient, acting.get())
 
     def checkpoint(self, ending: threading.Event) -> None:
         """Empties the write-ahead log into the database, with all that is done so far.

@@ -23,10 +23,11 @@ MAX_GROUP_BYTES = 4 << 20
 
 
 class Job(NamedTuple):
-    """`mutation` None is a checkpoint. `size`: the bytes it holds while it waits; `patient`: whoever submits it bounds
-    them, and it is taken however much waits. `actor`: on whose behalf, for the audit trail."""
+    """`mutation` None is a checkpoint, several are run in one transaction. `size`: the bytes it holds while it waits;
+    `patient`: whoever submits it bounds them, and it is taken however much waits. `actor`: on whose behalf, for the
+    audit trail."""
 
-    mutation: Mutation[Any] | None
+    mutation: Mutation[Any] | tuple[Mutation[Any], ...] | None
     future: Future[Any]
     size: int
     patient: bool = False

@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError, wait
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -100,7 +101,62 @@ class _Unwritten(Exception):
         self.error = error
 
 
-_Task = tuple[Mutation[Any], Future[Any], Actor | None]
+class Outcome(Protocol):
+    """Hears what came of a mutation: a Future, or a place among many."""
+
+    def set_result(self, result: Any) -> None: ...
+
+    def set_exception(self, exception: BaseException | None) -> None: ...
+
+
+_Task = tuple[Mutation[Any], Outcome, Actor | None]
+
+
+class _Together:
+    """Resolves one future with what came of each of several mutations."""
+
+    def __init__(self, future: Future[list[Any]], count: int) -> None:
+        self._future = future
+        self._outcomes: list[Any] = [None] * count
+        self._left = count
+        self._lock = threading.Lock()
+
+    def settle(self, place: int, outcome: Any) -> None:
+        with self._lock:
+            self._outcomes[place] = outcome
+            self._left -= 1
+            if self._left:
+                return
+        with contextlib.suppress(InvalidStateError):  # failed as a whole
+            self._future.set_result(self._outcomes)
+
+
+class _Place:
+    """Of one mutation among those of a _Together."""
+
+    __slots__ = ("_place", "_together")
+
+    def __init__(self, together: _Together, place: int) -> None:
+        self._together, self._place = together, place
+
+    def set_result(self, result: Any) -> None:
+        self._together.settle(self._place, result)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        self._together.settle(self._place, exception)
+
+
+def _tasks_of(job: Job) -> Iterator[_Task]:
+    if not isinstance(job.mutation, tuple):
+        if job.mutation is not None:
+            yield job.mutation, job.future, job.actor
+        return
+    if not job.mutation:
+        job.future.set_result([])
+        return
+    together = _Together(job.future, len(job.mutation))
+    for place, mutation in enumerate(job.mutation):
+        yield mutation, _Place(together, place), job.actor
 
 
 class Writer:
@@ -151,8 +207,25 @@ class Writer:
         """
         return self._submit(mutation, caller, size, patient, actor)
 
+    def submit_many(
+        self,
+        mutations: Sequence[Mutation[T]],
+        caller: Hashable = None,
+        size: int = MUTATION_BYTES,
+        patient: bool = False,
+        actor: Actor | None = None,
+    ) -> Future[list[T | Exception]]:
+        """As submit(), for several in their order, in one transaction unless the disk makes trouble. What came of each,
+        or the error of it, once all are done."""
+        return self._submit(tuple(mutations), caller, size, patient, actor)
+
     def _submit(
-        self, mutation: Mutation[Any] | None, caller: Hashable, size: int, patient: bool, actor: Actor | None = None
+        self,
+        mutation: Mutation[Any] | tuple[Mutation[Any], ...] | None,
+        caller: Hashable,
+        size: int,
+        patient: bool,
+        actor: Actor | None = None,
     ) -> Future[Any]:
         future: Future[Any] = Future()
         try:
@@ -221,7 +294,7 @@ class Writer:
         except StoreGone as error:
             self._fail([job.future for job in jobs], error)
             return
-        tasks = [(job.mutation, job.future, job.actor) for job in jobs if job.mutation is not None]
+        tasks = list(itertools.chain.from_iterable(map(_tasks_of, jobs)))
         if tasks and not self._transact(tasks):
             for one in tasks:
                 self._transact([one], alone=True)
@@ -231,8 +304,8 @@ class Writer:
 
     def _transact(self, tasks: list[_Task], alone: bool = False) -> bool:
         """One transaction. False: rolled back before the commit with no future resolved; try one by one."""
-        outcomes: list[tuple[Future[Any], Applied[Any]]] = []
-        failures: list[tuple[Future[Any], Exception]] = []
+        outcomes: list[tuple[Outcome, Applied[Any]]] = []
+        failures: list[tuple[Outcome, Exception]] = []
         effects: list[Effect] = []
         changes: list[Event] = []
         self._follower.begin()
@@ -435,7 +508,7 @@ class Writer:
                 future.set_result(None)
 
     @staticmethod
-    def _fail(futures: Sequence[Future[Any]], error: BaseException) -> None:
+    def _fail(futures: Sequence[Outcome], error: BaseException) -> None:
         for future in futures:
             with contextlib.suppress(InvalidStateError):  # cancelled just now
                 future.set_exception(error)
@@ -448,7 +521,7 @@ def _deletes(task: _Task) -> bool:
     return isinstance(mutation, DeleteEncodings | DeleteNegative | DeleteGallery | ForgetSnapshot | Prune)
 
 
-def _settle(future: Future[T], result: T, error: Exception | None) -> None:
+def _settle(future: Outcome, result: object, error: Exception | None) -> None:
     if error is None:
         future.set_result(result)
     else:

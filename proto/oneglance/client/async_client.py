@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import grpc
 
 from oneglance.addresses import is_loopback
-from oneglance.client.errors import UnavailableError, raise_from, retry_after
+from oneglance.client.errors import UnavailableError, from_error, raise_from, retry_after
 from oneglance.client.link import AsyncLink, calling, checked_seconds
 from oneglance.client.requests import (
     DECIDED_BY,
     DOUBT_POLICIES,
+    ENCODED_BYTES,
     FUSIONS,
+    ON_EXISTING,
     QUALITY_POLICIES,
     SMALL_FACES,
     DecidedByName,
@@ -104,6 +106,8 @@ from oneglance.v1.moving_pb2 import (
 from oneglance.v1.server_pb2 import GetServerRequest, GetServerResponse
 from oneglance.v1.server_pb2_grpc import ServerServiceStub
 from oneglance.v1.stylization_pb2 import (
+    CreateStyleRequest,
+    DeleteStyleRequest,
     ListStylesRequest,
     StreamSettings,
     Style,
@@ -128,6 +132,9 @@ from oneglance.v1.subject_pb2 import (
     DeleteSubjectResponse,
     DeleteSubjectsRequest,
     DeleteSubjectsResponse,
+    EncodedOutcome,
+    EncodedSubject,
+    EncodedSubjects,
     EnrollRequest,
     EnrollResponse,
     ExpiredSubject,
@@ -528,6 +535,50 @@ class AsyncClient:
         async for response in self._stream(self._subjects.BulkEnroll, messages()):
             yield response
 
+    async def bulk_enroll_encodings(
+        self,
+        gallery_id: str,
+        subjects: AsyncIterable[EncodedSubject],
+        *,
+        encoder_digest: str,
+        on_existing: OnExisting = "add",
+        doubt_policy: DoubtPolicy = "",
+        at_once: int = 512,
+    ) -> AsyncIterator[EncodedOutcome]:
+        """Enroll many subjects whose encodings there are already; ``encoded_subject`` makes them.
+
+        Gives an outcome for each, in order: once it comes, the subject is durable, or has an ``error``.
+
+        encoder_digest: of the encoder that made them.
+        doubt_policy: "off" where the gallery's isn't: nobody is compared with anybody.
+        at_once: subjects in one message, at most 1,024; they are written together.
+        """
+        settings = EncodedSubjects(
+            gallery_id=gallery_id,
+            encoder_digest=encoder_digest,
+            on_existing=ON_EXISTING[on_existing],
+            doubt_policy=DOUBT_POLICIES[doubt_policy],
+        )
+
+        async def messages() -> AsyncIterator[BulkEnrollRequest]:
+            message, size = BulkEnrollRequest(encoded=settings), 0
+            async for one in subjects:
+                its_size = one.ByteSize()
+                listed = message.encoded.subjects
+                if listed and (len(listed) >= at_once or size + its_size > ENCODED_BYTES):
+                    yield message
+                    message, size = BulkEnrollRequest(encoded=settings), 0
+                message.encoded.subjects.append(one)
+                size += its_size
+            if message.encoded.subjects:
+                yield message
+
+        async for answer in self._stream(self._subjects.BulkEnroll, messages()):
+            if answer.HasField("error"):
+                raise from_error(answer.error)
+            for outcome in answer.encoded.outcomes:
+                yield outcome
+
     async def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
         """A subject: its labels, times and encoding ids."""
         request = GetSubjectRequest(gallery_id=gallery_id, subject_id=subject_id)
@@ -785,6 +836,31 @@ class AsyncClient:
     async def list_styles(self) -> list[Style]:
         """The styles of all loaded stylizers."""
         return list((await self._call(self._stylization.ListStyles, ListStylesRequest())).styles)
+
+    async def create_style(
+        self,
+        name: str,
+        picture: ExampleLike,
+        *,
+        title: str = "",
+        source: str = "",
+        license: str = "",
+        stylizer: str = "",
+    ) -> Style:
+        """Keep the style of a picture (path or bytes) under a name, for a stylizer for any style."""
+        request = CreateStyleRequest(
+            name=name,
+            picture=picture_bytes(picture),
+            title=title,
+            source=source,
+            license=license,
+            stylizer=stylizer,
+        )
+        return (await self._call(self._stylization.CreateStyle, request)).style
+
+    async def delete_style(self, name: str, *, stylizer: str = "") -> None:
+        """Forget a style that ``create_style`` made."""
+        await self._call(self._stylization.DeleteStyle, DeleteStyleRequest(name=name, stylizer=stylizer))
 
     async def stylize(
         self,

@@ -61,6 +61,7 @@ from oneglance.v1.subject_pb2 import (
     ON_EXISTING_ADD,
     ON_EXISTING_FAIL,
     ON_EXISTING_REPLACE,
+    EncodedSubject,
     EnrollRequest,
     Retention,
 )
@@ -68,6 +69,7 @@ from oneglance.v1.subject_pb2 import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+ENCODED_BYTES = 1 << 20  # of the subjects in one message of bulk_enroll_encodings
 SOUND_SUFFIXES = (".wav", ".flac")
 _NOT_AN_EXAMPLE = (
     "an example is a path, the bytes or the open file of a picture or a sound, a Pillow image, an array, or an "
@@ -107,7 +109,7 @@ class Names(dict[str, Value]):
 
 
 OnExisting = Literal["add", "replace", "fail"]
-_ON_EXISTING = Names({"add": ON_EXISTING_ADD, "replace": ON_EXISTING_REPLACE, "fail": ON_EXISTING_FAIL})
+ON_EXISTING = Names({"add": ON_EXISTING_ADD, "replace": ON_EXISTING_REPLACE, "fail": ON_EXISTING_FAIL})
 
 FusionName = Literal["", "nearest", "mean", "margin"]
 FUSIONS = Names({"": FUSION_UNSPECIFIED, "nearest": FUSION_NEAREST, "mean": FUSION_MEAN, "margin": FUSION_MARGIN})
@@ -323,12 +325,25 @@ def enroll_request(
         subject_id=subject_id,
         examples=[_with_face(one, face) for one in _each(examples)],
         labels=labels,
-        on_existing=_ON_EXISTING[on_existing],
+        on_existing=ON_EXISTING[on_existing],
         request_id=request_id,
         accept_breaches=accept_breaches,
         doubt_policy=DOUBT_POLICIES[doubt_policy],
         retention=retention,
     )
+
+
+@names_bad_text
+def encoded_subject(
+    subject_id: str, encodings: npt.ArrayLike, labels: Mapping[str, str] | None = None, request_id: str = ""
+) -> EncodedSubject:
+    """A subject for ``bulk_enroll_encodings``.
+
+    encodings: ``[D]`` or ``[n, D]``, by the encoder that is named there. labels: those that are given are set.
+    request_id: makes it safe to send the same again: it gets the first answer, for 24 hours.
+    """
+    values = np.ascontiguousarray(encodings, dtype="<f4").tobytes()
+    return EncodedSubject(subject_id=subject_id, values=values, labels=labels, request_id=request_id)
 
 
 @names_bad_text

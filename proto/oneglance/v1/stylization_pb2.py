@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from oneglance.v1 import error_pb2 as oneglance_dot_v1_dot_error__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eoneglance/v1/stylization.proto\x12\x0coneglance.v1\x1a\x18oneglance/v1/error.proto\"\x13\n\x11ListStylesRequest\"9\n\x12ListStylesResponse\x12#\n\x06styles\x18\x01 \x03(\x0b\x32\x13.oneglance.v1.Style\"p\n\x05Style\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0f\n\x07license\x18\x04 \x01(\t\x12\x10\n\x08stylizer\x18\x05 \x01(\t\x12\x17\n\x0fstylizer_digest\x18\x06 \x01(\t\"=\n\x0bStyleWeight\x12\r\n\x05style\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x0f\n\x07picture\x18\x03 \x01(\x0c\"\x95\x02\n\x0fStylizeSettings\x12)\n\x06styles\x18\x01 \x03(\x0b\x32\x19.oneglance.v1.StyleWeight\x12\x10\n\x08stylizer\x18\x02 \x01(\t\x12\x15\n\x08strength\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0bkeep_colors\x18\x04 \x01(\x08\x12+\n\x06\x66ormat\x18\x05 \x01(\x0e\x32\x1b.oneglance.v1.PictureFormat\x12\x0f\n\x07quality\x18\x06 \x01(\x05\x12\x10\n\x08max_side\x18\x07 \x01(\x05\x12\x18\n\x0bstroke_size\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nkeep_faces\x18\t \x01(\x01\x42\x0b\n\t_strengthB\x0e\n\x0c_stroke_size\"P\n\x0eStylizeRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12/\n\x08settings\x18\x02 \x01(\x0b\x32\x1d.oneglance.v1.StylizeSettings\"A\n\x0fStylizeResponse\x12.\n\x07picture\x18\x01 \x01(\x0b\x32\x1d.oneglance.v1.StylizedPicture\"\xb0\x01\n\x0fStylizedPicture\x12\r\n\x05image\x18\x01 \x01(\x0c\x12+\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1b.oneglance.v1.PictureFormat\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\x12\x17\n\x0fstylizer_digest\x18\x05 \x01(\t\x12\x1a\n\x12\x65xecution_provider\x18\x06 \x01(\t\x12\r\n\x05tiles\x18\x07 \x01(\x05\"d\n\x14StylizeStreamRequest\x12\x30\n\x08settings\x18\x01 \x01(\x0b\x32\x1c.oneglance.v1.StreamSettingsH\x00\x12\x0f\n\x05\x66rame\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"~\n\x0eStreamSettings\x12/\n\x08settings\x18\x01 \x01(\x0b\x32\x1d.oneglance.v1.StylizeSettings\x12\x17\n\nsteadiness\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0b\x65very_frame\x18\x03 \x01(\x08\x42\r\n\x0b_steadiness\"\x9a\x01\n\x15StylizeStreamResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x30\n\x07picture\x18\x02 \x01(\x0b\x32\x1d.oneglance.v1.StylizedPictureH\x00\x12$\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x13.oneglance.v1.ErrorH\x00\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x05\x42\t\n\x07outcome*y\n\rPictureFormat\x12\x1e\n\x1aPICTURE_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12PICTURE_FORMAT_PNG\x10\x01\x12\x17\n\x13PICTURE_FORMAT_JPEG\x10\x02\x12\x17\n\x13PICTURE_FORMAT_WEBP\x10\x03\x32\x8b\x02\n\x12StylizationService\x12O\n\nListStyles\x12\x1f.oneglance.v1.ListStylesRequest\x1a .oneglance.v1.ListStylesResponse\x12\x46\n\x07Stylize\x12\x1c.oneglance.v1.StylizeRequest\x1a\x1d.oneglance.v1.StylizeResponse\x12\\\n\rStylizeStream\x12\".oneglance.v1.StylizeStreamRequest\x1a#.oneglance.v1.StylizeStreamResponse(\x01\x30\x01\x42K\n\x0coneglance.v1P\x01Z*oneglance.example/oneglance/v1;oneglancev1\xaa\x02\x0cOneglance.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eoneglance/v1/stylization.proto\x12\x0coneglance.v1\x1a\x18oneglance/v1/error.proto\"\x13\n\x11ListStylesRequest\"9\n\x12ListStylesResponse\x12#\n\x06styles\x18\x01 \x03(\x0b\x32\x13.oneglance.v1.Style\"~\n\x05Style\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0f\n\x07license\x18\x04 \x01(\t\x12\x10\n\x08stylizer\x18\x05 \x01(\t\x12\x17\n\x0fstylizer_digest\x18\x06 \x01(\t\x12\x0c\n\x04kept\x18\x07 \x01(\x08\"u\n\x12\x43reateStyleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07picture\x18\x02 \x01(\x0c\x12\r\n\x05title\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0f\n\x07license\x18\x05 \x01(\t\x12\x10\n\x08stylizer\x18\x06 \x01(\t\"9\n\x13\x43reateStyleResponse\x12\"\n\x05style\x18\x01 \x01(\x0b\x32\x13.oneglance.v1.Style\"4\n\x12\x44\x65leteStyleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08stylizer\x18\x02 \x01(\t\"\x15\n\x13\x44\x65leteStyleResponse\"=\n\x0bStyleWeight\x12\r\n\x05style\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x0f\n\x07picture\x18\x03 \x01(\x0c\"\x95\x02\n\x0fStylizeSettings\x12)\n\x06styles\x18\x01 \x03(\x0b\x32\x19.oneglance.v1.StyleWeight\x12\x10\n\x08stylizer\x18\x02 \x01(\t\x12\x15\n\x08strength\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0bkeep_colors\x18\x04 \x01(\x08\x12+\n\x06\x66ormat\x18\x05 \x01(\x0e\x32\x1b.oneglance.v1.PictureFormat\x12\x0f\n\x07quality\x18\x06 \x01(\x05\x12\x10\n\x08max_side\x18\x07 \x01(\x05\x12\x18\n\x0bstroke_size\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nkeep_faces\x18\t \x01(\x01\x42\x0b\n\t_strengthB\x0e\n\x0c_stroke_size\"P\n\x0eStylizeRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12/\n\x08settings\x18\x02 \x01(\x0b\x32\x1d.oneglance.v1.StylizeSettings\"A\n\x0fStylizeResponse\x12.\n\x07picture\x18\x01 \x01(\x0b\x32\x1d.oneglance.v1.StylizedPicture\"\xb0\x01\n\x0fStylizedPicture\x12\r\n\x05image\x18\x01 \x01(\x0c\x12+\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1b.oneglance.v1.PictureFormat\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\x12\x17\n\x0fstylizer_digest\x18\x05 \x01(\t\x12\x1a\n\x12\x65xecution_provider\x18\x06 \x01(\t\x12\r\n\x05tiles\x18\x07 \x01(\x05\"d\n\x14StylizeStreamRequest\x12\x30\n\x08settings\x18\x01 \x01(\x0b\x32\x1c.oneglance.v1.StreamSettingsH\x00\x12\x0f\n\x05\x66rame\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"~\n\x0eStreamSettings\x12/\n\x08settings\x18\x01 \x01(\x0b\x32\x1d.oneglance.v1.StylizeSettings\x12\x17\n\nsteadiness\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0b\x65very_frame\x18\x03 \x01(\x08\x42\r\n\x0b_steadiness\"\x9a\x01\n\x15StylizeStreamResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x30\n\x07picture\x18\x02 \x01(\x0b\x32\x1d.oneglance.v1.StylizedPictureH\x00\x12$\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x13.oneglance.v1.ErrorH\x00\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x05\x42\t\n\x07outcome*y\n\rPictureFormat\x12\x1e\n\x1aPICTURE_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12PICTURE_FORMAT_PNG\x10\x01\x12\x17\n\x13PICTURE_FORMAT_JPEG\x10\x02\x12\x17\n\x13PICTURE_FORMAT_WEBP\x10\x03\x32\xb3\x03\n\x12StylizationService\x12O\n\nListStyles\x12\x1f.oneglance.v1.ListStylesRequest\x1a .oneglance.v1.ListStylesResponse\x12R\n\x0b\x43reateStyle\x12 .oneglance.v1.CreateStyleRequest\x1a!.oneglance.v1.CreateStyleResponse\x12R\n\x0b\x44\x65leteStyle\x12 .oneglance.v1.DeleteStyleRequest\x1a!.oneglance.v1.DeleteStyleResponse\x12\x46\n\x07Stylize\x12\x1c.oneglance.v1.StylizeRequest\x1a\x1d.oneglance.v1.StylizeResponse\x12\\\n\rStylizeStream\x12\".oneglance.v1.StylizeStreamRequest\x1a#.oneglance.v1.StylizeStreamResponse(\x01\x30\x01\x42K\n\x0coneglance.v1P\x01Z*oneglance.example/oneglance/v1;oneglancev1\xaa\x02\x0cOneglance.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,30 +33,38 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'oneglance.v1.stylization_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\014oneglance.v1P\001Z*oneglance.example/oneglance/v1;oneglancev1\252\002\014Oneglance.V1'
-  _globals['_PICTUREFORMAT']._serialized_start=1326
-  _globals['_PICTUREFORMAT']._serialized_end=1447
+  _globals['_PICTUREFORMAT']._serialized_start=1595
+  _globals['_PICTUREFORMAT']._serialized_end=1716
   _globals['_LISTSTYLESREQUEST']._serialized_start=74
   _globals['_LISTSTYLESREQUEST']._serialized_end=93
   _globals['_LISTSTYLESRESPONSE']._serialized_start=95
   _globals['_LISTSTYLESRESPONSE']._serialized_end=152
   _globals['_STYLE']._serialized_start=154
-  _globals['_STYLE']._serialized_end=266
-  _globals['_STYLEWEIGHT']._serialized_start=268
-  _globals['_STYLEWEIGHT']._serialized_end=329
-  _globals['_STYLIZESETTINGS']._serialized_start=332
-  _globals['_STYLIZESETTINGS']._serialized_end=609
-  _globals['_STYLIZEREQUEST']._serialized_start=611
-  _globals['_STYLIZEREQUEST']._serialized_end=691
-  _globals['_STYLIZERESPONSE']._serialized_start=693
-  _globals['_STYLIZERESPONSE']._serialized_end=758
-  _globals['_STYLIZEDPICTURE']._serialized_start=761
-  _globals['_STYLIZEDPICTURE']._serialized_end=937
-  _globals['_STYLIZESTREAMREQUEST']._serialized_start=939
-  _globals['_STYLIZESTREAMREQUEST']._serialized_end=1039
-  _globals['_STREAMSETTINGS']._serialized_start=1041
-  _globals['_STREAMSETTINGS']._serialized_end=1167
-  _globals['_STYLIZESTREAMRESPONSE']._serialized_start=1170
-  _globals['_STYLIZESTREAMRESPONSE']._serialized_end=1324
-  _globals['_STYLIZATIONSERVICE']._serialized_start=1450
-  _globals['_STYLIZATIONSERVICE']._serialized_end=1717
+  _globals['_STYLE']._serialized_end=280
+  _globals['_CREATESTYLEREQUEST']._serialized_start=282
+  _globals['_CREATESTYLEREQUEST']._serialized_end=399
+  _globals['_CREATESTYLERESPONSE']._serialized_start=401
+  _globals['_CREATESTYLERESPONSE']._serialized_end=458
+  _globals['_DELETESTYLEREQUEST']._serialized_start=460
+  _globals['_DELETESTYLEREQUEST']._serialized_end=512
+  _globals['_DELETESTYLERESPONSE']._serialized_start=514
+  _globals['_DELETESTYLERESPONSE']._serialized_end=535
+  _globals['_STYLEWEIGHT']._serialized_start=537
+  _globals['_STYLEWEIGHT']._serialized_end=598
+  _globals['_STYLIZESETTINGS']._serialized_start=601
+  _globals['_STYLIZESETTINGS']._serialized_end=878
+  _globals['_STYLIZEREQUEST']._serialized_start=880
+  _globals['_STYLIZEREQUEST']._serialized_end=960
+  _globals['_STYLIZERESPONSE']._serialized_start=962
+  _globals['_STYLIZERESPONSE']._serialized_end=1027
+  _globals['_STYLIZEDPICTURE']._serialized_start=1030
+  _globals['_STYLIZEDPICTURE']._serialized_end=1206
+  _globals['_STYLIZESTREAMREQUEST']._serialized_start=1208
+  _globals['_STYLIZESTREAMREQUEST']._serialized_end=1308
+  _globals['_STREAMSETTINGS']._serialized_start=1310
+  _globals['_STREAMSETTINGS']._serialized_end=1436
+  _globals['_STYLIZESTREAMRESPONSE']._serialized_start=1439
+  _globals['_STYLIZESTREAMRESPONSE']._serialized_end=1593
+  _globals['_STYLIZATIONSERVICE']._serialized_start=1719
+  _globals['_STYLIZATIONSERVICE']._serialized_end=2154
 # @@protoc_insertion_point(module_scope)

@@ -79,6 +79,7 @@ class Style(google.protobuf.message.Message):
     LICENSE_FIELD_NUMBER: builtins.int
     STYLIZER_FIELD_NUMBER: builtins.int
     STYLIZER_DIGEST_FIELD_NUMBER: builtins.int
+    KEPT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """As StyleWeight.style names it."""
     title: builtins.str
@@ -89,6 +90,8 @@ class Style(google.protobuf.message.Message):
     stylizer: builtins.str
     """Name and digest of the stylizer it belongs to."""
     stylizer_digest: builtins.str
+    kept: builtins.bool
+    """It was made by CreateStyle, and DeleteStyle removes it."""
     def __init__(
         self,
         *,
@@ -98,10 +101,91 @@ class Style(google.protobuf.message.Message):
         license: builtins.str = ...,
         stylizer: builtins.str = ...,
         stylizer_digest: builtins.str = ...,
+        kept: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["license", b"license", "name", b"name", "source", b"source", "stylizer", b"stylizer", "stylizer_digest", b"stylizer_digest", "title", b"title"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["kept", b"kept", "license", b"license", "name", b"name", "source", b"source", "stylizer", b"stylizer", "stylizer_digest", b"stylizer_digest", "title", b"title"]) -> None: ...
 
 Global___Style: typing_extensions.TypeAlias = Style
+
+@typing.final
+class CreateStyleRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    PICTURE_FIELD_NUMBER: builtins.int
+    TITLE_FIELD_NUMBER: builtins.int
+    SOURCE_FIELD_NUMBER: builtins.int
+    LICENSE_FIELD_NUMBER: builtins.int
+    STYLIZER_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """1 to 63 of a-z, 0-9, "_" and "-", the first a letter or digit."""
+    picture: builtins.bytes
+    """An encoded picture, as StyleWeight.picture."""
+    title: builtins.str
+    """As in Style, at most 500 characters each."""
+    source: builtins.str
+    license: builtins.str
+    stylizer: builtins.str
+    """Name or digest of a stylizer for any style. May stay empty when one is loaded."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        picture: builtins.bytes = ...,
+        title: builtins.str = ...,
+        source: builtins.str = ...,
+        license: builtins.str = ...,
+        stylizer: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["license", b"license", "name", b"name", "picture", b"picture", "source", b"source", "stylizer", b"stylizer", "title", b"title"]) -> None: ...
+
+Global___CreateStyleRequest: typing_extensions.TypeAlias = CreateStyleRequest
+
+@typing.final
+class CreateStyleResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STYLE_FIELD_NUMBER: builtins.int
+    @property
+    def style(self) -> Global___Style: ...
+    def __init__(
+        self,
+        *,
+        style: Global___Style | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["style", b"style"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["style", b"style"]) -> None: ...
+
+Global___CreateStyleResponse: typing_extensions.TypeAlias = CreateStyleResponse
+
+@typing.final
+class DeleteStyleRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    STYLIZER_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    stylizer: builtins.str
+    """As in CreateStyleRequest."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        stylizer: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "stylizer", b"stylizer"]) -> None: ...
+
+Global___DeleteStyleRequest: typing_extensions.TypeAlias = DeleteStyleRequest
+
+@typing.final
+class DeleteStyleResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___DeleteStyleResponse: typing_extensions.TypeAlias = DeleteStyleResponse
 
 @typing.final
 class StyleWeight(google.protobuf.message.Message):

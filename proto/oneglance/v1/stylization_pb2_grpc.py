@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class StylizationServiceStub(object):
-    """Repaints pictures in the style of others, by a feed-forward network. Nothing is stored.
+    """Repaints pictures in the style of others, by a feed-forward network. Nothing is stored but styles that CreateStyle is
+    given, as numbers.
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field or a picture that can't be read, NOT_FOUND for an
     unknown style or stylizer, FAILED_PRECONDITION when no stylizer is loaded, RESOURCE_EXHAUSTED when the queue of
@@ -45,6 +46,16 @@ class StylizationServiceStub(object):
                 request_serializer=oneglance_dot_v1_dot_stylization__pb2.ListStylesRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_stylization__pb2.ListStylesResponse.FromString,
                 _registered_method=True)
+        self.CreateStyle = channel.unary_unary(
+                '/oneglance.v1.StylizationService/CreateStyle',
+                request_serializer=oneglance_dot_v1_dot_stylization__pb2.CreateStyleRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_stylization__pb2.CreateStyleResponse.FromString,
+                _registered_method=True)
+        self.DeleteStyle = channel.unary_unary(
+                '/oneglance.v1.StylizationService/DeleteStyle',
+                request_serializer=oneglance_dot_v1_dot_stylization__pb2.DeleteStyleRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_stylization__pb2.DeleteStyleResponse.FromString,
+                _registered_method=True)
         self.Stylize = channel.unary_unary(
                 '/oneglance.v1.StylizationService/Stylize',
                 request_serializer=oneglance_dot_v1_dot_stylization__pb2.StylizeRequest.SerializeToString,
@@ -58,7 +69,8 @@ class StylizationServiceStub(object):
 
 
 class StylizationServiceServicer(object):
-    """Repaints pictures in the style of others, by a feed-forward network. Nothing is stored.
+    """Repaints pictures in the style of others, by a feed-forward network. Nothing is stored but styles that CreateStyle is
+    given, as numbers.
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field or a picture that can't be read, NOT_FOUND for an
     unknown style or stylizer, FAILED_PRECONDITION when no stylizer is loaded, RESOURCE_EXHAUSTED when the queue of
@@ -68,6 +80,22 @@ class StylizationServiceServicer(object):
 
     def ListStyles(self, request, context):
         """The styles of all loaded stylizers. An empty list is a success.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateStyle(self, request, context):
+        """Keeps the style of a picture under a name, for a stylizer for any style: durable when it is answered, and known to
+        ListStyles and Stylize from then on. The picture isn't kept. ALREADY_EXISTS for a name that there is. Needs the right
+        "administer" in all galleries.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteStyle(self, request, context):
+        """Forgets a style that CreateStyle made. NOT_FOUND for another. Needs the right "administer" in all galleries.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,6 +126,16 @@ def add_StylizationServiceServicer_to_server(servicer, server):
                     request_deserializer=oneglance_dot_v1_dot_stylization__pb2.ListStylesRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_stylization__pb2.ListStylesResponse.SerializeToString,
             ),
+            'CreateStyle': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateStyle,
+                    request_deserializer=oneglance_dot_v1_dot_stylization__pb2.CreateStyleRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_stylization__pb2.CreateStyleResponse.SerializeToString,
+            ),
+            'DeleteStyle': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteStyle,
+                    request_deserializer=oneglance_dot_v1_dot_stylization__pb2.DeleteStyleRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_stylization__pb2.DeleteStyleResponse.SerializeToString,
+            ),
             'Stylize': grpc.unary_unary_rpc_method_handler(
                     servicer.Stylize,
                     request_deserializer=oneglance_dot_v1_dot_stylization__pb2.StylizeRequest.FromString,
@@ -117,7 +155,8 @@ def add_StylizationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class StylizationService(object):
-    """Repaints pictures in the style of others, by a feed-forward network. Nothing is stored.
+    """Repaints pictures in the style of others, by a feed-forward network. Nothing is stored but styles that CreateStyle is
+    given, as numbers.
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field or a picture that can't be read, NOT_FOUND for an
     unknown style or stylizer, FAILED_PRECONDITION when no stylizer is loaded, RESOURCE_EXHAUSTED when the queue of
@@ -142,6 +181,60 @@ class StylizationService(object):
             '/oneglance.v1.StylizationService/ListStyles',
             oneglance_dot_v1_dot_stylization__pb2.ListStylesRequest.SerializeToString,
             oneglance_dot_v1_dot_stylization__pb2.ListStylesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateStyle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.StylizationService/CreateStyle',
+            oneglance_dot_v1_dot_stylization__pb2.CreateStyleRequest.SerializeToString,
+            oneglance_dot_v1_dot_stylization__pb2.CreateStyleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteStyle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.StylizationService/DeleteStyle',
+            oneglance_dot_v1_dot_stylization__pb2.DeleteStyleRequest.SerializeToString,
+            oneglance_dot_v1_dot_stylization__pb2.DeleteStyleResponse.FromString,
             options,
             channel_credentials,
             insecure,

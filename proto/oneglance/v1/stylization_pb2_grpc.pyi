@@ -41,6 +41,38 @@ _StylizationServiceListStylesType = typing_extensions.TypeVar(
     ],
 )
 
+_StylizationServiceCreateStyleType = typing_extensions.TypeVar(
+    '_StylizationServiceCreateStyleType',
+    bound=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.stylization_pb2.CreateStyleRequest,
+        oneglance.v1.stylization_pb2.CreateStyleResponse,
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.stylization_pb2.CreateStyleRequest,
+        oneglance.v1.stylization_pb2.CreateStyleResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.stylization_pb2.CreateStyleRequest,
+        oneglance.v1.stylization_pb2.CreateStyleResponse,
+    ],
+)
+
+_StylizationServiceDeleteStyleType = typing_extensions.TypeVar(
+    '_StylizationServiceDeleteStyleType',
+    bound=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.stylization_pb2.DeleteStyleRequest,
+        oneglance.v1.stylization_pb2.DeleteStyleResponse,
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.stylization_pb2.DeleteStyleRequest,
+        oneglance.v1.stylization_pb2.DeleteStyleResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.stylization_pb2.DeleteStyleRequest,
+        oneglance.v1.stylization_pb2.DeleteStyleResponse,
+    ],
+)
+
 _StylizationServiceStylizeType = typing_extensions.TypeVar(
     '_StylizationServiceStylizeType',
     bound=grpc.UnaryUnaryMultiCallable[
@@ -73,8 +105,9 @@ _StylizationServiceStylizeStreamType = typing_extensions.TypeVar(
     ],
 )
 
-class StylizationServiceStub(typing.Generic[_StylizationServiceListStylesType, _StylizationServiceStylizeType, _StylizationServiceStylizeStreamType]):
-    """Repaints pictures in the style of others, by a feed-forward network. Nothing is stored.
+class StylizationServiceStub(typing.Generic[_StylizationServiceListStylesType, _StylizationServiceCreateStyleType, _StylizationServiceDeleteStyleType, _StylizationServiceStylizeType, _StylizationServiceStylizeStreamType]):
+    """Repaints pictures in the style of others, by a feed-forward network. Nothing is stored but styles that CreateStyle is
+    given, as numbers.
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field or a picture that can't be read, NOT_FOUND for an
     unknown style or stylizer, FAILED_PRECONDITION when no stylizer is loaded, RESOURCE_EXHAUSTED when the queue of
@@ -87,6 +120,14 @@ class StylizationServiceStub(typing.Generic[_StylizationServiceListStylesType, _
         grpc.UnaryUnaryMultiCallable[
             oneglance.v1.stylization_pb2.ListStylesRequest,
             oneglance.v1.stylization_pb2.ListStylesResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.stylization_pb2.CreateStyleRequest,
+            oneglance.v1.stylization_pb2.CreateStyleResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.stylization_pb2.DeleteStyleRequest,
+            oneglance.v1.stylization_pb2.DeleteStyleResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             oneglance.v1.stylization_pb2.StylizeRequest,
@@ -105,6 +146,14 @@ class StylizationServiceStub(typing.Generic[_StylizationServiceListStylesType, _
             oneglance.v1.stylization_pb2.ListStylesResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.stylization_pb2.CreateStyleRequest,
+            oneglance.v1.stylization_pb2.CreateStyleResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.stylization_pb2.DeleteStyleRequest,
+            oneglance.v1.stylization_pb2.DeleteStyleResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             oneglance.v1.stylization_pb2.StylizeRequest,
             oneglance.v1.stylization_pb2.StylizeResponse,
         ],
@@ -116,6 +165,15 @@ class StylizationServiceStub(typing.Generic[_StylizationServiceListStylesType, _
 
     ListStyles: _StylizationServiceListStylesType
     """The styles of all loaded stylizers. An empty list is a success."""
+
+    CreateStyle: _StylizationServiceCreateStyleType
+    """Keeps the style of a picture under a name, for a stylizer for any style: durable when it is answered, and known to
+    ListStyles and Stylize from then on. The picture isn't kept. ALREADY_EXISTS for a name that there is. Needs the right
+    "administer" in all galleries.
+    """
+
+    DeleteStyle: _StylizationServiceDeleteStyleType
+    """Forgets a style that CreateStyle made. NOT_FOUND for another. Needs the right "administer" in all galleries."""
 
     Stylize: _StylizationServiceStylizeType
     """One picture in, one picture out."""
@@ -133,6 +191,14 @@ StylizationServiceAsyncStub: typing_extensions.TypeAlias = StylizationServiceStu
         oneglance.v1.stylization_pb2.ListStylesResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.stylization_pb2.CreateStyleRequest,
+        oneglance.v1.stylization_pb2.CreateStyleResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.stylization_pb2.DeleteStyleRequest,
+        oneglance.v1.stylization_pb2.DeleteStyleResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.stylization_pb2.StylizeRequest,
         oneglance.v1.stylization_pb2.StylizeResponse,
     ],
@@ -143,7 +209,8 @@ StylizationServiceAsyncStub: typing_extensions.TypeAlias = StylizationServiceStu
 ]
 
 class StylizationServiceServicer(metaclass=abc.ABCMeta):
-    """Repaints pictures in the style of others, by a feed-forward network. Nothing is stored.
+    """Repaints pictures in the style of others, by a feed-forward network. Nothing is stored but styles that CreateStyle is
+    given, as numbers.
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field or a picture that can't be read, NOT_FOUND for an
     unknown style or stylizer, FAILED_PRECONDITION when no stylizer is loaded, RESOURCE_EXHAUSTED when the queue of
@@ -158,6 +225,25 @@ class StylizationServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.stylization_pb2.ListStylesResponse, collections.abc.Awaitable[oneglance.v1.stylization_pb2.ListStylesResponse]]:
         """The styles of all loaded stylizers. An empty list is a success."""
+
+    @abc.abstractmethod
+    def CreateStyle(
+        self,
+        request: oneglance.v1.stylization_pb2.CreateStyleRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.stylization_pb2.CreateStyleResponse, collections.abc.Awaitable[oneglance.v1.stylization_pb2.CreateStyleResponse]]:
+        """Keeps the style of a picture under a name, for a stylizer for any style: durable when it is answered, and known to
+        ListStyles and Stylize from then on. The picture isn't kept. ALREADY_EXISTS for a name that there is. Needs the right
+        "administer" in all galleries.
+        """
+
+    @abc.abstractmethod
+    def DeleteStyle(
+        self,
+        request: oneglance.v1.stylization_pb2.DeleteStyleRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.stylization_pb2.DeleteStyleResponse, collections.abc.Awaitable[oneglance.v1.stylization_pb2.DeleteStyleResponse]]:
+        """Forgets a style that CreateStyle made. NOT_FOUND for another. Needs the right "administer" in all galleries."""
 
     @abc.abstractmethod
     def Stylize(

@@ -324,15 +324,21 @@ class BulkEnrollRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ITEM_FIELD_NUMBER: builtins.int
+    ENCODED_FIELD_NUMBER: builtins.int
     @property
-    def item(self) -> Global___EnrollRequest: ...
+    def item(self) -> Global___EnrollRequest:
+        """One of the two."""
+
+    @property
+    def encoded(self) -> Global___EncodedSubjects: ...
     def __init__(
         self,
         *,
         item: Global___EnrollRequest | None = ...,
+        encoded: Global___EncodedSubjects | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["item", b"item"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["item", b"item"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["encoded", b"encoded", "item", b"item"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["encoded", b"encoded", "item", b"item"]) -> None: ...
 
 Global___BulkEnrollRequest: typing_extensions.TypeAlias = BulkEnrollRequest
 
@@ -343,24 +349,176 @@ class BulkEnrollResponse(google.protobuf.message.Message):
     INDEX_FIELD_NUMBER: builtins.int
     ENROLLED_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
+    ENCODED_FIELD_NUMBER: builtins.int
     index: builtins.int
-    """Position of the item in the stream, from 0."""
+    """Position of the message in the stream, from 0."""
     @property
     def enrolled(self) -> Global___EnrollResponse: ...
     @property
-    def error(self) -> oneglance.v1.error_pb2.Error: ...
+    def error(self) -> oneglance.v1.error_pb2.Error:
+        """With `encoded`: what concerns all of them, and none is enrolled."""
+
+    @property
+    def encoded(self) -> Global___EncodedOutcomes: ...
     def __init__(
         self,
         *,
         index: builtins.int = ...,
         enrolled: Global___EnrollResponse | None = ...,
         error: oneglance.v1.error_pb2.Error | None = ...,
+        encoded: Global___EncodedOutcomes | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["enrolled", b"enrolled", "error", b"error", "outcome", b"outcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["enrolled", b"enrolled", "error", b"error", "index", b"index", "outcome", b"outcome"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["enrolled", "error"] | None: ...
+    def HasField(self, field_name: typing.Literal["encoded", b"encoded", "enrolled", b"enrolled", "error", b"error", "outcome", b"outcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["encoded", b"encoded", "enrolled", b"enrolled", "error", b"error", "index", b"index", "outcome", b"outcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["enrolled", "error", "encoded"] | None: ...
 
 Global___BulkEnrollResponse: typing_extensions.TypeAlias = BulkEnrollResponse
+
+@typing.final
+class EncodedSubjects(google.protobuf.message.Message):
+    """Many subjects of one gallery, whose encodings there are already. They are written together: at the cost of one another's
+    fsync, and many times as fast as one by one.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    ENCODER_DIGEST_FIELD_NUMBER: builtins.int
+    SUBJECTS_FIELD_NUMBER: builtins.int
+    ON_EXISTING_FIELD_NUMBER: builtins.int
+    DOUBT_POLICY_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    encoder_digest: builtins.str
+    """Digest of the encoder that made them. Encodings of another encoder than the gallery's are refused, not compared."""
+    on_existing: Global___OnExisting.ValueType
+    doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType
+    """They aren't compared with anybody: OFF, where the gallery's isn't (which needs the right "calibrate"), else
+    INVALID_ARGUMENT (DOUBT_POLICY_INVALID). UNSPECIFIED: the gallery's.
+    """
+    @property
+    def subjects(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___EncodedSubject]:
+        """1 to 1,024. Several of one id are carried out in their order."""
+
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        encoder_digest: builtins.str = ...,
+        subjects: collections.abc.Iterable[Global___EncodedSubject] | None = ...,
+        on_existing: Global___OnExisting.ValueType = ...,
+        doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["doubt_policy", b"doubt_policy", "encoder_digest", b"encoder_digest", "gallery_id", b"gallery_id", "on_existing", b"on_existing", "subjects", b"subjects"]) -> None: ...
+
+Global___EncodedSubjects: typing_extensions.TypeAlias = EncodedSubjects
+
+@typing.final
+class EncodedSubject(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class LabelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    SUBJECT_ID_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    subject_id: builtins.str
+    values: builtins.bytes
+    """float32, little endian, [n, D]: 1 to 64 encodings, of unit length where the encoder's are (Encoding.values)."""
+    request_id: builtins.str
+    @property
+    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """As of EnrollRequest."""
+
+    def __init__(
+        self,
+        *,
+        subject_id: builtins.str = ...,
+        values: builtins.bytes = ...,
+        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        request_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["labels", b"labels", "request_id", b"request_id", "subject_id", b"subject_id", "values", b"values"]) -> None: ...
+
+Global___EncodedSubject: typing_extensions.TypeAlias = EncodedSubject
+
+@typing.final
+class EncodedOutcomes(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: builtins.int
+    @property
+    def outcomes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___EncodedOutcome]:
+        """One per subject, in order. A subject that is refused keeps no other from being enrolled."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: collections.abc.Iterable[Global___EncodedOutcome] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["outcomes", b"outcomes"]) -> None: ...
+
+Global___EncodedOutcomes: typing_extensions.TypeAlias = EncodedOutcomes
+
+@typing.final
+class EncodedOutcome(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ENROLLED_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    @property
+    def enrolled(self) -> Global___EncodedEnrolled: ...
+    @property
+    def error(self) -> oneglance.v1.error_pb2.Error: ...
+    def __init__(
+        self,
+        *,
+        enrolled: Global___EncodedEnrolled | None = ...,
+        error: oneglance.v1.error_pb2.Error | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["enrolled", b"enrolled", "error", b"error", "outcome", b"outcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["enrolled", b"enrolled", "error", b"error", "outcome", b"outcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["enrolled", "error"] | None: ...
+
+Global___EncodedOutcome: typing_extensions.TypeAlias = EncodedOutcome
+
+@typing.final
+class EncodedEnrolled(google.protobuf.message.Message):
+    """As in EnrollResponse."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ENCODING_IDS_FIELD_NUMBER: builtins.int
+    CREATED_FIELD_NUMBER: builtins.int
+    REPLAYED_FIELD_NUMBER: builtins.int
+    created: builtins.bool
+    replayed: builtins.bool
+    @property
+    def encoding_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        encoding_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        created: builtins.bool = ...,
+        replayed: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["created", b"created", "encoding_ids", b"encoding_ids", "replayed", b"replayed"]) -> None: ...
+
+Global___EncodedEnrolled: typing_extensions.TypeAlias = EncodedEnrolled
 
 @typing.final
 class GetSubjectRequest(google.protobuf.message.Message):

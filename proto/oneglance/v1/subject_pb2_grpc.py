@@ -157,7 +157,8 @@ class SubjectServiceServicer(object):
 
     def BulkEnroll(self, request_iterator, context):
         """Enrolls many subjects over one stream. Results come in the order of the items, each with its own outcome; a bad
-        item does not end the stream. Items of one subject are carried out in their order, others side by side. Items answered OK are durable even when the stream breaks afterwards.
+        item does not end the stream. Items of one subject are carried out in their order, others side by side. Items answered
+        OK are durable even when the stream breaks afterwards. A message may hold many subjects whose encodings there are already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

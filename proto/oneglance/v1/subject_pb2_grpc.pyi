@@ -443,7 +443,8 @@ class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServi
 
     BulkEnroll: _SubjectServiceBulkEnrollType
     """Enrolls many subjects over one stream. Results come in the order of the items, each with its own outcome; a bad
-    item does not end the stream. Items of one subject are carried out in their order, others side by side. Items answered OK are durable even when the stream breaks afterwards.
+    item does not end the stream. Items of one subject are carried out in their order, others side by side. Items answered
+    OK are durable even when the stream breaks afterwards. A message may hold many subjects whose encodings there are already.
     """
 
     GetSubject: _SubjectServiceGetSubjectType
@@ -618,7 +619,8 @@ class SubjectServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[oneglance.v1.subject_pb2.BulkEnrollResponse], collections.abc.AsyncIterator[oneglance.v1.subject_pb2.BulkEnrollResponse]]:
         """Enrolls many subjects over one stream. Results come in the order of the items, each with its own outcome; a bad
-        item does not end the stream. Items of one subject are carried out in their order, others side by side. Items answered OK are durable even when the stream breaks afterwards.
+        item does not end the stream. Items of one subject are carried out in their order, others side by side. Items answered
+        OK are durable even when the stream breaks afterwards. A message may hold many subjects whose encodings there are already.
         """
 
     @abc.abstractmethod

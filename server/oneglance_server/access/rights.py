@@ -15,7 +15,7 @@ GalleryRight = Literal[
     "calibrate",  # tau and all that decisions depend on
     "export",  # read subjects: labels, dates, consent
     "move",  # take out the gallery with its encodings; with "administer", bring one in
-    "administer",  # create and delete the gallery, change its key; in all ("*"): the keys of callers, the master key
+    "administer",  # create, delete the gallery, change its key; in all ("*"): callers' keys, the master key, styles
     "backup",  # of everything: only where it is granted in all galleries ("*")
 ]
 ServerRight = Literal[

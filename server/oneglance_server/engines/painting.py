@@ -20,7 +20,7 @@ from oneglance_server.engines.face_mask import FaceMask
 from oneglance_server.engines.picture_output import HAS_ALPHA, OutputFormat, encode_picture
 from oneglance_server.engines.steadying import FrameMemory
 from oneglance_server.engines.strokes import LUMA, BroughtBack, copied, copy_size, strips
-from oneglance_server.engines.style_reader import StylePicture, StyleReader
+from oneglance_server.engines.style_reader import StyleReader
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.engines.tiles import Grid, cut
 
@@ -34,9 +34,8 @@ _STEPS_BESIDE_TILES = 3  # decode, the small copy, encode
 class PaintOptions:
     """How a picture shall be repainted.
 
-    weights: float32 [S], how much of each style, summing to 1; of a stylizer for any style, the sum of vectors of
-        styles that are known, each times its share.
-    pictures: whose styles are to be read, and added.
+    weights: float32 [S], how much of each style, summing to 1; of a stylizer for any style, the sum of the
+        vectors of styles, each times its share.
     strength: how much of the stylized picture, [0, 1]. keep_colors: only its luma. quality: of JPEG and WebP.
     max_side: shrink to at most so many pixels on the longer side first; 0: don't.
     stroke_size: of strokes, times what the stylizer paints.
@@ -50,7 +49,6 @@ class PaintOptions:
     max_side: int = 0
     stroke_size: float = 1.0
     keep_faces: float = 0.0
-    pictures: tuple[StylePicture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +114,8 @@ class Painter:
 
         ``memory``, with ``steadiness``: of the stream whose next frame this is; it changes when the frame is done.
         ``seen``: the faces of the picture, at any size of it, of which ``keep_faces`` is kept.
-        Raises PictureError, StylePictureError, MemoryError, and as Stylizer.run does.
+        Raises PictureError, MemoryError, and as Stylizer.run does.
         """
-        weights = options.weights
-        if self.reader is not None:
-            for picture in options.pictures:
-                share = yield from picture.read(self.reader, self._limits)
-                weights = np.add(weights, share, dtype=np.float32)
         layers = decode_layers(data, self._limits, max_side=options.max_side, keep_alpha=HAS_ALPHA[format])
         height, width = layers.pixels.shape[:2]
         mix = _Mix(options, FaceMask([face.box for face in seen.at_size(width, height).comparable]) if seen else None)
@@ -132,13 +125,13 @@ class Painter:
         frame = None
         moments, own = None, 1.0
         if memory is not None:
-            style = (self.stylizer.digest, weights.tobytes())
+            style = (self.stylizer.digest, options.weights.tobytes())
             frame = memory.begin(copy.pixels, style, steadiness)
             moments, own = frame.moments, frame.own
         used: Floats | None = None
         if len(plan) > 1:
             yield
-            _, moments = self.stylizer.run(self._small_copy(copy), weights, moments, own)
+            _, moments = self.stylizer.run(self._small_copy(copy), options.weights, moments, own)
             own, used = 0.0, moments
         painted = np.empty_like(copy.pixels)
         for row, column in plan:
@@ -148,7 +141,7 @@ class Painter:
                 cut(copy.pixels, row, column),
                 copy.alpha if copy.alpha is None else cut(copy.alpha, row, column),
             )
-            stylized, now = self.stylizer.run(_on_white(tile), weights, moments, own)
+            stylized, now = self.stylizer.run(_on_white(tile), options.weights, moments, own)
             used = now if used is None else used
             part = stylized[row.inner, column.inner]
             if frame is not None:

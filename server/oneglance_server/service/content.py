@@ -21,6 +21,7 @@ MAX_FILTER_LABELS = 8
 MAX_LABEL_CHARACTERS = 1000
 MAX_DESCRIPTION_CHARACTERS = 1000
 MAX_EXAMPLES_PER_ENROLL = 64
+MAX_ENCODED = 1024  # subjects of one message whose encodings there are already
 MAX_PROBES = 1024
 MAX_PHOTOS = 64
 MAX_MOVED = 1024  # subjects, encodings of one, or thresholds that are moved, in one message
@@ -226,7 +227,7 @@ def check_unit(paths: Sequence[str], vectors: npt.NDArray[np.float32]) -> None:
     if found is not None:
         row, length = found
         raise InvalidRequest.field(
-            f"{paths[row]}.values",
+            paths[row],
             f"has length {length:.6g}, the encoder's encodings have 1 within {UNIT_TOLERANCE:g}",
             reason="ENCODING_INVALID",
         )

@@ -162,5 +162,5 @@ def _encodings_checked(path: str, encodings: Sequence[MovedEncoding], unit: bool
     paths = [f"{path}[{place}]" for place in range(len(encodings))]
     if unit:
         for where, one in zip(paths, encodings, strict=True):
-            check_unit([where], one.vector[None])
+            check_unit([f"{where}.values"], one.vector[None])
     return tuple(replace(one, note=check_note(where, one.note)) for where, one in zip(paths, encodings, strict=True))

@@ -49,7 +49,7 @@ def make_plan(
     try:
         for i, content in enumerate(contents):
             if isinstance(content, ClientEncoding):
-                _check_encoding(content, space, encoder)
+                _check_encoding(content, space)
                 given.append(content)
             elif encoder is None:
                 raise encoder_missing(content, space)
@@ -111,46 +111,56 @@ def example_of(content: Content) -> str:
     return content.path.rpartition(".")[0]
 
 
-def _check_encoding(content: ClientEncoding, space: Space, encoder: Encoder | None) -> None:
-    digest, path = space.digest, content.path
-    if not content.encoder_digest:
-        raise InvalidRequest.field(
-            f"{path}.encoder_digest", "is required: the digest of the encoder that made it", reason="ENCODING_INVALID"
-        )
-    if content.encoder_digest != digest:
-        raise ForeignEncoding(
-            f"{path}: made by encoder {content.encoder_digest[:12]}, but {digest[:12]} is in use here",
-            fields=((f"{path}.encoder_digest", f"expected {digest}"),),
-            metadata={"expected": digest, "got": content.encoder_digest[:64]},
-        )
+def _check_encoding(content: ClientEncoding, space: Space) -> None:
+    path = content.path
+    check_maker(path, content.encoder_digest, space.digest)
     if content.values.shape != (space.dimension,):
         raise InvalidRequest.field(
             f"{path}.values", f"has {content.values.size} values, expected {space.dimension}", reason="ENCODING_INVALID"
         )
-    head = encoder.pair_head if encoder is not None else None
-    if head is not None and head.form == "chi-square" and content.values.min() < LEAST_POSITIVE:
+
+
+def check_maker(path: str, given: str, digest: str) -> None:
+    """That encodings are of the encoder that is in use. Raises InvalidRequest, ForeignEncoding."""
+    if not given:
         raise InvalidRequest.field(
-            f"{path}.values",
-            "has values below 0: this encoder gives none, and its pair head can't compare them",
-            reason="ENCODING_INVALID",
+            f"{path}.encoder_digest", "is required: the digest of the encoder that made it", reason="ENCODING_INVALID"
+        )
+    if given != digest:
+        raise ForeignEncoding(
+            f"{path}: made by encoder {given[:12]}, but {digest[:12]} is in use here",
+            fields=((f"{path}.encoder_digest", f"expected {digest}"),),
+            metadata={"expected": digest, "got": given[:64]},
         )
 
 
 def _vectors(given: Sequence[ClientEncoding], space: Space, encoder: Encoder | None) -> Vectors:
-    """float32 [n, D]. Raises InvalidRequest for the first without a usable distance, or of another length than 1 where
-    the encoder's have that."""
+    """float32 [n, D]. Raises InvalidRequest for the first that can't be one of the encoder's."""
     if not given:
         return np.empty((0, space.dimension), np.float32)
     stacked = np.concatenate([content.values for content in given]).reshape(-1, space.dimension)
+    check_points([f"{content.path}.values" for content in given], stacked, encoder)
+    return stacked
+
+
+def check_points(paths: Sequence[str], points: Vectors, encoder: Encoder | None) -> None:
+    """Encodings that a caller made, float32 [n, D], and where each stands in the request. ``encoder``: that which made
+    them, None when it isn't loaded. Raises InvalidRequest for the first that can't be one of its encodings."""
     try:
-        checked: Vectors = check_encodings(stacked, space.dimension)
+        check_encodings(points, points.shape[1])
     except EncodingInvalid as error:
+        raise InvalidRequest.field(paths[error.row], ENCODING_FLAWS[error.reason], reason="ENCODING_INVALID") from error
+    if encoder is None:
+        return
+    head = encoder.pair_head
+    if head is not None and head.form == "chi-square" and points.min() < LEAST_POSITIVE:
         raise InvalidRequest.field(
-            f"{given[error.row].path}.values", ENCODING_FLAWS[error.reason], reason="ENCODING_INVALID"
-        ) from error
-    if encoder is not None and encoder.manifest.output.unit_norm:
-        check_unit([content.path for content in given], checked)
-    return checked
+            paths[int(np.argmax(points.min(axis=1) < LEAST_POSITIVE))],
+            "has values below 0: this encoder gives none, and its pair head can't compare them",
+            reason="ENCODING_INVALID",
+        )
+    if encoder.manifest.output.unit_norm:
+        check_unit(paths, points)
 
 
 def _can_be_fitted(shape: Sequence[int], spec: InputSpec) -> bool:

@@ -8,6 +8,7 @@ from oneglance_server.service.access import AccessService
 from oneglance_server.service.backups import BackupService
 from oneglance_server.service.calibrating import CalibrationService
 from oneglance_server.service.detection import DetectionService
+from oneglance_server.service.encoded_enrollment import EncodedEnrollmentService
 from oneglance_server.service.enrollment import EnrollmentService
 from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
@@ -24,6 +25,7 @@ class Services:
     galleries: GalleryService
     backups: BackupService
     enrollment: EnrollmentService
+    encoded_enrollment: EncodedEnrollmentService
     subjects: SubjectService
     moving: MovingService
     identification: IdentificationService

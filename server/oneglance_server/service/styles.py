@@ -8,11 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from oneglance_core.defaults import LEAST_STROKE_SIZE, MOST_STROKE_SIZE, PICTURE_QUALITY, STEADINESS
+from oneglance_core.manifests import Style
 from oneglance_server.engines.painting import Painter, PaintOptions
 from oneglance_server.engines.picture_output import OutputFormat
-from oneglance_server.engines.style_reader import StylePicture
+from oneglance_server.engines.style_reader import StyleReader
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.errors import InvalidRequest, ModelNotFound, StyleNotFound, StylizerNotLoaded
+from oneglance_server.kept_styles import KeptStyles
 
 Weights = npt.NDArray[np.float64]
 MAX_STYLE_PICTURES = 8  # of a request
@@ -47,24 +49,47 @@ class StyleSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StylePicture:
+    """A picture whose style is to be read, the share ``weight`` of it. ``path`` names it in errors."""
+
+    data: bytes = field(repr=False)
+    weight: float
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
-    """Checked settings: who paints, and how."""
+    """Checked settings: who paints, and how. ``pictures``: whose styles are still to be added to the weights."""
 
     painter: Painter
     options: PaintOptions
     format: OutputFormat | None
+    pictures: tuple[StylePicture, ...] = ()
 
 
 class Stylizers:
-    """The loaded stylizers."""
+    """The loaded stylizers. ``kept``: styles of pictures, for those for any style."""
 
-    def __init__(self, painters: Sequence[Painter]) -> None:
+    def __init__(self, painters: Sequence[Painter], kept: KeptStyles) -> None:
+        self.kept = kept
         self._by_name = {painter.stylizer.manifest.name: painter for painter in painters}
         self._by_digest = {painter.stylizer.digest: painter for painter in painters}
 
-    def all(self) -> list[Stylizer]:
-        """By name."""
-        return [self._by_name[name].stylizer for name in sorted(self._by_name)]
+    def all(self) -> list[tuple[Stylizer, Sequence[Style]]]:
+        """By name, with the styles of each."""
+        stylizers = [self._by_name[name].stylizer for name in sorted(self._by_name)]
+        return [
+            (one, self.kept.of(space) if (space := one.manifest.space) else one.manifest.styles) for one in stylizers
+        ]
+
+    def for_any(self, name_or_digest: str) -> tuple[Stylizer, StyleReader]:
+        """The one for any style, and its reader. Raises StylizerNotLoaded, ModelNotFound, InvalidRequest."""
+        able = self._asked_for(name_or_digest)
+        if name_or_digest and able[0].reader is None:
+            raise InvalidRequest.field("stylizer", f"{name_or_digest} paints in its own styles only")
+        readers = {painter.stylizer: painter.reader for painter in able if painter.reader is not None}
+        stylizer = self._only([painter for painter in able if painter.stylizer in readers], "stylizer").stylizer
+        return stylizer, readers[stylizer]
 
     def check_loaded(self) -> None:
         """Raises StylizerNotLoaded when there is none."""
@@ -100,43 +125,49 @@ class Stylizers:
             settings.max_side,
             stroke_size,
             settings.keep_faces,
-            pictures,
         )
-        return Order(painter, options, settings.format)
+        return Order(painter, options, settings.format, pictures)
 
     def _named(self, painter: Painter) -> Mapping[str, Weights]:
         """What weights each style has by its name."""
         manifest = painter.stylizer.manifest
+        if manifest.space is not None:
+            return {style.name: np.array(style.vector) for style in self.kept.of(manifest.space)}
         return {style.name: row for style, row in zip(manifest.styles, np.eye(manifest.numbers), strict=False)}
 
     def _find(self, path: str, settings: StyleSettings) -> Painter:
         """Raises StylizerNotLoaded, ModelNotFound, InvalidRequest."""
-        self.check_loaded()
+        able = self._asked_for(settings.stylizer)
         pictured = next((i for i, asked in enumerate(settings.styles) if asked.picture), None)
-        if settings.stylizer:
-            found = self._by_name.get(settings.stylizer) or self._by_digest.get(settings.stylizer)
-            if found is None:
-                shown = _short(settings.stylizer)
-                raise ModelNotFound(f"no loaded stylizer {shown!r}", metadata={"model": shown})
-            able = [found]
-        else:
-            able = [self._by_name[name] for name in sorted(self._by_name)]
         if pictured is not None:
             able = [painter for painter in able if painter.reader is not None]
             if not able and settings.stylizer:
                 raise InvalidRequest.field(
                     f"{path}.styles[{pictured}].picture", f"{settings.stylizer} paints in its own styles only"
                 )
-            if not able:
-                raise StylizerNotLoaded("no stylizer for the style of a picture is loaded; add one to --models")
         elif len(able) > 1:
             names = {asked.name for asked in settings.styles}
             able = [painter for painter in able if names <= self._named(painter).keys()] or able
+        return self._only(able, f"{path}.stylizer")
+
+    def _asked_for(self, name_or_digest: str) -> list[Painter]:
+        """The stylizer of that name or digest; without one, all by name. Raises StylizerNotLoaded, ModelNotFound."""
+        self.check_loaded()
+        if not name_or_digest:
+            return [self._by_name[name] for name in sorted(self._by_name)]
+        found = self._by_name.get(name_or_digest) or self._by_digest.get(name_or_digest)
+        if found is None:
+            shown = _short(name_or_digest)
+            raise ModelNotFound(f"no loaded stylizer {shown!r}", metadata={"model": shown})
+        return [found]
+
+    def _only(self, able: Sequence[Painter], path: str) -> Painter:
+        """The only one of those that can. Raises StylizerNotLoaded, InvalidRequest."""
+        if not able:
+            raise StylizerNotLoaded("no stylizer for the style of a picture is loaded; add one to --models")
         if len(able) > 1:
             known = ", ".join(painter.stylizer.manifest.name for painter in able)
-            raise InvalidRequest.field(
-                f"{path}.stylizer", f"name one of the loaded stylizers: {known}", reason="MODEL_REQUIRED"
-            )
+            raise InvalidRequest.field(path, f"name one of the loaded stylizers: {known}", reason="MODEL_REQUIRED")
         return able[0]
 
 

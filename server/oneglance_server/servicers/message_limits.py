@@ -9,6 +9,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from oneglance_core.manifests import MAX_DIMENSION, MAX_STYLES
 from oneglance_server.service.content import (
     MAX_AXES,
+    MAX_ENCODED,
     MAX_EXAMPLES_PER_ENROLL,
     MAX_FILTER_LABELS,
     MAX_KNOWN,
@@ -45,6 +46,8 @@ LARGE_REQUESTS = frozenset(
 MAX_ELEMENTS = {
     "oneglance.v1.DetectFacesRequest.images": MAX_PHOTOS,
     "oneglance.v1.EncodeRequest.examples": MAX_PROBES,
+    "oneglance.v1.EncodedSubject.labels": MAX_LABELS,
+    "oneglance.v1.EncodedSubjects.subjects": MAX_ENCODED,
     "oneglance.v1.Encoding.values": MAX_DIMENSION,
     "oneglance.v1.EnrollRequest.examples": MAX_EXAMPLES_PER_ENROLL,
     "oneglance.v1.EnrollRequest.labels": MAX_LABELS,

@@ -15,13 +15,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from oneglance.defaults import MAX_PAGE_SIZE, PAGE_SIZE
 from oneglance.v1 import common_pb2 as pb
 from oneglance.v1 import face_pb2 as face_pb
+from oneglance.v1 import subject_pb2 as subject_pb
 from oneglance.v1.face_pb2 import FaceSelector
 from oneglance_core.defaults import MAX_SEARCH_PIXELS
 from oneglance_core.faces.crops import FaceChoice
 from oneglance_core.faces.finder import SmallFaces
 from oneglance_core.faces.quality import QualityPolicy
 from oneglance_core.fusion import DecidedBy, Fusion
-from oneglance_index import SubjectFilter
+from oneglance_index import OnExisting, SubjectFilter
 from oneglance_server.calls import Call, Caller, caller_at
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import off_loop
@@ -36,6 +37,12 @@ from oneglance_server.service.content import (
 )
 from oneglance_server.service.doubts import DoubtPolicy
 
+_ON_EXISTING: dict[int, OnExisting] = {
+    subject_pb.ON_EXISTING_UNSPECIFIED: "add",
+    subject_pb.ON_EXISTING_ADD: "add",
+    subject_pb.ON_EXISTING_REPLACE: "replace",
+    subject_pb.ON_EXISTING_FAIL: "fail",
+}
 _YEAR_10000 = 253_402_300_800.0  # seconds since the epoch
 _READ_ON_THE_LOOP = 16_384  # values of encodings: about 1 ms,
 _EXAMPLES_ON_THE_LOOP = 128  # and so many examples less
@@ -177,6 +184,14 @@ def decided_by_from(value: int, path: str, unspecified: DecidedBy | None = None)
     found = _DECIDED_BY.get(value, unspecified if value == pb.DECIDED_BY_UNSPECIFIED else None)
     if found is None:
         raise InvalidRequest.field(path, f"unknown value {value}" if value else "is required")
+    return found
+
+
+def on_existing_from(value: int, path: str) -> OnExisting:
+    """Raises InvalidRequest."""
+    found = _ON_EXISTING.get(value)
+    if found is None:
+        raise InvalidRequest.field(path, f"unknown value {value}")
     return found
 
 

@@ -7,16 +7,19 @@ from contextlib import aclosing
 from typing import Any
 
 import grpc
+from pydantic import ValidationError
 
 from oneglance.v1 import stylization_pb2 as pb
 from oneglance.v1.stylization_pb2_grpc import StylizationServiceServicer
-from oneglance_core.manifests import MAX_STYLES
+from oneglance_core.manifests import MAX_STYLES, Style
 from oneglance_server.engines.picture_output import OutputFormat
+from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.errors import InvalidRequest
-from oneglance_server.service.content import check_count
+from oneglance_server.service.content import check_count, check_text
+from oneglance_server.service.picture_pass import Stylized
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.service.styles import AskedStyle, StyleSettings
-from oneglance_server.service.stylizing import FrameOrder, FrameStream, Stylized
+from oneglance_server.service.stylizing import FrameOrder, FrameStream
 from oneglance_server.servicers.encoded import LARGE_BYTES, answer
 from oneglance_server.servicers.frames import FrameSlot, WaitingFrame
 from oneglance_server.servicers.receiving import Incoming
@@ -30,6 +33,7 @@ _FORMATS: dict[pb.PictureFormat.ValueType, OutputFormat | None] = {
     pb.PICTURE_FORMAT_JPEG: "JPEG",
     pb.PICTURE_FORMAT_WEBP: "WEBP",
 }
+_MAX_TEXT = 500
 _NUMBERS = {name: number for number, name in _FORMATS.items() if name}
 
 
@@ -40,18 +44,22 @@ class StylizationServicer(StylizationServiceServicer):
     async def ListStyles(self, request: pb.ListStylesRequest, context: Context) -> pb.ListStylesResponse:
         return pb.ListStylesResponse(
             styles=[
-                pb.Style(
-                    name=style.name,
-                    title=style.title,
-                    source=style.source,
-                    license=style.license,
-                    stylizer=stylizer.manifest.name,
-                    stylizer_digest=stylizer.digest,
-                )
-                for stylizer in self._gate.services.stylization.styles(call_of(context))
-                for style in stylizer.manifest.styles
+                to_style(stylizer, style)
+                for stylizer, styles in self._gate.services.stylization.styles(call_of(context))
+                for style in styles
             ]
         )
+
+    async def CreateStyle(self, request: pb.CreateStyleRequest, context: Context) -> pb.CreateStyleResponse:
+        service = self._gate.services.stylization
+        style = style_from(request)
+        return pb.CreateStyleResponse(
+            style=to_style(*await service.create_style(call_of(context), request.picture, style, request.stylizer))
+        )
+
+    async def DeleteStyle(self, request: pb.DeleteStyleRequest, context: Context) -> pb.DeleteStyleResponse:
+        await self._gate.services.stylization.delete_style(call_of(context), request.name, request.stylizer)
+        return pb.DeleteStyleResponse()
 
     async def Stylize(  # type: ignore[override]
         self, request: pb.StylizeRequest, context: Context
@@ -106,7 +114,7 @@ async def _read(requests: Incoming[pb.StylizeStreamRequest], stream: FrameStream
                 content = request.WhichOneof("content")
                 if content == "settings":
                     given = request.settings
-                    order = stream.order(
+                    order = await stream.order(
                         settings_from(given.settings, "settings.settings"),
                         given.steadiness if given.HasField("steadiness") else None,
                     )
@@ -128,6 +136,29 @@ async def _read(requests: Incoming[pb.StylizeStreamRequest], stream: FrameStream
             raise InvalidRequest.field("settings", "come first", reason="SETTINGS_MISPLACED")
     finally:
         slot.close()
+
+
+def style_from(request: pb.CreateStyleRequest) -> Style:
+    """Raises InvalidRequest for a name that none has, or a text that is too long."""
+    texts = {field: check_text(field, getattr(request, field), _MAX_TEXT) for field in ("title", "source", "license")}
+    try:
+        return Style(name=request.name, **texts)
+    except ValidationError as error:
+        raise InvalidRequest.field(
+            "name", 'must be 1 to 63 of a-z, 0-9, "_" and "-", the first a letter or digit', reason="ID_INVALID"
+        ) from error
+
+
+def to_style(stylizer: Stylizer, style: Style) -> pb.Style:
+    return pb.Style(
+        name=style.name,
+        title=style.title,
+        source=style.source,
+        license=style.license,
+        stylizer=stylizer.manifest.name,
+        stylizer_digest=stylizer.digest,
+        kept=stylizer.manifest.space is not None,
+    )
 
 
 def settings_from(settings: pb.StylizeSettings, path: str) -> StyleSettings:

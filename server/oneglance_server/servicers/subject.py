@@ -1,5 +1,6 @@
 """oneglance.v1.SubjectService."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,9 +12,8 @@ from oneglance.v1 import subject_pb2 as pb
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.subject_pb2_grpc import SubjectServiceServicer
 from oneglance_core.names import composed
-from oneglance_index import Note, OnExisting, Retention, Subject
+from oneglance_index import Note, Retention, Subject
 from oneglance_server.calls import Call
-from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import off_loop
 from oneglance_server.service.content import MAX_EXAMPLES_PER_ENROLL, check_count
 from oneglance_server.service.enrollment import Enrollment
@@ -28,6 +28,8 @@ from oneglance_server.servicers.answers import (
     to_provenance,
     to_timestamp,
 )
+from oneglance_server.servicers.encoded import with_part
+from oneglance_server.servicers.encoded_subjects import composed_labels, encoded_from, encoded_outcomes
 from oneglance_server.servicers.receiving import Incoming
 from oneglance_server.servicers.requests import (
     call_of,
@@ -36,6 +38,7 @@ from oneglance_server.servicers.requests import (
     doubt_policy_from,
     expired_from,
     filter_from,
+    on_existing_from,
     page_from,
     seconds_from,
 )
@@ -44,12 +47,6 @@ from oneglance_server.servicers.streams import KeyedLock, in_order
 _MOST_VALUES = 1000  # of a label
 _LISTED_ON_THE_LOOP = 2000  # subjects, labels and encodings: a few milliseconds
 Context = grpc.aio.ServicerContext[Any, Any]
-_ON_EXISTING: dict[int, OnExisting] = {
-    pb.ON_EXISTING_UNSPECIFIED: "add",
-    pb.ON_EXISTING_ADD: "add",
-    pb.ON_EXISTING_REPLACE: "replace",
-    pb.ON_EXISTING_FAIL: "fail",
-}
 
 
 class SubjectServicer(SubjectServiceServicer):
@@ -62,18 +59,26 @@ class SubjectServicer(SubjectServiceServicer):
 
     async def BulkEnroll(  # type: ignore[override]  # the interceptor makes it an Incoming
         self, request_iterator: Incoming[pb.BulkEnrollRequest], context: Context
-    ) -> AsyncIterator[pb.BulkEnrollResponse]:
+    ) -> AsyncIterator[pb.BulkEnrollResponse | bytes]:
         _ = self._gate.services  # refuse the whole stream while loading
         call = call_of(context, patient=True)
         subjects = KeyedLock()
+        turn = asyncio.Lock()  # of messages with many: carried out in their order
 
-        async def handle(request: pb.BulkEnrollRequest) -> pb.EnrollResponse:
+        async def handle(request: pb.BulkEnrollRequest) -> pb.EnrollResponse | bytes:
+            if request.HasField("encoded"):
+                async with turn:
+                    given = await off_loop(lambda: encoded_from(request.encoded))
+                    done = await self._gate.services.encoded_enrollment.begin(call, given)
+                return await encoded_outcomes(await done)
             async with subjects.hold((composed(request.item.gallery_id), composed(request.item.subject_id))):
                 return await self._enroll(call, request.item)
 
         async for index, outcome in in_order(call, request_iterator, handle, self._window):
             if isinstance(outcome, Error):
                 yield pb.BulkEnrollResponse(index=index, error=outcome)
+            elif isinstance(outcome, bytes):
+                yield with_part(pb.BulkEnrollResponse(index=index), "encoded", outcome)
             else:
                 yield pb.BulkEnrollResponse(index=index, enrolled=outcome)
 
@@ -199,9 +204,7 @@ class SubjectServicer(SubjectServiceServicer):
 
     async def _enroll(self, call: Call, request: pb.EnrollRequest) -> pb.EnrollResponse:
         check_count("examples", request.examples, MAX_EXAMPLES_PER_ENROLL)
-        on_existing = _ON_EXISTING.get(request.on_existing)
-        if on_existing is None:
-            raise InvalidRequest.field("on_existing", f"unknown value {request.on_existing}")
+        on_existing = on_existing_from(request.on_existing, "on_existing")
         # Before content_digest takes the request apart.
         accept_breaches = request.accept_breaches
         doubt = doubt_policy_from(request.doubt_policy, "doubt_policy") if request.doubt_policy else None
@@ -236,17 +239,21 @@ class SubjectServicer(SubjectServiceServicer):
 
 
 def content_digest(request: pb.EnrollRequest) -> bytes:
-    """SHA-256 of the request's deterministic serialization without its request id. Takes the request apart.
+    """SHA-256 of the request's deterministic serialization without its request id, however its names are spelled. Takes
+    the request apart.
 
     One example at a time: to serialize a message holds up all threads, 1 ms per megabyte.
     """
     before = pb.EnrollRequest(gallery_id=composed(request.gallery_id), subject_id=composed(request.subject_id))
     digest = hashlib.sha256(before.SerializeToString(deterministic=True))
     for example in request.examples:
+        example.key, example.source = composed(example.key), composed(example.source)
         only = pb.EnrollRequest(examples=[example])
         digest.update(only.SerializeToString(deterministic=True))
-    for field in ("gallery_id", "subject_id", "examples", "request_id"):
+    labels = composed_labels(request.labels)
+    for field in ("gallery_id", "subject_id", "examples", "request_id", "labels"):
         request.ClearField(field)
+    request.labels.update(labels)
     digest.update(request.SerializeToString(deterministic=True))
     return digest.digest()
 

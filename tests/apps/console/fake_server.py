@@ -137,6 +137,7 @@ class FakeServer(
         self.galleries: dict[str, _Gallery] = {}
         self.stylizer = FakeStylizer()
         self.finds_points = True  # has a landmark finder
+        self.reads_styles = False  # has a reader of styles
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._grpc = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 64 << 20)])
@@ -165,8 +166,11 @@ class FakeServer(
     def ListModels(self, request: Any, context: Any) -> model_pb2.ListModelsResponse:
         faces = model_pb2.Model(name="colour-faces", digest=DIGEST, dimension=3, kind="encoder", takes_photos=True)
         finder = model_pb2.Model(name="square-finder", digest="fb" * 32, kind="detector")
-        points = model_pb2.Model(name="square-points", digest="fa" * 32, kind="landmarks")
-        return model_pb2.ListModelsResponse(models=[faces, finder, points][: 3 if self.finds_points else 2])
+        points = model_pb2.Model(name="square-points", digest="f8" * 32, kind="landmarks")
+        reader = model_pb2.Model(name="mean-reader", digest="f9" * 32, kind="style-reader")
+        return model_pb2.ListModelsResponse(
+            models=[faces, finder, *([points] if self.finds_points else []), *([reader] if self.reads_styles else [])]
+        )
 
     def CreateGallery(self, request: Any, context: Any) -> gallery_pb2.CreateGalleryResponse:
         if request.gallery_id in self.galleries:

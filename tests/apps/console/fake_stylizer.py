@@ -62,11 +62,10 @@ class FakeStylizer(StylizationServiceServicer):
             pixels = np.asarray(picture.convert("RGB"), np.float64)
         except OSError:
             _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "IMAGE_UNDECODABLE", "image: not a picture")
-        weights = {entry.style: entry.weight for entry in settings.styles}
-        if len(weights) == 1:
-            weights = dict.fromkeys(weights, 1.0)
-        assert abs(sum(weights.values()) - 1) < 1e-9
-        colour = sum(np.array(COLOURS[name]) * weight for name, weight in weights.items())
+        single = len(settings.styles) == 1
+        weights = [1.0 if single else entry.weight for entry in settings.styles]
+        assert abs(sum(weights) - 1) < 1e-9
+        colour = sum(_colour(entry) * weight for entry, weight in zip(settings.styles, weights, strict=True))
         strength = settings.strength if settings.HasField("strength") else 1.0
         mixed = Image.fromarray((strength * colour + (1 - strength) * pixels).round().astype(np.uint8))
         if settings.max_side:
@@ -97,8 +96,21 @@ class FakeStylizer(StylizationServiceServicer):
                 self.cancelled += 1
                 raise InterruptedError("the caller went away")
 
+    def CreateStyle(self, request: Any, context: Any) -> NoReturn:
+        raise NotImplementedError("the console keeps no styles")
+
+    def DeleteStyle(self, request: Any, context: Any) -> NoReturn:
+        raise NotImplementedError("the console keeps no styles")
+
     def StylizeStream(self, request_iterator: Iterator[Any], context: Any) -> NoReturn:
         raise NotImplementedError("the console does not stream")
+
+
+def _colour(entry: pb.StyleWeight) -> Any:
+    """Of a style, float [3]; of a picture the mean."""
+    if entry.style:
+        return np.array(COLOURS[entry.style])
+    return np.asarray(Image.open(io.BytesIO(entry.picture)).convert("RGB")).mean(axis=(0, 1))
 
 
 def _abort(context: Any, status: grpc.StatusCode, reason: str, message: str) -> NoReturn:

@@ -199,6 +199,29 @@ def test_faces_can_be_kept_only_where_the_server_finds_them(browser: Any, url: s
         fake.finds_points = True
 
 
+def test_a_picture_may_be_a_style(browser: Any, url: str, fake: FakeServer) -> None:
+    fake.stylizer.reset()
+    fake.reads_styles = True
+    try:
+        with page_of(browser, url) as page:
+            open_tab(page, "Stylize")
+            button = page.get_by_role("button", name="Use it as a style")
+            expect(button).to_be_hidden()
+            painting = picture(colour=(200, 10, 60))
+            paint(page, painting)
+            button.click()
+            expect(page.locator(".style")).to_have_count(4)
+            expect(page.locator(".style.chosen")).to_contain_text("the style of your picture")
+            until(page, lambda: fake.stylizer.requests[-1].styles[0].picture == painting)
+            paint(page, picture(), "cat.png")
+            until(page, lambda: np.abs(shown(page) - np.array((200, 10, 60))).max() <= 1)
+            expect(page.locator(".download")).to_have_attribute("download", "cat-styled.png")
+            page.locator(".style", has_text="moss").click()
+            until(page, lambda: asked(fake.stylizer.requests[-1]) == {"moss": 1.0})
+    finally:
+        fake.reads_styles = False
+
+
 def test_a_new_choice_cancels_the_call_before(page: Any, fake: FakeServer) -> None:
     fake.stylizer.slow = threading.Event()
     choose(page, "Choose a picture", {"name": "a.png", "mimeType": "image/png", "buffer": picture()})

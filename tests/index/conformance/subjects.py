@@ -6,11 +6,14 @@ import numpy as np
 
 from oneglance_index import (
     Candidate,
+    Enrolled,
     GalleryNotFound,
+    NewEncodings,
     SubjectExists,
     SubjectNotFound,
 )
 from tests.index.conformance.trial import (
+    DIMENSION,
     PROBE,
     Trial,
     along,
@@ -38,6 +41,17 @@ def a_subject_is_as_near_as_its_nearest_encoding(t: Trial) -> None:
     ids = t.enroll("s", along(7), along(3), along(6)).encoding_ids
     t.settle()
     assert t.nearest(PROBE) == Candidate("s", ids[1], 4.0, 4.0)
+
+
+@promise
+def of_many_each_is_enrolled_or_refused_by_itself(t: Trial) -> None:
+    t.create()
+    wide, narrow = np.ones((1, DIMENSION), np.float32), np.ones((1, DIMENSION - 1), np.float32)
+    given = [NewEncodings(name, narrow if name == "b" else wide) for name in "abc"]
+    outcomes = t.store.enroll_many("g", given).result()
+    assert [isinstance(one, Enrolled) for one in outcomes] == [True, False, True]
+    t.settle()
+    assert t.subjects() == ["a", "c"]
 
 
 @promise

@@ -94,6 +94,8 @@ OF_THE_SERVER: dict[str, tuple[str, bool, Callable[[Client], object]]] = {
     "GalleryService.CreateBackup": ("backup", True, lambda c: c.create_backup("b")),
     "IdentificationService.Encode": ("encode", False, lambda c: c.encode(IT, encoder="pixels")),
     "DetectionService.DetectFaces": ("encode", False, lambda c: c.detect_faces(PAINTED)),
+    "StylizationService.CreateStyle": ("administer", True, lambda c: c.create_style("x", PAINTED)),
+    "StylizationService.DeleteStyle": ("administer", True, lambda c: c.delete_style("x")),
     "StylizationService.Stylize": ("stylize", False, lambda c: c.stylize(PAINTED, "ember")),
     "StylizationService.StylizeStream": (
         "stylize",

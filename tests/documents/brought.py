@@ -13,7 +13,7 @@ from oneglance_apps.landscape import landscape
 from oneglance_core.glyphs import alphabet
 from oneglance_core.pair_head import PairHead
 from oneglance_core.voices import RATE, voices
-from oneglance_server.settings import BUNDLED_MODEL
+from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER
 from tests.apps.watch.videos import write_video
 from tests.documents.blocks import ROOT, blocks_of, commands_of
 from tests.exporter.conftest import write_alphabets
@@ -76,7 +76,15 @@ def cat(folder: Path) -> None:
     """cat.jpg, some folders of such, and a short video."""
     picture = Image.fromarray(landscape()).resize((96, 64))
     (folder / "photos").mkdir(exist_ok=True)
-    for name in ("cat.jpg", "cat.png", "large.jpg", "painting.jpg", "photos/one.jpg", "photos/two.jpg"):
+    for name in (
+        "cat.jpg",
+        "cat.png",
+        "large.jpg",
+        "painting.jpg",
+        "starry_night.jpg",
+        "photos/one.jpg",
+        "photos/two.jpg",
+    ):
         picture.save(folder / name)
 
 
@@ -148,8 +156,9 @@ def sound_server(folder: Path) -> None:
 
 
 def clone(folder: Path) -> None:
-    """What a page runs of examples/."""
-    (folder / "examples").symlink_to(ROOT / "examples")
+    """What pages run of examples/ and scripts/."""
+    for name in ("examples", "scripts"):
+        (folder / name).symlink_to(ROOT / name)
 
 
 def walk(folder: Path) -> None:
@@ -159,18 +168,19 @@ def walk(folder: Path) -> None:
 
 
 def styles(folder: Path) -> None:
-    """Whatever the page of styles gives to --styles, and photos."""
-    photos = [Image.fromarray(landscape(256)) for _ in range(4)]
-    for number, picture in enumerate(photos):
+    """Photos, whatever the page of styles gives to --styles, and models/before, a stylizer to begin with."""
+    picture = Image.fromarray(landscape(256))
+    for number in range(4):
         for top in ("photos", "heldout"):
             (folder / top).mkdir(exist_ok=True)
             picture.rotate(90 * number).save(folder / top / f"{number}.jpg")
-    commands = [command.text for block in blocks_of("docs/stylize.md") for command in commands_of(block)]
-    for name in re.findall(
-        r"(?<=\s)(\S+\.(?:jpg|png|toml))", " ".join(re.findall(r"--styles? ([^-]+)", " ".join(commands)))
-    ):
-        if name.endswith(".toml"):
-            photos[0].save(folder / f"{name}.jpg")
-            (folder / name).write_text(f"""[[style]]\npicture = "{name}.jpg"\nname = "of-{name[:-5]}"\n""")
+    shutil.copytree(BUNDLED_STYLIZER, folder / "models/before")
+    commands = " ".join(command.text for block in blocks_of("docs/stylize.md") for command in commands_of(block))
+    for name in re.findall(r"\S+\.(?:jpg|png|toml)", " ".join(re.findall(r"--styles? ([^-]+)", commands))):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        if path.suffix == ".toml":
+            picture.save(path.with_suffix(".jpg"))
+            path.write_text(f"""[[style]]\npicture = "{path.stem}.jpg"\nname = "of-{path.stem}"\n""")
         else:
-            photos[0].save(folder / name)
+            picture.save(path)

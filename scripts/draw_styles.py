@@ -1,7 +1,7 @@
 """Draws the bundled stylizer's styles that are our own: scripts/draw_styles.py DIR.
 
 Each is a scene of hills, a sun and water, painted in one manner: oil, dots, woodblock, watercolor, tesserae, pencil,
-facets. Equal pictures on every run.
+facets. Equal pictures on every run. styles.toml, beside this script, lists them for the training.
 """
 
 import argparse

@@ -1,6 +1,5 @@
 """What each page needs beside its own words, and what of it isn't run, with the reason."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,12 +65,6 @@ INT8 = "oneglance-exporter quantize --model models/mine --data heldout.zip --out
 INT8_EXPORT = (
     "oneglance-exporter export --run runs/mine --out models/small --name small --precision int8 --data heldout.zip"
 )
-STYLES_TO_COME = (
-    "oneglance stylize cat.jpg cat-oil.jpg --style oil",
-    "oneglance stylize cat.jpg blend.png --style oil=0.7 --style pencil=0.3",
-    "oneglance stylize photos/ painted/ --style oil",
-)
-"""The bundled stylizer doesn't have them yet. Once it does, this goes, and README's commands are run as they stand."""
 SERVE_FACES = "oneglance serve --models models/faces"
 
 PAGES: dict[str, Page] = {
@@ -84,7 +77,6 @@ PAGES: dict[str, Page] = {
                 "oneglance console --server 127.0.0.1:50051 --listen 127.0.0.1:8080"
             ),
             "oneglance demo --images pictures/": "oneglance demo --images pictures/ --models models/faces",
-            **{command: re.sub(r"(--style \S+ ?)+", "--style starry-night", command) for command in STYLES_TO_COME},
         },
         before={
             "oneglance enroll-encodings people people.npz --on-doubt off": (
@@ -353,6 +345,9 @@ PAGES: dict[str, Page] = {
         },
         instead={
             "oneglance serve": "oneglance serve --models models/faces:bundled",
+            "scripts/draw_styles.py styles && cp scripts/styles.toml starry_night.jpg styles/": (
+                "python scripts/draw_styles.py styles && cp scripts/styles.toml starry_night.jpg styles/"
+            ),
         },
         slow=True,
     ),

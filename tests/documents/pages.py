@@ -39,7 +39,7 @@ class Page:
     names: in Python blocks, what stands in place of a text.
     statuses: with which a command may end, where it isn't 0.
     not_run: with the reason.
-    slow: only run with ONEGLANCE_ALL_DOCUMENTS=1.
+    slow: only run with ONEGLANCE_DOCUMENTS=all, not with fast.
     optional: a module without which the Python block that begins with the key isn't run.
     tools: programs without which the page is skipped.
     """
@@ -345,9 +345,6 @@ PAGES: dict[str, Page] = {
         },
         instead={
             "oneglance serve": "oneglance serve --models models/faces:bundled",
-            "scripts/draw_styles.py styles && cp scripts/styles.toml starry_night.jpg styles/": (
-                "python scripts/draw_styles.py styles && cp scripts/styles.toml starry_night.jpg styles/"
-            ),
         },
         slow=True,
     ),

@@ -10,14 +10,14 @@ from tests.documents.blocks import LANGUAGES, PAGES, blocks_of, commands_of
 from tests.documents.pages import PAGES as NEEDS
 from tests.documents.reader import Reader
 
-ALL = "ONEGLANCE_ALL_DOCUMENTS"
+WANTED = "ONEGLANCE_DOCUMENTS"  # ``fast``, or ``all`` for pages that take minutes, too
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)])
 def test_page(page: str, tmp_path: Path) -> None:
     needs = NEEDS[page]
-    if needs.slow and not os.environ.get(ALL):
-        pytest.skip(f"takes long: {ALL}=1 runs it")
+    if os.environ.get(WANTED) not in (("all",) if needs.slow else ("fast", "all")):
+        pytest.skip(f"takes long: {WANTED}=all runs it")
     for tool in needs.tools:
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")

@@ -63,12 +63,13 @@ def test_every_rpc_has_a_command_that_explains_itself() -> None:
         "first-key",
         "demo",
         "compare",
+        "enroll-encodings",
         "evaluate",
         "health",
         "watch",
         "console",
         "completion",
-    }  # compare is Verify of two examples, evaluate both of many
+    }  # compare is Verify of two examples, evaluate both of many; enroll-encodings is BulkEnroll
     for name, command in have.items():
         assert command.description, name
         for action in command._actions:

@@ -39,6 +39,8 @@ ARGUMENTS: dict[str, Any] = {
     "probes": [],
     "items": [],
     "requests": [],
+    "subjects": [],
+    "encoder_digest": "0" * 64,
     "frames": [PICTURE],
     "styles": "waves",
     "picture": PICTURE,
@@ -66,15 +68,20 @@ def methods(kind: type) -> list[str]:
     ]
 
 
-def given(function: Callable[..., Any], wrapped: Callable[[Any], Any]) -> list[Any]:
-    """Arguments for a method of a client."""
+def call(function: Callable[..., Any], wrapped: Callable[[Any], Any]) -> Any:
+    """Of a method of a client, with arguments for all that has no default."""
     positional: list[Any] = []
+    named: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.default is not inspect.Parameter.empty or parameter.kind is inspect.Parameter.VAR_KEYWORD:
             continue
         value = PICTURE if parameter.kind is inspect.Parameter.VAR_POSITIONAL else ARGUMENTS[name]
-        positional.append(wrapped(value) if isinstance(value, list) else value)
-    return positional
+        value = wrapped(value) if isinstance(value, list) else value
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            named[name] = value
+        else:
+            positional.append(value)
+    return function(*positional, **named)
 
 
 async def each(values: list[Any]) -> AsyncIterator[Any]:
@@ -83,7 +90,7 @@ async def each(values: list[Any]) -> AsyncIterator[Any]:
 
 
 async def called(function: Callable[..., Any]) -> None:
-    made = function(*given(function, each))
+    made = call(function, each)
     if inspect.isasyncgen(made):
         async for _ in made:
             pass
@@ -99,13 +106,13 @@ def test_a_closed_client_says_so_in_every_method(address: str, name: str) -> Non
     client.close()
     function = getattr(client, name)
 
-    def call() -> None:
-        made = function(*given(function, iter))
+    def called_closed() -> None:
+        made = call(function, iter)
         if inspect.isgenerator(made):
             list(made)
 
     with pytest.raises(ClientStateError, match="closed") as caught:
-        call()
+        called_closed()
     assert caught.value.reason == "CLIENT_CLOSED"
 
 

@@ -35,6 +35,7 @@ LARGE_REQUESTS = frozenset(
         "oneglance.v1.IdentificationService.Identify",
         "oneglance.v1.IdentificationService.IdentifyStream",
         "oneglance.v1.IdentificationService.Verify",
+        "oneglance.v1.StylizationService.CreateStyle",
         "oneglance.v1.StylizationService.Stylize",
         "oneglance.v1.StylizationService.StylizeStream",
         "oneglance.v1.SubjectService.AddNegative",

@@ -43,6 +43,7 @@ def page(browser: Any, url: str, fake: FakeServer) -> Iterator[Any]:
     fake.stylizer.reset()
     with page_of(browser, url) as opened:
         open_tab(opened, "Stylize")
+        opened.locator(".stylize").wait_for()
         yield opened
 
 

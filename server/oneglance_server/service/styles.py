@@ -132,7 +132,7 @@ class Stylizers:
         """What weights each style has by its name."""
         manifest = painter.stylizer.manifest
         if manifest.space is not None:
-            return {style.name: np.array(style.vector) for style in self.kept.of(manifest.space)}
+            return self.kept.vectors(manifest.space)
         return {style.name: row for style, row in zip(manifest.styles, np.eye(manifest.numbers), strict=False)}
 
     def _find(self, path: str, settings: StyleSettings) -> Painter:

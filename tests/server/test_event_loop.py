@@ -1,15 +1,17 @@
 """Nothing heavy runs on the event loop: while it goes on for one caller, others are answered."""
 
 import asyncio
+import functools
 import hashlib
 import threading
+import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from oneglance import Client, OneglanceError, encoding, enroll_request
@@ -116,7 +118,16 @@ def test_large_requests_and_answers_are_made_off_the_loop(
     ),
     unknown=st.sampled_from([b"", b"\xa2\x06\x03abc"]),  # a field of a newer version
 )
-def test_the_digest_is_that_of_the_whole_message_without_its_request_id(
+@example(
+    gallery="",
+    subject_id="\uf900",
+    labels={"\uf900": "e\u0301"},
+    on_existing=0,
+    request_id="",
+    examples=[],
+    unknown=b"",
+)
+def test_the_digest_is_that_of_the_whole_message_without_its_request_id_however_names_are_spelled(
     gallery: str,
     subject_id: str,
     labels: dict[str, str],
@@ -125,17 +136,21 @@ def test_the_digest_is_that_of_the_whole_message_without_its_request_id(
     examples: list[Example],
     unknown: bytes,
 ) -> None:
-    request = EnrollRequest(
-        gallery_id=gallery,
-        subject_id=subject_id,
-        labels=labels,
-        on_existing=on_existing,
-        request_id=request_id,
-        examples=examples,
-    )
-    request.MergeFromString(unknown)
-    whole = EnrollRequest()
-    whole.CopyFrom(request)
+    def request(form: Literal["NFC", "NFD"]) -> EnrollRequest:
+        spelled = functools.partial(unicodedata.normalize, form)
+        made = EnrollRequest(
+            gallery_id=spelled(gallery),
+            subject_id=spelled(subject_id),
+            labels={spelled(key): spelled(value) for key, value in labels.items()},
+            on_existing=on_existing,
+            request_id=request_id,
+            examples=examples,
+        )
+        made.MergeFromString(unknown)
+        return made
+
+    whole = request("NFC")
     whole.ClearField("request_id")
     expected = hashlib.sha256(whole.SerializeToString(deterministic=True)).digest()
-    assert subject.content_digest(request) == expected
+    assert subject.content_digest(request("NFC")) == expected
+    assert subject.content_digest(request("NFD")) == expected

@@ -4,6 +4,7 @@ GalleryStore says what callers rely on; LocalGalleries.open(data_dir) gives one.
 index is a cache of it. Distances are squared L2 throughout. FAISS is loaded when galleries are opened, not before.
 """
 
+from oneglance_index.approximation import Approximation, ApproximationState, Checked, approximation_of, kind_of
 from oneglance_index.audit import ITSELF, Actor, Decision, Event, Outcome, acting
 from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import (
@@ -118,10 +119,13 @@ __all__ = [
     "SCHEMA_VERSION",
     "Actor",
     "AddedNegative",
+    "Approximation",
+    "ApproximationState",
     "Backup",
     "BackupExists",
     "Candidate",
     "Change",
+    "Checked",
     "DecidedByChanged",
     "Decision",
     "Deleted",
@@ -215,11 +219,13 @@ __all__ = [
     "UnlikeOwn",
     "WriteQueueFull",
     "acting",
+    "approximation_of",
     "back_up",
     "check_directory",
     "check_encodings",
     "check_file",
     "export_trail",
+    "kind_of",
     "parse_device",
     "read_trail",
     "repair",

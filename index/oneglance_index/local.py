@@ -25,6 +25,7 @@ from oneglance_core.fusion import MARGIN_OTHERS, DecidedBy
 from oneglance_core.names import composed
 from oneglance_core.pair_head import PairHead
 from oneglance_index import negatives, verifying
+from oneglance_index.approximation import Approximation, ApproximationState, kind_of
 from oneglance_index.audit import Event
 from oneglance_index.errors import (
     EngineUnsupported,
@@ -245,6 +246,11 @@ class LocalGalleries:
         if not _is_gap(least_gap):
             return _failed(ValueError(f"a gap is finite and >= 0, got {least_gap}"))
         return self._submit(mutations.SetLeastGap(gallery_id, least_gap + 0.0))  # no -0.0: SQLite doesn't keep it
+
+    def set_approximation(self, gallery_id: str, approximation: Approximation | None) -> Future[Gallery]:
+        if approximation is not None and self._device.remote is not None:
+            return _failed(EngineUnsupported(self.device, "approximate answers"))
+        return self._submit(mutations.SetKind(gallery_id, kind_of(approximation)))
 
     def set_doubt(self, gallery_id: str, doubt: str | None) -> Future[Gallery]:
         return self._submit(mutations.SetDoubt(gallery_id, doubt))
@@ -629,6 +635,10 @@ class LocalGalleries:
         if isinstance(found, GalleryError):
             raise found
         return found
+
+    def approximation_state(self, gallery_id: str) -> ApproximationState | None:
+        opened = self._find(gallery_id)
+        return None if opened.index is None else opened.index.approximation()
 
     def index_info(self, gallery_id: str) -> IndexInfo:
         """The index that answers searches, as it stands. Raises GalleryNotFound, IndexOutOfStep, OutOfMemory."""

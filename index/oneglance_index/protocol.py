@@ -35,6 +35,7 @@ from typing import Protocol
 
 from oneglance_core.fusion import DecidedBy
 from oneglance_core.pair_head import PairHead
+from oneglance_index.approximation import Approximation, ApproximationState
 from oneglance_index.audit import Event
 from oneglance_index.errors import GalleryError
 from oneglance_index.moved import ExportStep, KnownSubjects, MovedSubject
@@ -172,6 +173,14 @@ class GalleryStore(Protocol):
     def set_least_gap(self, gallery_id: str, least_gap: float) -> Future[Gallery]:
         """Sets the active generation's least gap between scores, finite and >= 0, kept as it is and never acted on.
         GalleryNotFound. The result is the gallery as it is then."""
+
+    def set_approximation(self, gallery_id: str, approximation: Approximation | None) -> Future[Gallery]:
+        """What the gallery's answers may lose from now on; None: nothing, they are exact. Until an index for it is
+        built, in the background, they are, too. GalleryNotFound, EngineUnsupported. The result is the gallery as it is
+        then; nothing happens to what is enrolled."""
+
+    def approximation_state(self, gallery_id: str) -> ApproximationState | None:
+        """How its answers come about; None where they may lose nothing. GalleryNotFound."""
 
     def set_doubt(self, gallery_id: str, doubt: str | None) -> Future[Gallery]:
         """Sets what is done about doubtful enrollments in the active generation, kept as it is and never looked into;

@@ -40,7 +40,7 @@ class Followed:
 class Generation:
     """The encodings of a gallery's subjects that one encoder made, and the rules by which they are compared.
 
-    `kind` is the kind of index that searches them. `fusion` is the rule by which a subject's encodings become one
+    `kind` is the kind of index that searches them, and what its answers may lose (approximation.py). `fusion` is the rule by which a subject's encodings become one
     distance and one score, of oneglance_core.fusion. `state` is "active" for the generation that answers searches; a
     move to another encoder will know "filling" and "retired" ones.
 
@@ -423,6 +423,8 @@ class Search:
     With `head` candidates and matches are told its probability. With `by_probability` that decides, too: nearest is the
     subject with the highest one, and scores are 1 - probability; by the rule of fusion "margin" as by "mean".
 
+    With `exact` the answer is, whatever the gallery may lose (approximation.py).
+
     With `among` the answer is as if no other subjects were enrolled. With `labels` candidates and matches have their
     subjects'. Raises ValueError for a question that asks for nothing.
     """
@@ -438,6 +440,7 @@ class Search:
     by_probability: bool = False
     among: SubjectFilter = EVERYBODY
     labels: bool = False
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if self.singly and (self.among != EVERYBODY or self.labels):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from oneglance_index.approximation import Approximation, ApproximationState
 from oneglance_index.errors import GalleryError
 from oneglance_index.records import Change, Checksum, Found, Rows, Search, SubjectFilter
 
@@ -98,6 +99,12 @@ class GalleryIndex(Protocol):
     def retire(self, drop: bool) -> None:
         """Another takes its place, or (`drop`) its gallery is deleted: what it holds elsewhere is written no more, or
         removed. It may be searched yet."""
+
+    def approximate(self, wanted: Approximation | None) -> None:
+        """What its answers may lose from now on, None: nothing. Those that can't be approximate stay exact."""
+
+    def approximation(self) -> ApproximationState | None:
+        """How its answers come about; None where they may lose nothing."""
 
     def wants_compaction(self) -> bool:
         """Whether deleted encodings have left enough behind to be worth compact()."""

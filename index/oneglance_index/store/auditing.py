@@ -72,6 +72,7 @@ _TOLD: Mapping[type[object], _Told] = {
     mutations.SetDecidedBy: ("set-decided-by", lambda one: {"decided_by": one.decided_by}),
     mutations.SetQuality: ("set-quality-policy", lambda one: {"quality": one.quality}),
     mutations.SetLeastGap: ("set-least-gap", lambda one: {"least_gap": one.least_gap}),
+    mutations.SetKind: ("set-approximation", lambda one: {"kind": one.kind}),
     mutations.SetDoubt: ("set-doubt-policy", lambda one: {"doubt": one.doubt}),
     mutations.SetRetention: ("set-retention", lambda one: {"expires": one.retention.expires}),
     mutations.DeleteEncodings: ("delete", _deleted),

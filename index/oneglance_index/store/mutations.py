@@ -256,6 +256,16 @@ class SetLeastGap:
 
 
 @dataclass(frozen=True, slots=True)
+class SetKind:
+    gallery_id: str
+    kind: str
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        stored = queries.finished(db, self.gallery_id)
+        return _changed(db, stored, kind=self.kind)
+
+
+@dataclass(frozen=True, slots=True)
 class SetDoubt:
     gallery_id: str
     doubt: str | None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from oneglance.v1.approximation_pb2 import ExactBecause
 from oneglance.v1.common_pb2 import (
     DOUBT_KIND_LIKE_ANOTHER,
     Breach,
@@ -97,6 +98,11 @@ def policy_name(policy: QualityPolicy.ValueType) -> str:
 def drift_name(state: DriftState.ValueType) -> str:
     """``not watched``, ``none`` or ``suspected``; ``unspecified`` of a server that watches nothing."""
     return DriftState.Name(state).removeprefix("DRIFT_STATE_").lower().replace("_", " ")
+
+
+def exact_because(why: ExactBecause.ValueType) -> str:
+    """``being built``; ``unspecified`` where nothing is told."""
+    return ExactBecause.Name(why).removeprefix("EXACT_BECAUSE_").lower().replace("_", " ")
 
 
 def short_digest(digest: str) -> str:

@@ -631,7 +631,7 @@ class LocalGalleries:
         opened = self._find(gallery_id)
         if opened.gallery.active.fusion != fusion:  # its index has yet to follow
             raise IndexOutOfStep(gallery_id)
-        (found,) = opened.in_step().search([Search(probes, "", MARGIN_OTHERS + 1)])
+        (found,) = opened.in_step().search([Search(probes, "", MARGIN_OTHERS + 1, exact=True)])
         if isinstance(found, GalleryError):
             raise found
         return found

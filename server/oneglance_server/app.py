@@ -67,6 +67,7 @@ from oneglance_server.offload import Threads, start_threads
 from oneglance_server.sent_metrics import begin_sending
 from oneglance_server.service.auditing import Audit
 from oneglance_server.service.encoders import where_bundled
+from oneglance_server.service.galleries import approximation_state
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.service.thresholds import Thresholds
 from oneglance_server.servicers.about import AboutServicer
@@ -275,7 +276,11 @@ class Server:
         store = self._galleries = await loop.run_in_executor(read_pool, _open_galleries, settings, thresholds)
         for model in models.loaded:
             self._metrics.model(model.manifest.name, model.manifest.kind, model.digest, model.execution_provider)
-        self._metrics.watch_galleries(lambda: _all_galleries(store), lambda gallery: _rates(thresholds, gallery))
+        self._metrics.watch_galleries(
+            lambda: _all_galleries(store),
+            lambda gallery: _rates(thresholds, gallery),
+            lambda gallery: approximation_state(store, gallery),
+        )
         pools = Pools(read_pool, _READ_THREADS, stylize_pool, self._pool)
         audit = self._audit = Audit(store, settings.audit, self._metrics.audit_entries_lost)
         services = make_services(
@@ -514,7 +519,7 @@ def _without_encoders(store: GalleryStore, models: Models, tell: bool) -> tuple[
 
 
 def _rates(thresholds: Thresholds, gallery: Gallery) -> tuple[float | None, float | None]:
-    """See metrics.Rates."""
+    """See gallery_metrics.Rates."""
     tau = thresholds.in_force(gallery)
     expected = tau.fpir.value if tau is not None and tau.fpir is not None else None
     target = tau.target_fpir if tau is not None and tau.target_fpir is not None else gallery.target_fpir

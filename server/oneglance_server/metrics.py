@@ -9,12 +9,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from oneglance_index import Gallery
+from oneglance_index import ApproximationState, Gallery
 from oneglance_server import tracing
+from oneglance_server.gallery_metrics import MOST_GALLERIES, OTHERS, GalleryCollector, Rates
 
 _SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8, 16, 32)
-MOST_GALLERIES, OTHERS = 1000, "(others)"
-"""So many galleries have series of their own; the rest is told as one, of a name that no gallery has had so far."""
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -148,9 +147,15 @@ class Metrics:
         """See app.Server."""
         self._trouble.set(has_trouble)
 
-    def watch_galleries(self, galleries: Callable[[], Iterable[Gallery]], rates: "Rates") -> None:
-        """Report the size of every gallery and the FPIR to expect there, read when Prometheus asks."""
-        self.registry.register(_Galleries(galleries, rates))
+    def watch_galleries(
+        self,
+        galleries: Callable[[], Iterable[Gallery]],
+        rates: Rates,
+        approximation: Callable[[Gallery], ApproximationState | None],
+    ) -> None:
+        """Report the size of every gallery, the FPIR to expect there and what approximate answers lose, read when
+        Prometheus asks."""
+        self.registry.register(GalleryCollector(galleries, rates, approximation))
 
     def watch_certificate(self, expires: Callable[[], float | None]) -> None:
         """Report when the server's certificate is over, seconds since the epoch; None: there is none."""
@@ -167,46 +172,6 @@ class StageMetrics:
     def __init__(self, batches: Histogram, queue: Gauge) -> None:
         self.batch = batches.observe
         self.queue = queue.inc
-
-
-Rates = Callable[[Gallery], tuple[float | None, float | None]]
-"""The FPIR to expect in a gallery, and the one that it is to have; None where nobody knows, or nobody said."""
-
-
-class _Galleries(Collector):
-    def __init__(self, galleries: Callable[[], Iterable[Gallery]], rates: Rates) -> None:
-        self._galleries = galleries
-        self._rates = rates
-        self._known: dict[str, tuple[int, tuple[float | None, float | None]]] = {}  # by gallery: revision, rates
-
-    def collect(self) -> Iterator[Metric]:
-        families = [
-            GaugeMetricFamily(f"oneglance_gallery_{name}", text, labels=["gallery"])
-            for name, text in (
-                ("subjects", "Subjects enrolled"),
-                ("encodings", "Encodings enrolled"),
-                ("expected_fpir", "Share of strangers to expect to be let in, at the present size and tau"),
-                ("target_fpir", "Share of strangers that may be let in, as the gallery was told"),
-            )
-        ]
-        known = {}
-        others = [0, 0]
-        for number, gallery in enumerate(self._galleries()):
-            if number >= MOST_GALLERIES:
-                others = [others[0] + gallery.subjects, others[1] + gallery.encodings]
-                continue
-            revision, rates = self._known.get(gallery.id, (-1, (None, None)))
-            if revision != gallery.revision:  # to work them out takes longer than to count
-                rates = self._rates(gallery)
-            known[gallery.id] = gallery.revision, rates
-            for family, value in zip(families, (gallery.subjects, gallery.encodings, *rates), strict=True):
-                if value is not None:
-                    family.add_metric([gallery.id], value)
-        if any(others):
-            for family, count in zip(families, others, strict=False):
-                family.add_metric([OTHERS], count)
-        self._known = known
-        yield from families
 
 
 class _Certificate(Collector):

@@ -15,6 +15,7 @@ from PIL import Image
 from oneglance import Client, OneglanceError, encoded_subject, encoding, enroll_request, identify_request, photo
 from oneglance.client.requests import example, mate, stranger, stream_settings, stylize_settings
 from oneglance.v1 import (
+    approximation_pb2,
     common_pb2,
     detection_pb2,
     gallery_pb2,
@@ -170,7 +171,7 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     identifies = [
         identify_request("g", [small], max_candidates=3, all_matches=True),
         identify_request("g", points, tau=0.4),
-        identify_request("g", [small, picture(1), points[0]], least_gap=0.1, one_face_each=True),
+        identify_request("g", [small, picture(1), points[0]], least_gap=0.1, one_face_each=True, exact=True),
         identify_request("photos", [PICTURES[3], face, photo(PICTURES[2], (8, 8, 16, 16), "always")]),
     ]
     for enroll in enrolls:
@@ -232,6 +233,9 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
         yield "/SetDecidedBy", [galleries.SetDecidedByRequest(gallery_id="g", decided_by=decided_by)]
     yield "/SetQualityPolicy", [galleries.SetQualityPolicyRequest(gallery_id="g", quality_policy=QUALITY_POLICY_OFF)]
     yield "/SetLeastGap", [galleries.SetLeastGapRequest(gallery_id="g", least_gap=0.01)]
+    lossy = approximation_pb2.Approximation(mates_found=0.99, exact_on_alarm=True)
+    yield "/SetApproximation", [galleries.SetApproximationRequest(gallery_id="g", approximation=lossy)]
+    yield "/SetApproximation", [galleries.SetApproximationRequest(gallery_id="g")]
     looks = identification.ListLookAlikesRequest(gallery_id="g", within=0.4, page_size=2, page_token="czE=")
     yield "/ListLookAlikes", [looks]
     yield (

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from oneglance_core.pair_head import PairHead
 from oneglance_index import (
     EVERYBODY,
+    ApproximationState,
     Candidate,
     Deleted,
     DeletedGallery,
@@ -750,6 +751,35 @@ class KeepsTheFirstQuality(ToyStore):
 class KeepsTheLargestGap(ToyStore):
     def with_least_gap(self, gallery: Gallery, least_gap: float) -> Gallery:
         return super().with_least_gap(gallery, max(least_gap, gallery.active.least_gap))
+
+
+@breaks("what_answers_may_lose_is_known")
+class LosesForGood(ToyStore):
+    def with_kind(self, gallery: Gallery, kind: str) -> Gallery:
+        return super().with_kind(gallery, gallery.active.kind if kind == "flat" else kind)
+
+
+@breaks("what_answers_may_lose_is_known")
+class KeepsTheRevision(ToyStore):
+    def with_kind(self, gallery: Gallery, kind: str) -> Gallery:
+        return replace(super().with_kind(gallery, kind), revision=gallery.revision)
+
+
+@breaks("what_answers_may_lose_is_known")
+class TellsNothingOfHowAnswersCome(ToyStore):
+    def approximation_state(self, gallery_id: str) -> ApproximationState | None:
+        super().approximation_state(gallery_id)
+        return None
+
+
+@breaks("what_answers_may_lose_survives_a_restart")
+class ForgetsWhatMayBeLost(ToyStore):
+    def load(self, state: State) -> State:
+        galleries = {
+            name: replace(kept, gallery=replace(kept.gallery, active=replace(kept.gallery.active, kind="flat")))
+            for name, kept in state.galleries.items()
+        }
+        return replace(state, galleries=galleries)
 
 
 @breaks("what_subjects_look_like_is_listed")

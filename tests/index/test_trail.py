@@ -17,6 +17,7 @@ import pytest
 
 from oneglance_index import (
     Actor,
+    Approximation,
     Decision,
     Event,
     GalleryExists,
@@ -74,6 +75,8 @@ def test_every_change_has_its_entry(tmp_path: Path) -> None:
         galleries.create_gallery("g", encoder_digest="model", dimension=4, least_gap=0.1).result()
         galleries.set_threshold("g", 0.25, "evidence").result()
         galleries.set_least_gap("g", 0.2).result()
+        galleries.set_approximation("g", Approximation(0.99)).result()
+        galleries.set_approximation("g", None).result()
         galleries.set_quality("g", "strict").result()
         galleries.set_doubt("g", "flag").result()
         galleries.set_decided_by("g", "probability").result()
@@ -92,24 +95,34 @@ def test_every_change_has_its_entry(tmp_path: Path) -> None:
         galleries.record([Event(DOOR, "identify", "g", decisions=[Decision("identified", "Zoë", 0.5)])]).result()
     entries = told(tmp_path)
     assert [one["did"] for one in entries] == [
-        *("create-gallery", "set-threshold", "set-least-gap", "set-quality-policy", "set-doubt-policy"),
-        *("set-decided-by", "set-target-fpir", "set-fusion", "enroll", "add-negative", "delete-negative"),
+        *("create-gallery", "set-threshold", "set-least-gap", "set-approximation", "set-approximation"),
+        *(
+            "set-quality-policy",
+            "set-doubt-policy",
+            "set-decided-by",
+            "set-target-fpir",
+            "set-fusion",
+            "enroll",
+            "add-negative",
+            "delete-negative",
+        ),
         *("delete", "set-retention", "delete", "delete-gallery", "create-gallery", "identify"),
     ]
-    assert [one["number"] for one in entries] == list(range(1, 18))
+    assert [one["number"] for one in entries] == list(range(1, 20))
     assert {(one["who"], one["from"]) for one in entries} == {DOOR_TOLD}
     assert [one["time"] for one in entries] == sorted(one["time"] for one in entries)
-    threshold, enrolled = entries[1], entries[8]
+    threshold, enrolled = entries[1], entries[10]
+    assert [one["kind"] for one in entries[3:5]] == ["approximate:0.99", "flat"]
     assert (threshold["tau"], threshold["tau_version"], threshold["calibrated"]) == (0.25, 1, True)
     assert (enrolled["subject"], enrolled["model"], enrolled["examples"], enrolled["revision"]) == (
         "Zoë",
         "model",
         2,
-        8,
+        10,
     )
-    assert entries[11]["encoding"] == "1"
-    assert entries[11]["subject_deleted"] is False
-    assert entries[13]["subject_deleted"] is True
+    assert entries[13]["encoding"] == "1"
+    assert entries[13]["subject_deleted"] is False
+    assert entries[15]["subject_deleted"] is True
     assert entries[-1]["decisions"] == [{"outcome": "identified", "subject": "Zoë", "score": 0.5}]
     assert not any("label" in line for line in read_trail(tmp_path))
     assert all(line.isascii() for line in read_trail(tmp_path))

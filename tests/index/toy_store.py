@@ -25,6 +25,8 @@ from oneglance_core.pair_head import PairHead
 from oneglance_index import (
     EVERYBODY,
     AddedNegative,
+    Approximation,
+    ApproximationState,
     Backup,
     Candidate,
     DecidedByChanged,
@@ -78,7 +80,9 @@ from oneglance_index import (
     ThresholdPage,
     ThresholdVersion,
     UnlikeOwn,
+    approximation_of,
     check_encodings,
+    kind_of,
 )
 from tests.index.conformance import MAX_CANDIDATES, MAX_ENCODINGS, MAX_NEGATIVES, MAX_PAGE_BYTES
 
@@ -339,6 +343,18 @@ class ToyStore(GalleryStore):
 
         return self._write(act)
 
+    def set_approximation(self, gallery_id: str, approximation: Approximation | None) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            kept = state.kept(gallery_id)
+            gallery = self.with_kind(kept.gallery, kind_of(approximation))
+            return state.put(replace(kept, gallery=gallery)), gallery
+
+        return self._write(act)
+
+    def approximation_state(self, gallery_id: str) -> ApproximationState | None:
+        kind = self.known(gallery_id).active.kind
+        return ApproximationState("exact", "few subjects") if approximation_of(kind) is not None else None
+
     def set_doubt(self, gallery_id: str, doubt: str | None) -> Future[Gallery]:
         def act(state: State) -> tuple[State, Gallery]:
             kept = state.kept(gallery_id)
@@ -353,6 +369,9 @@ class ToyStore(GalleryStore):
 
     def with_least_gap(self, gallery: Gallery, least_gap: float) -> Gallery:
         return replace(gallery, active=replace(gallery.active, least_gap=least_gap), revision=gallery.revision + 1)
+
+    def with_kind(self, gallery: Gallery, kind: str) -> Gallery:
+        return replace(gallery, active=replace(gallery.active, kind=kind), revision=gallery.revision + 1)
 
     def with_doubt(self, gallery: Gallery, doubt: str | None) -> Gallery:
         return replace(gallery, active=replace(gallery.active, doubt=doubt), revision=gallery.revision + 1)

@@ -48,6 +48,7 @@ def kinds(client: Client, end: threading.Event) -> dict[str, Callable[[], object
         "SetDecidedBy": lambda: client.set_decided_by("g", "distance"),
         "SetLeastGap": lambda: client.set_least_gap("g", 0.0),
         "ListLookAlikes": lambda: client.list_look_alikes("g", 0.1),
+        "SetApproximation": lambda: client.set_approximation("g", None),
         "SetDoubtPolicy": lambda: client.set_doubt_policy("g", "flag"),
         "Negatives": lambda: client.delete_negative("g", "it", client.add_negative("g", "it", other).negative_id),
         "Retention": lambda: (client.set_retention("g", "it", retention(None, "p")), client.list_expired()),

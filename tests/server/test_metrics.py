@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from oneglance import Client, OneglanceError
+from oneglance_server.gallery_metrics import MOST_GALLERIES, OTHERS
 from oneglance_server.loop_watch import watch_loop
-from oneglance_server.metrics import MOST_GALLERIES, OTHERS, Metrics
+from oneglance_server.metrics import Metrics
 from tests.pictures import picture
 from tests.running import measured, server_thread
 from tests.waiting import loop_turns, reached, until

@@ -82,6 +82,7 @@ ONE_FACE_EACH = argument(
     "identify a subject in one face of a photo at most, and tell of the conflicts",
     action="store_true",
 )
+EXACT = argument("--exact", "exactly, whatever the gallery may lose (set-approximation)", action="store_true")
 FMR = argument("--fmr", f"share of wrong claims that tau may accept [{VERIFY_FMR}]", type=within(float), metavar="RATE")
 
 
@@ -224,6 +225,24 @@ def set_quality_policy(client: Client, o: Options) -> Iterable[Message]:
 )
 def set_least_gap(client: Client, o: Options) -> Iterable[Message]:
     yield client.set_least_gap(o.gallery, o.gap)
+
+
+@command(
+    "let a gallery's answers lose something, so that searches read a part of it only",
+    GALLERY,
+    argument(
+        "--mates-found",
+        "share of matches by exact search that are found at least, as 0.999",
+        type=within(float, above=0.5, below=1),
+        metavar="SHARE",
+    ),
+    argument("--exact-on-alarm", "with it: answers are exact again once more is lost", action="store_true"),
+    argument("--exact", "in its place: answers are exact again", action="store_true"),
+)
+def set_approximation(client: Client, o: Options) -> Iterable[Message]:
+    if o.exact == (o.mates_found is not None) or (o.exact and o.exact_on_alarm):
+        raise ValueError("give --mates-found SHARE, or --exact alone")
+    yield client.set_approximation(o.gallery, o.mates_found, exact_on_alarm=o.exact_on_alarm)
 
 
 @command(
@@ -483,6 +502,7 @@ def compare(client: Client, o: Options) -> Iterable[Message]:
     HAVING,
     ID_PREFIX,
     WITH_LABELS,
+    EXACT,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
@@ -499,6 +519,7 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
         one_face_each=o.one_face_each,
         filter=_filter(o),
         with_labels=o.with_labels,
+        exact=o.exact,
     )
 
 
@@ -514,6 +535,7 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
     HAVING,
     ID_PREFIX,
     WITH_LABELS,
+    EXACT,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
@@ -531,6 +553,7 @@ def identify_stream(client: Client, o: Options) -> Iterable[Message]:
             one_face_each=o.one_face_each,
             filter=_filter(o),
             with_labels=o.with_labels,
+            exact=o.exact,
         )
         for probe in read_examples(o.examples, o)
     )

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from oneglance.client.errors import OneglanceError
 from oneglance.v1.access_pb2 import ApiKey, CreateApiKeyResponse, GetIdentityResponse
+from oneglance.v1.approximation_pb2 import CheckedProbes
 from oneglance.v1.common_pb2 import (
     DECIDED_BY_PROBABILITY,
     Breach,
@@ -71,6 +72,7 @@ from oneglance_apps.text import (
     doubt,
     doubt_policy_name,
     drift_name,
+    exact_because,
     fusion_name,
     ids,
     index_name,
@@ -196,8 +198,29 @@ def _gallery(g: Gallery) -> str:
         f"encoder {short_digest(g.encoder_digest)}{loaded}, by {fusion_name(g.fusion)}{decided_by}, "
         f"{_threshold(g.threshold)}, "
         f"quality policy {policy_name(g.quality_policy)}, doubt policy {doubt_policy_name(g.doubt_policy)}"
-        f"{gap}{negatives}, drift: {drift_name(g.drift.state)}{drift}"
+        f"{gap}{negatives}, drift: {drift_name(g.drift.state)}{drift}{_approximation(g)}"
     )
+
+
+def _approximation(g: Gallery) -> str:
+    """What its answers may lose, and how they come about; empty where they may lose nothing."""
+    if not g.HasField("approximation"):
+        return ""
+    state = g.approximation_state
+    if state.approximate:
+        now = f"approximate up to tau {distance(state.tau)}, about {state.share_read:.2%} of the encodings are read"
+    else:
+        now = f"exact for now ({exact_because(state.because)})"
+    back = ", else exact" if g.approximation.exact_on_alarm else ""
+    return (
+        f"\n  at least {100 * g.approximation.mates_found:.10g} % of mates found{back}: {now}; "
+        f"searched exactly, too: {_checked(state.known, 'known probe')}, {_checked(state.strangers, 'stranger')}"
+        f"{'; ALARM: more is lost than may be' if state.alarm else ''}"
+    )
+
+
+def _checked(checked: CheckedProbes, noun: str) -> str:
+    return f"{counted(checked.probes, noun)} ({checked.differing:,} decided otherwise)"
 
 
 def _suspected(g: Gallery) -> list[DriftWatch]:

@@ -54,6 +54,7 @@ from oneglance.v1.access_pb2 import (
     RevokeApiKeyRequest,
 )
 from oneglance.v1.access_pb2_grpc import AccessServiceStub
+from oneglance.v1.approximation_pb2 import Approximation
 from oneglance.v1.common_pb2 import SubjectFilter, Threshold
 from oneglance.v1.detection_pb2 import DetectFacesRequest, DetectFacesResponse
 from oneglance.v1.detection_pb2_grpc import DetectionServiceStub
@@ -73,6 +74,7 @@ from oneglance.v1.gallery_pb2 import (
     ListGalleriesRequest,
     ListThresholdsRequest,
     RotateKeyRequest,
+    SetApproximationRequest,
     SetDecidedByRequest,
     SetDoubtPolicyRequest,
     SetFusionRequest,
@@ -420,6 +422,21 @@ class AsyncClient:
         request = SetLeastGapRequest(gallery_id=gallery_id, least_gap=least_gap)
         return (await self._call(self._galleries.SetLeastGap, request)).gallery
 
+    async def set_approximation(
+        self, gallery_id: str, mates_found: float | None = 0.999, *, exact_on_alarm: bool = False
+    ) -> Gallery:
+        """Let the gallery's answers lose something, so that searches read a part of it only.
+
+        mates_found: of the probes that exact search gives a subject, the share that gets the same answer at least;
+            None: answers are exact again.
+        exact_on_alarm: they are, too, once live probes show that the share isn't held; else searches read more then.
+        """
+        approximation = None
+        if mates_found is not None:
+            approximation = Approximation(mates_found=mates_found, exact_on_alarm=exact_on_alarm)
+        request = SetApproximationRequest(gallery_id=gallery_id, approximation=approximation)
+        return (await self._call(self._galleries.SetApproximation, request)).gallery
+
     async def set_doubt_policy(self, gallery_id: str, policy: DoubtPolicy) -> Gallery:
         """Set what is done about doubtful enrollments from now on. What is enrolled stays."""
         request = SetDoubtPolicyRequest(gallery_id=gallery_id, doubt_policy=DOUBT_POLICIES[policy])
@@ -765,6 +782,7 @@ class AsyncClient:
         one_face_each: bool = False,
         filter: SubjectFilter | None = None,
         with_labels: bool = False,
+        exact: bool = False,
     ) -> IdentifyResponse:
         """1:K: which enrolled subject does each probe show, or a stranger?
 
@@ -782,6 +800,7 @@ class AsyncClient:
             one_face_each=one_face_each,
             filter=filter,
             with_labels=with_labels,
+            exact=exact,
         )
         return await self._call(self._identification.Identify, request)
 

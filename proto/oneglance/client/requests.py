@@ -366,6 +366,7 @@ def identify_request(
     one_face_each: bool = False,
     filter: SubjectFilter | None = None,
     with_labels: bool = False,
+    exact: bool = False,
 ) -> IdentifyRequest:
     """The message of one identification; ``identify_stream`` takes many.
 
@@ -375,6 +376,7 @@ def identify_request(
     one_face_each: identify a subject in one face of a photo at most.
     filter: compare with these subjects only; ``subject_filter`` makes it.
     with_labels: tell the labels of candidates and matches.
+    exact: the answer must be, whatever the gallery may lose (``set_approximation``).
     """
     return IdentifyRequest(
         gallery_id=gallery_id,
@@ -386,6 +388,7 @@ def identify_request(
         one_face_each=one_face_each,
         filter=filter,
         with_labels=with_labels,
+        exact=exact,
     )
 
 

@@ -537,11 +537,16 @@ class Provenance(google.protobuf.message.Message):
     when nothing was encoded, because an earlier answer was given again.
     """
     index_kind: builtins.str
-    """What was searched: "flat" (all encodings in memory), "store" (one subject, by Verify); empty when nothing was."""
+    """What was searched: "flat" (all encodings in memory), "ivf" (a part of them, by an index that says which), "store" (one
+    subject, by Verify); empty when nothing was.
+    """
     index_device: builtins.str
     """Where the index lives: "cpu", "cuda:0"."""
     exact: builtins.bool
-    """True: every enrolled encoding was compared."""
+    """True: the answer is the one that comparing every enrolled encoding gives. False: it may lose what Gallery.approximation
+    lets it: a subject may be missing that is nearer than those in the answer, and with it a match or the decision.
+    Distances, scores and probabilities that are told are exact in both.
+    """
     gallery_revision: builtins.int
     """The gallery's revision that the answer reflects. It grows by one with every change. Many probes are compared in
     several scans: each reflects this revision or a later one.

@@ -10,6 +10,7 @@ import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import oneglance.v1.approximation_pb2
 import oneglance.v1.common_pb2
 import oneglance.v1.error_pb2
 import oneglance.v1.face_pb2
@@ -93,6 +94,8 @@ class Gallery(google.protobuf.message.Message):
     DECIDED_BY_FIELD_NUMBER: builtins.int
     UID_FIELD_NUMBER: builtins.int
     UNFINISHED_FIELD_NUMBER: builtins.int
+    APPROXIMATION_FIELD_NUMBER: builtins.int
+    APPROXIMATION_STATE_FIELD_NUMBER: builtins.int
     id: builtins.str
     description: builtins.str
     encoder_digest: builtins.str
@@ -135,6 +138,14 @@ class Gallery(google.protobuf.message.Message):
     def drift(self) -> Global___Drift:
         """Whether strangers and subjects still look as they did when the model, or the gallery, was calibrated."""
 
+    @property
+    def approximation(self) -> oneglance.v1.approximation_pb2.Approximation:
+        """What its answers may lose. Absent: nothing, they are exact."""
+
+    @property
+    def approximation_state(self) -> oneglance.v1.approximation_pb2.ApproximationState:
+        """How they come about. Absent where they may lose nothing."""
+
     def __init__(
         self,
         *,
@@ -158,9 +169,11 @@ class Gallery(google.protobuf.message.Message):
         decided_by: oneglance.v1.common_pb2.DecidedBy.ValueType = ...,
         uid: builtins.str = ...,
         unfinished: builtins.bool = ...,
+        approximation: oneglance.v1.approximation_pb2.Approximation | None = ...,
+        approximation_state: oneglance.v1.approximation_pb2.ApproximationState | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "drift", b"drift", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "decided_by", b"decided_by", "description", b"description", "dimension", b"dimension", "doubt_policy", b"doubt_policy", "drift", b"drift", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "least_gap", b"least_gap", "negative_count", b"negative_count", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold", "uid", b"uid", "unfinished", b"unfinished"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "approximation", b"approximation", "approximation_state", b"approximation_state", "create_time", b"create_time", "drift", b"drift", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "approximation", b"approximation", "approximation_state", b"approximation_state", "create_time", b"create_time", "decided_by", b"decided_by", "description", b"description", "dimension", b"dimension", "doubt_policy", b"doubt_policy", "drift", b"drift", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "least_gap", b"least_gap", "negative_count", b"negative_count", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold", "uid", b"uid", "unfinished", b"unfinished"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___Gallery: typing_extensions.TypeAlias = Gallery
@@ -663,6 +676,45 @@ class SetLeastGapResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
 
 Global___SetLeastGapResponse: typing_extensions.TypeAlias = SetLeastGapResponse
+
+@typing.final
+class SetApproximationRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    APPROXIMATION_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    @property
+    def approximation(self) -> oneglance.v1.approximation_pb2.Approximation:
+        """Absent: answers are exact again."""
+
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        approximation: oneglance.v1.approximation_pb2.Approximation | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["approximation", b"approximation"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["approximation", b"approximation", "gallery_id", b"gallery_id"]) -> None: ...
+
+Global___SetApproximationRequest: typing_extensions.TypeAlias = SetApproximationRequest
+
+@typing.final
+class SetApproximationResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    @property
+    def gallery(self) -> Global___Gallery: ...
+    def __init__(
+        self,
+        *,
+        gallery: Global___Gallery | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["gallery", b"gallery"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
+
+Global___SetApproximationResponse: typing_extensions.TypeAlias = SetApproximationResponse
 
 @typing.final
 class SetDoubtPolicyRequest(google.protobuf.message.Message):

@@ -108,6 +108,11 @@ class GalleryServiceStub(object):
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.SetLeastGapRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetLeastGapResponse.FromString,
                 _registered_method=True)
+        self.SetApproximation = channel.unary_unary(
+                '/oneglance.v1.GalleryService/SetApproximation',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.SetApproximationRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetApproximationResponse.FromString,
+                _registered_method=True)
         self.SetDoubtPolicy = channel.unary_unary(
                 '/oneglance.v1.GalleryService/SetDoubtPolicy',
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.SetDoubtPolicyRequest.SerializeToString,
@@ -243,6 +248,15 @@ class GalleryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetApproximation(self, request, context):
+        """Sets what answers of Identify in the gallery may lose from now on, so that searches read a part of it only; or that they
+        lose nothing, which is how galleries begin. The index for it is built in the background: until then, and whenever there
+        can't be one, answers are exact. What is enrolled stays. UNIMPLEMENTED where the index lives elsewhere (Milvus).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetDoubtPolicy(self, request, context):
         """Sets what is done about doubtful enrollments from now on. What is enrolled stays.
         """
@@ -344,6 +358,11 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.SetLeastGap,
                     request_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetLeastGapRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_gallery__pb2.SetLeastGapResponse.SerializeToString,
+            ),
+            'SetApproximation': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetApproximation,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetApproximationRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.SetApproximationResponse.SerializeToString,
             ),
             'SetDoubtPolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.SetDoubtPolicy,
@@ -725,6 +744,33 @@ class GalleryService(object):
             '/oneglance.v1.GalleryService/SetLeastGap',
             oneglance_dot_v1_dot_gallery__pb2.SetLeastGapRequest.SerializeToString,
             oneglance_dot_v1_dot_gallery__pb2.SetLeastGapResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetApproximation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.GalleryService/SetApproximation',
+            oneglance_dot_v1_dot_gallery__pb2.SetApproximationRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.SetApproximationResponse.FromString,
             options,
             channel_credentials,
             insecure,

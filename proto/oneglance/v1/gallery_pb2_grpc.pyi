@@ -234,6 +234,22 @@ _GalleryServiceSetLeastGapType = typing_extensions.TypeVar(
     ],
 )
 
+_GalleryServiceSetApproximationType = typing_extensions.TypeVar(
+    '_GalleryServiceSetApproximationType',
+    bound=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetApproximationRequest,
+        oneglance.v1.gallery_pb2.SetApproximationResponse,
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetApproximationRequest,
+        oneglance.v1.gallery_pb2.SetApproximationResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetApproximationRequest,
+        oneglance.v1.gallery_pb2.SetApproximationResponse,
+    ],
+)
+
 _GalleryServiceSetDoubtPolicyType = typing_extensions.TypeVar(
     '_GalleryServiceSetDoubtPolicyType',
     bound=grpc.UnaryUnaryMultiCallable[
@@ -298,7 +314,7 @@ _GalleryServiceImportGalleryType = typing_extensions.TypeVar(
     ],
 )
 
-class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceRotateKeyType, _GalleryServiceCreateBackupType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetDecidedByType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceListThresholdsType, _GalleryServiceExportGalleryType, _GalleryServiceImportGalleryType]):
+class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceRotateKeyType, _GalleryServiceCreateBackupType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetDecidedByType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceSetApproximationType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceListThresholdsType, _GalleryServiceExportGalleryType, _GalleryServiceImportGalleryType]):
     """Galleries: named sets of enrolled subjects, each bound to one encoder for life.
 
         gallery  1 --- n  subject  1 --- n  encoding
@@ -362,6 +378,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
         grpc.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.SetLeastGapRequest,
             oneglance.v1.gallery_pb2.SetLeastGapResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.SetApproximationRequest,
+            oneglance.v1.gallery_pb2.SetApproximationResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
@@ -434,6 +454,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
         grpc.aio.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.SetLeastGapRequest,
             oneglance.v1.gallery_pb2.SetLeastGapResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.SetApproximationRequest,
+            oneglance.v1.gallery_pb2.SetApproximationResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
@@ -509,6 +533,12 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     SetLeastGap: _GalleryServiceSetLeastGapType
     """Sets by how much nearer than the next subject one must be to be identified from now on."""
 
+    SetApproximation: _GalleryServiceSetApproximationType
+    """Sets what answers of Identify in the gallery may lose from now on, so that searches read a part of it only; or that they
+    lose nothing, which is how galleries begin. The index for it is built in the background: until then, and whenever there
+    can't be one, answers are exact. What is enrolled stays. UNIMPLEMENTED where the index lives elsewhere (Milvus).
+    """
+
     SetDoubtPolicy: _GalleryServiceSetDoubtPolicyType
     """Sets what is done about doubtful enrollments from now on. What is enrolled stays."""
 
@@ -582,6 +612,10 @@ GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetLeastGapRequest,
         oneglance.v1.gallery_pb2.SetLeastGapResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetApproximationRequest,
+        oneglance.v1.gallery_pb2.SetApproximationResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
@@ -732,6 +766,17 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.gallery_pb2.SetLeastGapResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.SetLeastGapResponse]]:
         """Sets by how much nearer than the next subject one must be to be identified from now on."""
+
+    @abc.abstractmethod
+    def SetApproximation(
+        self,
+        request: oneglance.v1.gallery_pb2.SetApproximationRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.SetApproximationResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.SetApproximationResponse]]:
+        """Sets what answers of Identify in the gallery may lose from now on, so that searches read a part of it only; or that they
+        lose nothing, which is how galleries begin. The index for it is built in the background: until then, and whenever there
+        can't be one, answers are exact. What is enrolled stays. UNIMPLEMENTED where the index lives elsewhere (Milvus).
+        """
 
     @abc.abstractmethod
     def SetDoubtPolicy(

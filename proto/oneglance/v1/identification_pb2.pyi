@@ -234,6 +234,7 @@ class IdentifyRequest(google.protobuf.message.Message):
     ONE_FACE_EACH_FIELD_NUMBER: builtins.int
     FILTER_FIELD_NUMBER: builtins.int
     WITH_LABELS_FIELD_NUMBER: builtins.int
+    EXACT_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     max_candidates: builtins.int
     """Length of the candidate list: nearest subjects whatever tau. 0 means 5; at most 1,000, and at most 50,000
@@ -256,6 +257,10 @@ class IdentifyRequest(google.protobuf.message.Message):
     """Tell the labels of candidates and matches, up to 8 Mi characters in all, else INVALID_ARGUMENT (ANSWER_TOO_LARGE). Needs
     the right "export", too.
     """
+    exact: builtins.bool
+    """The answer must be exact, whatever the gallery may lose (Gallery.approximation). Not needed for what else compares with
+    many: Verify, Calibrate, ListLookAlikes, and the doubts and neighbours of enrollments are always exact.
+    """
     @property
     def probes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Example]:
         """1 to 1,024."""
@@ -263,7 +268,7 @@ class IdentifyRequest(google.protobuf.message.Message):
     @property
     def filter(self) -> oneglance.v1.common_pb2.SubjectFilter:
         """Only these subjects are compared, as if nobody else were enrolled: candidates, gaps and, by FUSION_MARGIN, scores are
-        among them, and the answer is exact. tau stays the gallery's, and with it expected_fpir, which is then an upper bound, but not by
+        among them, and the answer is as exact as any. tau stays the gallery's, and with it expected_fpir, which is then an upper bound, but not by
         FUSION_MARGIN: among fewer others a stranger may match more easily.
         With labels it needs the right "export", too: by trying many one would learn everybody's labels.
         """
@@ -280,9 +285,10 @@ class IdentifyRequest(google.protobuf.message.Message):
         one_face_each: builtins.bool = ...,
         filter: oneglance.v1.common_pb2.SubjectFilter | None = ...,
         with_labels: builtins.bool = ...,
+        exact: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_least_gap", b"_least_gap", "_tau", b"_tau", "filter", b"filter", "least_gap", b"least_gap", "tau", b"tau"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_least_gap", b"_least_gap", "_tau", b"_tau", "all_matches", b"all_matches", "filter", b"filter", "gallery_id", b"gallery_id", "least_gap", b"least_gap", "max_candidates", b"max_candidates", "one_face_each", b"one_face_each", "probes", b"probes", "tau", b"tau", "with_labels", b"with_labels"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_least_gap", b"_least_gap", "_tau", b"_tau", "all_matches", b"all_matches", "exact", b"exact", "filter", b"filter", "gallery_id", b"gallery_id", "least_gap", b"least_gap", "max_candidates", b"max_candidates", "one_face_each", b"one_face_each", "probes", b"probes", "tau", b"tau", "with_labels", b"with_labels"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_least_gap", b"_least_gap"]) -> typing.Literal["least_gap"] | None: ...
     @typing.overload

@@ -51,6 +51,7 @@ class MovedGallery(google.protobuf.message.Message):
     encoder_digest: builtins.str
     dimension: builtins.int
     kind: builtins.str
+    """"flat": answers are exact; else what they may lose, as "approximate:0.999" or "approximate:0.999:exact-on-alarm"."""
     fusion: builtins.str
     target_fpir: builtins.float
     quality_policy: builtins.str

@@ -219,7 +219,7 @@ class EnrollmentService:
         if policy == "off":
             return None
         # Two of each example: one may be the subject itself.
-        search = Search(encoded.vectors, gallery.active.encoder_digest, 2, singly=True)
+        search = Search(encoded.vectors, gallery.active.encoder_digest, 2, singly=True, exact=True)
         found = await self._identification.search(call, gallery.id, search, encoded)
         limits = self._thresholds.doubt_limits(gallery, found.subjects, found.encodings)
         return doubting(found, request.subject_id, *limits, refuse=policy == "refuse")

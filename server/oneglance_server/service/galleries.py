@@ -1,6 +1,7 @@
 """GalleryStore and their thresholds."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -9,7 +10,16 @@ from oneglance_core.calibration import Prior
 from oneglance_core.faces.quality import QualityPolicy
 from oneglance_core.fusion import DecidedBy, Fusion
 from oneglance_core.manifests import Calibration
-from oneglance_index import DeletedGallery, Gallery, GalleryStore, ThresholdVersion
+from oneglance_index import (
+    Approximation,
+    ApproximationState,
+    DeletedGallery,
+    Gallery,
+    GalleryNotFound,
+    GalleryStore,
+    ThresholdVersion,
+    approximation_of,
+)
 from oneglance_server.calls import Call
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import InvalidRequest
@@ -29,8 +39,8 @@ Version = tuple[ThresholdVersion, Tau | None, Calibration | None]
 
 @dataclass(frozen=True, slots=True)
 class GalleryState:
-    """A gallery, the tau in force in it, whether its encoder is loaded, its policies, and whether its probes have
-    drifted."""
+    """A gallery, the tau in force in it, whether its encoder is loaded, its policies, whether its probes have
+    drifted, what its answers may lose, and how they come about."""
 
     gallery: Gallery
     tau: Tau | None
@@ -38,6 +48,8 @@ class GalleryState:
     quality_policy: QualityPolicy
     doubt_policy: DoubtPolicy
     drift: Sequence[DriftFound]
+    approximation: Approximation | None
+    approximation_state: ApproximationState | None
 
 
 class GalleryService:
@@ -195,6 +207,11 @@ class GalleryService:
         check_gap("least_gap", least_gap)
         return self._state(await asyncio.wrap_future(self._store.set_least_gap(gallery_id, least_gap)))
 
+    async def set_approximation(self, call: Call, gallery_id: str, approximation: Approximation | None) -> GalleryState:
+        """None: answers are exact. Raises EngineUnsupported."""
+        call.need("calibrate", check_id("gallery_id", gallery_id))
+        return self._state(await asyncio.wrap_future(self._store.set_approximation(gallery_id, approximation)))
+
     async def set_doubt_policy(self, call: Call, gallery_id: str, policy: DoubtPolicy) -> GalleryState:
         call.need("calibrate", check_id("gallery_id", gallery_id))
         return self._state(await asyncio.wrap_future(self._store.set_doubt(gallery_id, policy)))
@@ -219,7 +236,18 @@ class GalleryService:
     def _state(self, gallery: Gallery) -> GalleryState:
         loaded = self._encoders.by_digest(gallery.active.encoder_digest) is not None
         tau, drift = self._thresholds.in_force(gallery), self._drift.of(gallery)
-        return GalleryState(gallery, tau, loaded, policy_of(gallery), doubt_policy_of(gallery), drift)
+        approximation, state = approximation_of(gallery.active.kind), approximation_state(self._store, gallery)
+        return GalleryState(
+            *(gallery, tau, loaded, policy_of(gallery), doubt_policy_of(gallery), drift), approximation, state
+        )
+
+
+def approximation_state(store: GalleryStore, gallery: Gallery) -> ApproximationState | None:
+    """How its answers come about; None where they may lose nothing, and once it was deleted."""
+    if approximation_of(gallery.active.kind) is not None:
+        with contextlib.suppress(GalleryNotFound):
+            return store.approximation_state(gallery.id)
+    return None
 
 
 def _check_head(encoder: Encoder) -> None:

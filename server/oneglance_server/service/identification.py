@@ -152,12 +152,13 @@ class IdentificationService:
         one_face_each: bool,
         among: SubjectFilter = EVERYBODY,
         with_labels: bool = False,
+        exact: bool = False,
     ) -> Identified:
         """Who each probe is: one answer per probe, or one per face of a photo, none when it shows none. A face that
         isn't comparable has an answer without candidates.
 
         ``least_gap`` None: the gallery's. ``one_face_each``: see group_photos. ``among``: with whom the probes are
-        compared. ``with_labels``: of candidates and matches.
+        compared. ``with_labels``: of candidates and matches. ``exact``: whatever the gallery may lose.
         """
         call.need("identify", check_id("gallery_id", gallery_id))
         everybody = call.may("candidates", gallery_id)
@@ -196,11 +197,12 @@ class IdentificationService:
         limit = min(MAX_MATCHES, MAX_LISTED // len(encoded.owners))
         listed = max(candidates, 2)  # the next subject is looked at, too
         search = _search_in(gallery, head, encoded.vectors, listed, within, limit)
-        search = replace(search, among=among, labels=with_labels)
+        search = replace(search, among=among, labels=with_labels, exact=exact)
         found = await self.search(call, gallery.id, search, encoded)
         if with_labels:
             _check_labels_fit(found)
-        if among == EVERYBODY and self._is_there(gallery):
+        # Approximate ones would make strangers look farther away than they are.
+        if among == EVERYBODY and found.exact and self._is_there(gallery):
             self._drift.saw(call, gallery, found, len(probes))
         threshold = deciding.at(found.subjects, found.encodings)
         if within is not None and within != threshold.value:  # the gallery changed meanwhile, and tau with it
@@ -358,16 +360,16 @@ class IdentificationService:
 
     async def nearest(self, call: Call, gallery: Gallery, probe: Content) -> tuple[Candidate | None, int]:
         """The nearest subject that one probe can be given, by this rule of fusion, and how many it was compared with.
-        No decision, and none is counted."""
+        Exact. No decision, and none is counted."""
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
-        search = _search_in(gallery, self._head(gallery), encoded.vectors, 1)
+        search = replace(_search_in(gallery, self._head(gallery), encoded.vectors, 1), exact=True)
         found = await self.search(call, gallery.id, search, encoded)
         return next(_without_negatives(found.candidates[0]), None), found.subjects
 
     async def nearest_to(self, call: Call, gallery: Gallery, vectors: Vectors, candidates: int) -> Found:
         """The subjects nearest by distance to each of the vectors, float32 [n, D] by the gallery's encoder, by its rule
-        of fusion. No decision, and none is counted."""
-        search = Search(vectors, gallery.active.encoder_digest, candidates, fusion=gallery.active.fusion)
+        of fusion. Exact. No decision, and none is counted."""
+        search = Search(vectors, gallery.active.encoder_digest, candidates, fusion=gallery.active.fusion, exact=True)
         return await self._search(call, gallery.id, search)
 
     async def _within(self, call: Call, deciding: Deciding, gallery_id: str) -> float:
@@ -495,11 +497,14 @@ def _afterwards(call: Call, encoded: Encoded) -> Call:
 
 
 def _together(steps: Sequence[Found]) -> Found:
-    """One answer from those of several steps; the revision is the oldest of them."""
+    """One answer from those of several steps; the revision is the oldest of them, and it is exact if all are."""
     if len(steps) == 1:
         return steps[0]
+    approximate = next((found for found in steps if not found.exact), steps[0])
     return replace(
         min(steps, key=lambda found: found.revision),
+        exact=approximate.exact,
+        kind=approximate.kind,
         candidates=tuple(itertools.chain.from_iterable(found.candidates for found in steps)),
         matches=tuple(itertools.chain.from_iterable(found.matches for found in steps)),
         truncated=tuple(itertools.chain.from_iterable(found.truncated for found in steps)),

@@ -18,6 +18,7 @@ from oneglance_server.service.content import Breached, Provenance, Tau
 from oneglance_server.service.doubts import DoubtPolicy
 from oneglance_server.service.drift import DriftFound
 from oneglance_server.service.galleries import GalleryState
+from oneglance_server.servicers.approximations import to_approximation, to_approximation_state
 
 _SOURCES = {
     "model": pb.THRESHOLD_SOURCE_MODEL,
@@ -242,6 +243,8 @@ def to_gallery(state: GalleryState) -> GalleryMessage:
         decided_by=to_decided_by(gallery.active.decided_by),
         uid=gallery.uid,
         unfinished=gallery.unfinished,
+        approximation=to_approximation(state.approximation),
+        approximation_state=to_approximation_state(state.approximation_state),
     )
 
 

@@ -36,6 +36,7 @@ from oneglance_server.servicers.answers import (
     to_threshold,
     to_timestamp,
 )
+from oneglance_server.servicers.approximations import approximation_from
 from oneglance_server.servicers.moved import (
     chunks,
     moved_gallery_from,
@@ -160,6 +161,15 @@ class GalleryServicer(GalleryServiceServicer):
         galleries = self._gate.services.galleries
         state = await galleries.set_least_gap(call_of(context), request.gallery_id, request.least_gap)
         return pb.SetLeastGapResponse(gallery=to_gallery(state))
+
+    async def SetApproximation(
+        self, request: pb.SetApproximationRequest, context: Context
+    ) -> pb.SetApproximationResponse:
+        given = request.HasField("approximation")
+        approximation = approximation_from(request.approximation, "approximation") if given else None
+        galleries = self._gate.services.galleries
+        state = await galleries.set_approximation(call_of(context), request.gallery_id, approximation)
+        return pb.SetApproximationResponse(gallery=to_gallery(state))
 
     async def SetDoubtPolicy(self, request: pb.SetDoubtPolicyRequest, context: Context) -> pb.SetDoubtPolicyResponse:
         policy = doubt_policy_from(request.doubt_policy, "doubt_policy")

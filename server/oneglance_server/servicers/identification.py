@@ -154,6 +154,7 @@ class IdentificationServicer(IdentificationServiceServicer):
             one_face_each=request.one_face_each,
             among=filter_from(request.filter),
             with_labels=request.with_labels,
+            exact=request.exact,
         )
         return await answer(
             lambda: pb.IdentifyResponse(

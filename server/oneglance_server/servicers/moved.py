@@ -19,6 +19,8 @@ from oneglance_index import (
     Note,
     Retention,
     ThresholdVersion,
+    approximation_of,
+    kind_of,
 )
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.service.content import MAX_MOVED, check_tau
@@ -28,7 +30,6 @@ from oneglance_server.service.following import MadeFor
 _INVALID = "IMPORT_INVALID"
 _CHUNK_BYTES = 1 << 20
 _NAMES: dict[str, tuple[str, ...]] = {
-    "kind": ("flat",),
     "fusion": get_args(Fusion),
     "decided_by": get_args(DecidedBy),
     "quality_policy": get_args(QualityPolicy),
@@ -91,6 +92,11 @@ def moved_gallery_from(message: pb.MovedGallery, path: str) -> Gallery:
     for name, known in _NAMES.items():
         if (value := getattr(one, name)) not in known and (value or name not in _OPTIONAL):
             raise InvalidRequest.field(f"{path}.{name}", f"must be one of {', '.join(known)}, got {value!r}", _INVALID)
+    try:
+        approximation = approximation_of(one.kind)
+    except ValueError:
+        kinds = "flat, approximate:SHARE or approximate:SHARE:exact-on-alarm, SHARE above 0.5 and below 1"
+        raise InvalidRequest.field(f"{path}.kind", f"must be {kinds}, got {one.kind!r}", _INVALID) from None
     if not re.fullmatch("[0-9a-f]{64}", one.encoder_digest):
         raise InvalidRequest.field(f"{path}.encoder_digest", "must be 64 hexadecimal digits", _INVALID)
     if one.HasField("tau"):
@@ -100,7 +106,7 @@ def moved_gallery_from(message: pb.MovedGallery, path: str) -> Gallery:
     active = Generation(
         encoder_digest=one.encoder_digest,
         dimension=one.dimension,
-        kind=one.kind,
+        kind=kind_of(approximation),
         fusion=one.fusion,
         state="active",
         threshold=one.tau if one.HasField("tau") else None,

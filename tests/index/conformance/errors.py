@@ -43,6 +43,8 @@ def what_is_missing_is_named(t: Trial) -> None:
         lambda: store.list_subjects("g"),
         lambda: store.list_likenesses("g"),
         lambda: store.set_least_gap("g", 0.1).result(),
+        lambda: store.set_approximation("g", None).result(),
+        lambda: store.approximation_state("g"),
         lambda: store.get_subject("g", "s"),
         lambda: store.replay("g", "s", "r", b""),
         lambda: t.enroll("s", along(2)),

@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 
 from oneglance_index import (
+    Approximation,
     EncodingInvalid,
     EncodingNotFound,
+    Found,
     RequestConflict,
+    Search,
     SubjectNotFound,
+    approximation_of,
 )
 from tests.index.conformance.trial import (
     MAX_PAGE_BYTES,
@@ -311,6 +315,28 @@ def the_least_gap_is_known(t: Trial) -> None:
             assert (gallery.active.least_gap, gallery.revision) == (gap, before + 1)
 
 
+@promise
+def what_answers_may_lose_is_known(t: Trial) -> None:
+    t.create()
+    t.enroll("s", along(2))
+    wanted: Approximation | None
+    for wanted in (Approximation(0.75), Approximation(0.999, exact_on_alarm=True), Approximation(0.999), None):
+        before = t.store.get_gallery("g").revision
+        after = t.store.set_approximation("g", wanted).result()
+        for gallery in (after, t.store.get_gallery("g"), t.store.known("g")):
+            assert approximation_of(gallery.active.kind) == wanted
+            assert gallery.revision == before + 1
+        state = t.store.approximation_state("g")
+        assert (state is None) == (wanted is None)
+        # So small a gallery has nothing to gain, and every search may ask for an exact answer.
+        assert state is None or (state.answers, state.because != "") == ("exact", True)
+        for exact in (False, True):
+            (found,) = t.store.search_many("g", [Search(np.array([PROBE], np.float32), "e", 1, exact=exact)])
+            assert isinstance(found, Found)
+            assert found.exact
+            assert [one.subject_id for one in found.candidates[0]] == ["s"]
+
+
 # Durability.
 
 
@@ -338,3 +364,17 @@ def what_is_done_survives_a_restart(t: Trial) -> None:
     assert everything() == before
     t.enroll("new", along(1))
     assert t.nearest(PROBE).subject_id == "new"
+
+
+@promise
+def what_answers_may_lose_survives_a_restart(t: Trial) -> None:
+    t.create()
+    t.enroll("s", along(2))
+    wanted = Approximation(0.99, exact_on_alarm=True)
+    before = t.store.set_approximation("g", wanted).result()
+    t.restart()
+    for gallery in (t.store.get_gallery("g"), t.store.known("g")):
+        assert (approximation_of(gallery.active.kind), gallery.revision) == (wanted, before.revision)
+    assert t.nearest(PROBE).subject_id == "s"
+    t.enroll("u", along(1))
+    assert t.nearest(PROBE).subject_id == "u"

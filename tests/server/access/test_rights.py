@@ -59,6 +59,7 @@ IN_A_GALLERY: dict[str, tuple[str, Callable[[Client, str], object]]] = {
     "GalleryService.SetDecidedBy": ("calibrate", lambda c, g: c.set_decided_by(g, "distance")),
     "GalleryService.SetQualityPolicy": ("calibrate", lambda c, g: c.set_quality_policy(g, "off")),
     "GalleryService.SetLeastGap": ("calibrate", lambda c, g: c.set_least_gap(g, 0.0)),
+    "GalleryService.SetApproximation": ("calibrate", lambda c, g: c.set_approximation(g, None)),
     "GalleryService.SetDoubtPolicy": ("calibrate", lambda c, g: c.set_doubt_policy(g, "off")),
     "IdentificationService.Verify": ("verify", lambda c, g: c.verify(g, "it", IT)),
     "IdentificationService.Identify": ("identify", lambda c, g: c.identify(g, IT)),

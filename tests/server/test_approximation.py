@@ -153,6 +153,21 @@ def test_answers_say_whether_they_are_exact(
     assert [one.response.provenance.exact for one in streamed] == [False, True]
 
 
+def test_where_something_may_be_lost_the_index_knows_tau(client: Client, asked: list[Search]) -> None:
+    client.create_gallery("tau", encoder="pixels", fusion="mean", quality_policy="off")
+    for subject, number in (("it", 5), ("other", 6)):
+        client.enroll("tau", subject, picture(number), doubt_policy="off")
+    client.set_threshold("tau", 0.3)
+    before = [client.identify("tau", picture(5)), client.identify("tau", picture(5), tau=4.0, all_matches=True)]
+    client.set_approximation("tau", 0.9)
+    after = [client.identify("tau", picture(5)), client.identify("tau", picture(5), tau=4.0, all_matches=True)]
+    assert [one.within for one in asked] == [None, 4.0, pytest.approx(0.3), 4.0]
+    assert [one.results for one in after] == [one.results for one in before]
+    assert [one.threshold for one in after] == [one.threshold for one in before]
+    assert len(after[1].results[0].matches) == 2
+    assert not after[0].results[0].matches
+
+
 def test_what_changes_or_judges_a_gallery_is_exact(client: Client, asked: list[Search]) -> None:
     client.create_gallery("judged", encoder="pixels", fusion="margin", quality_policy="off")
     for i in range(8):

@@ -316,6 +316,12 @@ CASES: dict[str, tuple[Case, str, str, str]] = {
         "INVALID_REQUEST",
         "doubt_policy",
     ),
+    "approximation-share": (
+        lambda c, g, d: c.set_approximation(g, 0.5),
+        "INVALID_ARGUMENT",
+        "INVALID_REQUEST",
+        "approximation.mates_found",
+    ),
     "decided-by-unknown": (
         lambda c, g, d: c._call(c._galleries.SetDecidedBy, SetDecidedByRequest(gallery_id=g)),
         "INVALID_ARGUMENT",

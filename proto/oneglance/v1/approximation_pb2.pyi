@@ -32,8 +32,10 @@ class _ExactBecauseEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._E
     """There is no threshold yet that the index could be tuned for."""
     EXACT_BECAUSE_BEING_BUILT: _ExactBecause.ValueType  # 4
     """The index is being built, or tuned, in the background."""
-    EXACT_BECAUSE_ALARM: _ExactBecause.ValueType  # 5
-    """Too much was lost (Approximation.exact_on_alarm)."""
+    EXACT_BECAUSE_NOT_HELD: _ExactBecause.ValueType  # 5
+    """Even by reading half of the gallery too much would be lost."""
+    EXACT_BECAUSE_ALARM: _ExactBecause.ValueType  # 6
+    """Too much was lost (Approximation.exact_on_alarm). Until SetApproximation is called again, or the server restarts."""
 
 class ExactBecause(_ExactBecause, metaclass=_ExactBecauseEnumTypeWrapper):
     """Why answers are exact that needn't be."""
@@ -47,8 +49,10 @@ EXACT_BECAUSE_NO_THRESHOLD: ExactBecause.ValueType  # 3
 """There is no threshold yet that the index could be tuned for."""
 EXACT_BECAUSE_BEING_BUILT: ExactBecause.ValueType  # 4
 """The index is being built, or tuned, in the background."""
-EXACT_BECAUSE_ALARM: ExactBecause.ValueType  # 5
-"""Too much was lost (Approximation.exact_on_alarm)."""
+EXACT_BECAUSE_NOT_HELD: ExactBecause.ValueType  # 5
+"""Even by reading half of the gallery too much would be lost."""
+EXACT_BECAUSE_ALARM: ExactBecause.ValueType  # 6
+"""Too much was lost (Approximation.exact_on_alarm). Until SetApproximation is called again, or the server restarts."""
 Global___ExactBecause: typing_extensions.TypeAlias = ExactBecause
 
 @typing.final
@@ -108,7 +112,7 @@ class ApproximationState(google.protobuf.message.Message):
     alarms: builtins.int
     """How often they showed that more was lost than may be."""
     alarm: builtins.bool
-    """They show it now."""
+    """Enough known probes since the last one haven't shown yet that the share is held again."""
     @property
     def known(self) -> Global___CheckedProbes:
         """Probes that match by exact search."""
@@ -146,7 +150,7 @@ class CheckedProbes(google.protobuf.message.Message):
     DIFFERING_FIELD_NUMBER: builtins.int
     probes: builtins.int
     differing: builtins.int
-    """For how many the exact decision at tau was another one than the answer: another subject, or one instead of none."""
+    """For how many the nearest subject under tau by exact search was another one than in the answer, or nobody was in it."""
     def __init__(
         self,
         *,

@@ -25,6 +25,7 @@ from oneglance_index import (
     Search,
     StoreClosed,
     SubjectFilter,
+    approximation_of,
 )
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
@@ -193,8 +194,10 @@ class IdentificationService:
             await self._tell(call, gallery, refused, threshold, nothing)
             return Identified(refused, threshold, nothing, encoded.photos)
         _check_listed(candidates, len(encoded.owners))
-        within = await self._within(call, deciding, gallery.id) if all_matches else None
-        limit = min(MAX_MATCHES, MAX_LISTED // len(encoded.owners))
+        # Where answers may lose something the index has to know tau in any case: it tunes itself for it.
+        told = all_matches or approximation_of(gallery.active.kind) is not None
+        within = await self._within(call, deciding, gallery.id) if told else None
+        limit = min(MAX_MATCHES, MAX_LISTED // len(encoded.owners)) if all_matches else 1
         listed = max(candidates, 2)  # the next subject is looked at, too
         search = _search_in(gallery, head, encoded.vectors, listed, within, limit)
         search = replace(search, among=among, labels=with_labels, exact=exact)
@@ -217,6 +220,8 @@ class IdentificationService:
             ambiguous = under and len(given) > 1 and given[1].score - given[0].score < least_gap
             withheld = not under and any(one.score <= threshold.value for one in nearest)
             mate = given[0].subject_id if under and not ambiguous else None
+            if not all_matches:
+                matches, truncated = (), False
             # To the first who can be given at least.
             shown = nearest[: max(candidates, nearest.index(given[0]) + 1)] if given else nearest[:candidates]
             answers.append(

@@ -11,6 +11,7 @@ _EXACT_BECAUSE: dict[Because, pb.ExactBecause.ValueType] = {
     "few subjects": pb.EXACT_BECAUSE_FEW_SUBJECTS,
     "no threshold yet": pb.EXACT_BECAUSE_NO_THRESHOLD,
     "being built": pb.EXACT_BECAUSE_BEING_BUILT,
+    "not held": pb.EXACT_BECAUSE_NOT_HELD,
     "alarm": pb.EXACT_BECAUSE_ALARM,
 }
 

@@ -180,7 +180,8 @@ class GalleryStore(Protocol):
         then; nothing happens to what is enrolled."""
 
     def approximation_state(self, gallery_id: str) -> ApproximationState | None:
-        """How its answers come about; None where they may lose nothing. GalleryNotFound."""
+        """How its answers come about; None where they may lose nothing. Quick: no search is waited for.
+        GalleryNotFound, StoreClosed."""
 
     def set_doubt(self, gallery_id: str, doubt: str | None) -> Future[Gallery]:
         """Sets what is done about doubtful enrollments in the active generation, kept as it is and never looked into;

@@ -342,6 +342,27 @@ def test_a_server_names_what_it_cant_import(exported: Path, tmp_path: Path, mode
         assert import_gallery(client, GalleryFolder(exported), "g", lambda *_: None) == 3
 
 
+def test_what_answers_may_lose_comes_along(exported: Path, tmp_path: Path, models: tuple[Path, Path]) -> None:
+    with server_thread(data_dir=tmp_path / "b", models=(models[0],)) as server, Client(server.address) as client:
+        for wrong in ("few", "", "approximate:0.5", "approximate:nan", "approximate:x", "approximate:0.9:always"):
+            copy = forged(exported, tmp_path / "copy", lambda gallery, *_: gallery.update(kind=wrong))  # noqa: B023
+            with pytest.raises(OneglanceError) as caught:
+                import_gallery(client, GalleryFolder(copy), "g", lambda *_: None)
+            assert (caught.value.reason, caught.value.field_violations[0][0]) == (
+                "IMPORT_INVALID",
+                "settings.gallery.kind",
+            )
+            shutil.rmtree(copy)
+        assert list(client.list_galleries()) == []
+        import_gallery(client, GalleryFolder(exported), "g", lambda *_: None)
+        client.set_approximation("g", 0.995, exact_on_alarm=True)
+        export_gallery(client, "g", tmp_path / "lossy", "npy", lambda *_: None)
+        import_gallery(client, GalleryFolder(tmp_path / "lossy"), "h", lambda *_: None)
+        came, was = client.get_gallery("h"), client.get_gallery("g")
+        assert (came.approximation, came.approximation_state) == (was.approximation, was.approximation_state)
+        assert (came.approximation.mates_found, came.approximation.exact_on_alarm) == (0.995, True)
+
+
 def test_an_export_of_a_gallery_that_was_made_anew_doesnt_go_on(tmp_path: Path, models: tuple[Path, Path]) -> None:
     with server_thread(data_dir=tmp_path / "a", models=(models[0],)) as server, Client(server.address) as client:
         (model,) = client.list_models()

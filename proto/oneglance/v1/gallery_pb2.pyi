@@ -976,7 +976,7 @@ Global___ThresholdVersion: typing_extensions.TypeAlias = ThresholdVersion
 class Drift(google.protobuf.message.Message):
     """What the probes of Identify and IdentifyStream tell of what the gallery was calibrated on, by its own calibration or else by
     the model's. Counts only are kept, in memory: a restart, another calibration, another rule of fusion and a gallery that is
-    much larger begin anew. docs/operations.md tells how it is tested, and how often it is wrong.
+    much larger begin anew. Only exact answers count (Provenance.exact). docs/operations.md tells how it is tested, and how often it is wrong.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

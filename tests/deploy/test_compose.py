@@ -135,7 +135,7 @@ def test_a_real_prometheus_scrapes_the_server_and_answers_every_query(
         assert value(port, 'oneglance_decisions_total{decision="identified"}') == ["1"]
         firing = [alert for alert in ask(port, "alerts")["alerts"] if alert["state"] == "firing"]
         assert not firing, firing
-        assert len(ask(port, "rules")["groups"][0]["rules"]) == 11
+        assert len(ask(port, "rules")["groups"][0]["rules"]) == 12
     finally:
         process.terminate()
         process.wait()

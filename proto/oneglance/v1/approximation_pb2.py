@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n oneglance/v1/approximation.proto\x12\x0coneglance.v1\"<\n\rApproximation\x12\x13\n\x0bmates_found\x18\x01 \x01(\x01\x12\x16\n\x0e\x65xact_on_alarm\x18\x02 \x01(\x08\"\x95\x02\n\x12\x41pproximationState\x12\x13\n\x0b\x61pproximate\x18\x01 \x01(\x08\x12+\n\x07\x62\x65\x63\x61use\x18\x02 \x01(\x0e\x32\x1a.oneglance.v1.ExactBecause\x12\x10\n\x03tau\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nshare_read\x18\x04 \x01(\x01\x12\x14\n\x0crecent_count\x18\x05 \x01(\x03\x12*\n\x05known\x18\x06 \x01(\x0b\x32\x1b.oneglance.v1.CheckedProbes\x12.\n\tstrangers\x18\x07 \x01(\x0b\x32\x1b.oneglance.v1.CheckedProbes\x12\x0e\n\x06\x61larms\x18\x08 \x01(\x03\x12\r\n\x05\x61larm\x18\t \x01(\x08\x42\x06\n\x04_tau\"2\n\rCheckedProbes\x12\x0e\n\x06probes\x18\x01 \x01(\x03\x12\x11\n\tdiffering\x18\x02 \x01(\x03*\xdb\x01\n\x0c\x45xactBecause\x12\x1d\n\x19\x45XACT_BECAUSE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45XACT_BECAUSE_DEVICE\x10\x01\x12\x1e\n\x1a\x45XACT_BECAUSE_FEW_SUBJECTS\x10\x02\x12\x1e\n\x1a\x45XACT_BECAUSE_NO_THRESHOLD\x10\x03\x12\x1d\n\x19\x45XACT_BECAUSE_BEING_BUILT\x10\x04\x12\x1a\n\x16\x45XACT_BECAUSE_NOT_HELD\x10\x05\x12\x17\n\x13\x45XACT_BECAUSE_ALARM\x10\x06\x42K\n\x0coneglance.v1P\x01Z*oneglance.example/oneglance/v1;oneglancev1\xaa\x02\x0cOneglance.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n oneglance/v1/approximation.proto\x12\x0coneglance.v1\"<\n\rApproximation\x12\x13\n\x0bmates_found\x18\x01 \x01(\x01\x12\x16\n\x0e\x65xact_on_alarm\x18\x02 \x01(\x08\"\x95\x02\n\x12\x41pproximationState\x12\x13\n\x0b\x61pproximate\x18\x01 \x01(\x08\x12+\n\x07\x62\x65\x63\x61use\x18\x02 \x01(\x0e\x32\x1a.oneglance.v1.ExactBecause\x12\x10\n\x03tau\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nshare_read\x18\x04 \x01(\x01\x12\x14\n\x0crecent_count\x18\x05 \x01(\x03\x12*\n\x05known\x18\x06 \x01(\x0b\x32\x1b.oneglance.v1.CheckedProbes\x12.\n\tstrangers\x18\x07 \x01(\x0b\x32\x1b.oneglance.v1.CheckedProbes\x12\x0e\n\x06\x61larms\x18\x08 \x01(\x03\x12\r\n\x05\x61larm\x18\t \x01(\x08\x42\x06\n\x04_tau\"2\n\rCheckedProbes\x12\x0e\n\x06probes\x18\x01 \x01(\x03\x12\x11\n\tdiffering\x18\x02 \x01(\x03*\xe8\x01\n\x0c\x45xactBecause\x12\x1d\n\x19\x45XACT_BECAUSE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45XACT_BECAUSE_DEVICE\x10\x01\x12\x1e\n\x1a\x45XACT_BECAUSE_FEW_SUBJECTS\x10\x02\x12\"\n\x1e\x45XACT_BECAUSE_NO_THRESHOLD_YET\x10\x03\x12\x1d\n\x19\x45XACT_BECAUSE_BEING_BUILT\x10\x04\x12#\n\x1f\x45XACT_BECAUSE_TOO_FEW_MATES_YET\x10\x05\x12\x17\n\x13\x45XACT_BECAUSE_ALARM\x10\x06\x42K\n\x0coneglance.v1P\x01Z*oneglance.example/oneglance/v1;oneglancev1\xaa\x02\x0cOneglance.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\014oneglance.v1P\001Z*oneglance.example/oneglance/v1;oneglancev1\252\002\014Oneglance.V1'
   _globals['_EXACTBECAUSE']._serialized_start=445
-  _globals['_EXACTBECAUSE']._serialized_end=664
+  _globals['_EXACTBECAUSE']._serialized_end=677
   _globals['_APPROXIMATION']._serialized_start=50
   _globals['_APPROXIMATION']._serialized_end=110
   _globals['_APPROXIMATIONSTATE']._serialized_start=113

@@ -28,12 +28,14 @@ class _ExactBecauseEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._E
     """Where the index lives nothing approximate is to be had."""
     EXACT_BECAUSE_FEW_SUBJECTS: _ExactBecause.ValueType  # 2
     """There are too few subjects for anything to be gained."""
-    EXACT_BECAUSE_NO_THRESHOLD: _ExactBecause.ValueType  # 3
-    """There is no threshold yet that the index could be tuned for."""
+    EXACT_BECAUSE_NO_THRESHOLD_YET: _ExactBecause.ValueType  # 3
+    """There was no probe yet whose threshold the index could be tuned for."""
     EXACT_BECAUSE_BEING_BUILT: _ExactBecause.ValueType  # 4
     """The index is being built, or tuned, in the background."""
-    EXACT_BECAUSE_NOT_HELD: _ExactBecause.ValueType  # 5
-    """Even by reading half of the gallery too much would be lost."""
+    EXACT_BECAUSE_TOO_FEW_MATES_YET: _ExactBecause.ValueType  # 5
+    """Too few probes with a match have come to tell how much has to be read. What the gallery's own encodings tell takes more
+    than is worth it.
+    """
     EXACT_BECAUSE_ALARM: _ExactBecause.ValueType  # 6
     """Too much was lost (Approximation.exact_on_alarm). Until SetApproximation is called again, or the server restarts."""
 
@@ -45,12 +47,14 @@ EXACT_BECAUSE_DEVICE: ExactBecause.ValueType  # 1
 """Where the index lives nothing approximate is to be had."""
 EXACT_BECAUSE_FEW_SUBJECTS: ExactBecause.ValueType  # 2
 """There are too few subjects for anything to be gained."""
-EXACT_BECAUSE_NO_THRESHOLD: ExactBecause.ValueType  # 3
-"""There is no threshold yet that the index could be tuned for."""
+EXACT_BECAUSE_NO_THRESHOLD_YET: ExactBecause.ValueType  # 3
+"""There was no probe yet whose threshold the index could be tuned for."""
 EXACT_BECAUSE_BEING_BUILT: ExactBecause.ValueType  # 4
 """The index is being built, or tuned, in the background."""
-EXACT_BECAUSE_NOT_HELD: ExactBecause.ValueType  # 5
-"""Even by reading half of the gallery too much would be lost."""
+EXACT_BECAUSE_TOO_FEW_MATES_YET: ExactBecause.ValueType  # 5
+"""Too few probes with a match have come to tell how much has to be read. What the gallery's own encodings tell takes more
+than is worth it.
+"""
 EXACT_BECAUSE_ALARM: ExactBecause.ValueType  # 6
 """Too much was lost (Approximation.exact_on_alarm). Until SetApproximation is called again, or the server restarts."""
 Global___ExactBecause: typing_extensions.TypeAlias = ExactBecause
@@ -68,7 +72,8 @@ class Approximation(google.protobuf.message.Message):
     mates_found: builtins.float
     """Of the probes that exact search gives a subject under tau, the share that gets the same answer at least; above 0.5 and
     below 1. The others are told that they are UNKNOWN, or are given the next nearest subject under tau. The index tunes
-    itself on the gallery's own encodings to hold it, and live probes that are searched exactly, too, show whether it is held.
+    itself on the gallery's own encodings and on live probes to hold it, and those that are searched exactly, too, show whether
+    it is held.
     """
     exact_on_alarm: builtins.bool
     """Once they show that it isn't held, answers are exact again. Else searches read more."""

@@ -2,18 +2,7 @@
 
 from oneglance.v1 import approximation_pb2 as pb
 from oneglance_index import Approximation, ApproximationState, Checked
-from oneglance_index.approximation import Because
 from oneglance_server.errors import InvalidRequest
-
-_EXACT_BECAUSE: dict[Because, pb.ExactBecause.ValueType] = {
-    "": pb.EXACT_BECAUSE_UNSPECIFIED,
-    "device": pb.EXACT_BECAUSE_DEVICE,
-    "few subjects": pb.EXACT_BECAUSE_FEW_SUBJECTS,
-    "no threshold yet": pb.EXACT_BECAUSE_NO_THRESHOLD,
-    "being built": pb.EXACT_BECAUSE_BEING_BUILT,
-    "not held": pb.EXACT_BECAUSE_NOT_HELD,
-    "alarm": pb.EXACT_BECAUSE_ALARM,
-}
 
 
 def approximation_from(message: pb.Approximation, path: str) -> Approximation:
@@ -37,7 +26,7 @@ def to_approximation_state(state: ApproximationState | None) -> pb.Approximation
         return None
     return pb.ApproximationState(
         approximate=state.answers == "approximate",
-        because=_EXACT_BECAUSE[state.because],
+        because=pb.ExactBecause.Value(f"EXACT_BECAUSE_{(state.because or 'unspecified').upper().replace(' ', '_')}"),
         tau=state.tau,
         share_read=state.share_read,
         recent_count=state.recent,

@@ -21,6 +21,7 @@ from oneglance.v1 import approximation_pb2 as pb
 from oneglance_apps.cli import main
 from oneglance_index import ApproximationState, Checked, EngineUnsupported, Found, GalleryError, Search
 from oneglance_index.approximation import Because
+from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.fused import FusedIndex
 from oneglance_server.app import Server
 from oneglance_server.service.drift import DriftWatches
@@ -166,6 +167,17 @@ def test_where_something_may_be_lost_the_index_knows_tau(client: Client, asked: 
     assert [one.threshold for one in after] == [one.threshold for one in before]
     assert len(after[1].results[0].matches) == 2
     assert not after[0].results[0].matches
+
+
+def test_how_answers_come_about_is_told_while_searches_are_under_way(server: Server, client: Client) -> None:
+    client.create_gallery("busy", encoder="pixels", fusion="nearest")
+    index = server._galleries._find("busy").index  # type: ignore[union-attr]
+    assert isinstance(index, ExactIndex)
+    with index._lock:  # as a search has it
+        state = client.set_approximation("busy", 0.9).approximation_state
+        assert state.because == pb.EXACT_BECAUSE_FEW_SUBJECTS
+        assert client.get_gallery("busy").approximation_state == state
+        assert measured(server, "oneglance_approximate_answers", gallery="busy") == 0
 
 
 def test_what_changes_or_judges_a_gallery_is_exact(client: Client, asked: list[Search]) -> None:

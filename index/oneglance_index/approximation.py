@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 EXACT_KIND = "flat"
-_NAME = "approximate"
+APPROXIMATE = "approximate"
 _ON_ALARM = "exact-on-alarm"
 
 Answers = Literal["exact", "approximate"]
-Because = Literal["", "device", "few subjects", "no threshold yet", "being built", "alarm"]
+Because = Literal["", "device", "few subjects", "no threshold yet", "being built", "too few mates yet", "alarm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,16 @@ class Approximation:
 
     @property
     def kind(self) -> str:
-        return ":".join([_NAME, repr(float(self.mates_found)), *([_ON_ALARM] if self.exact_on_alarm else [])])
+        return ":".join([APPROXIMATE, repr(float(self.mates_found)), *([_ON_ALARM] if self.exact_on_alarm else [])])
 
 
 def kind_of(approximation: Approximation | None) -> str:
     return EXACT_KIND if approximation is None else approximation.kind
+
+
+def name_of(kind: str) -> str:
+    """Of a kind, without what its answers may lose."""
+    return kind.partition(":")[0]
 
 
 def approximation_of(kind: str) -> Approximation | None:
@@ -43,7 +48,7 @@ def approximation_of(kind: str) -> Approximation | None:
         return None
     name, _, told = kind.partition(":")
     share, _, alarm = told.partition(":")
-    if name != _NAME or alarm not in ("", _ON_ALARM):
+    if name != APPROXIMATE or alarm not in ("", _ON_ALARM):
         raise ValueError(f"{kind!r} is no kind of index")
     return Approximation(float(share), bool(alarm))
 
@@ -54,6 +59,9 @@ class Checked:
 
     probes: int = 0
     differing: int = 0
+
+
+NOTHING_CHECKED = Checked()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,7 @@ class ApproximationState:
     tau: float | None = None
     share_read: float = 1.0
     recent: int = 0
-    known: Checked = Checked()
-    strangers: Checked = Checked()
+    known: Checked = NOTHING_CHECKED
+    strangers: Checked = NOTHING_CHECKED
     alarms: int = 0
     alarm: bool = False

@@ -25,7 +25,7 @@ from oneglance_core.fusion import MARGIN_OTHERS, DecidedBy
 from oneglance_core.names import composed
 from oneglance_core.pair_head import PairHead
 from oneglance_index import negatives, verifying
-from oneglance_index.approximation import Approximation, ApproximationState, kind_of
+from oneglance_index.approximation import EXACT_KIND, Approximation, ApproximationState, kind_of
 from oneglance_index.audit import Event
 from oneglance_index.errors import (
     EngineUnsupported,
@@ -119,7 +119,8 @@ class LocalGalleries:
         threads = settings.search_threads or engine.cores()
         self._pool = engine.scan_pool(threads)
         try:
-            self._opened = OpenedGalleries(Machine(self._pool, threads, device, settings.row_codes != "off"), data_dir)
+            machine = Machine(self._pool, threads, device, settings.row_codes != "off")
+            self._opened = OpenedGalleries(machine, data_dir, settings.approximate_checked_share)
             self._store = Store(data_dir, self._opened, settings, on_change)
             self._upkeep = Upkeep(
                 *(data_dir, self._store, settings.snapshot_every_encodings),
@@ -602,6 +603,8 @@ class LocalGalleries:
             if having
             else index.search(searches)
         )
+        if opened.gallery.active.kind != EXACT_KIND:
+            self._opened.tending.saw(opened.generation, index, searches, found)
         # The index tells a revision whose negatives are known by now, but weren't when the search began.
         now = self._opened.get(gallery_id)
         if now is not None and now.having_negatives is not having and not now.having_negatives <= having:
@@ -638,7 +641,8 @@ class LocalGalleries:
 
     def approximation_state(self, gallery_id: str) -> ApproximationState | None:
         opened = self._find(gallery_id)
-        return None if opened.index is None else opened.index.approximation()
+        state = None if opened.index is None else opened.index.approximation()
+        return None if state is None else self._opened.tending.told(opened.generation, state)
 
     def index_info(self, gallery_id: str) -> IndexInfo:
         """The index that answers searches, as it stands. Raises GalleryNotFound, IndexOutOfStep, OutOfMemory."""

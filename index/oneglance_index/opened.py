@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from oneglance_core.fusion import has_template
+from oneglance_index.approximation import Approximation, approximation_of
 from oneglance_index.errors import GalleryNotFound, GalleryUnfinished, IndexOutOfStep, OutOfMemory, StoreClosed
 from oneglance_index.records import Change, Gallery, Integers, OpenProgress
 from oneglance_index.search import snapshot
@@ -26,6 +27,7 @@ from oneglance_index.search.fused import adds_template
 from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.loading import Progress, load_index
 from oneglance_index.search.registry import Machine, make_index
+from oneglance_index.search.tending import Tending
 from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.store import queries
 from oneglance_index.store.database import Store
@@ -66,7 +68,8 @@ class OpenedGalleries:
     _store: Store
     _upkeep: Upkeep
 
-    def __init__(self, machine: Machine, data_dir: Path) -> None:
+    def __init__(self, machine: Machine, data_dir: Path, checked_share: float) -> None:
+        self.tending = Tending(self._approximate, checked_share)
         self._machine = machine
         self._data_dir = data_dir
         self._opened: dict[str, Opened] = {}
@@ -143,7 +146,16 @@ class OpenedGalleries:
     def galleries(self) -> list[Gallery]:
         return [opened.gallery for opened in self._opened.values()]
 
+    def _approximate(self) -> dict[int, tuple[GalleryIndex, Approximation]]:
+        """The indexes whose answers may lose something, by generation, and how much."""
+        return {
+            one.generation: (one.index, wanted)
+            for one in list(self._opened.values())
+            if one.index is not None and (wanted := approximation_of(one.gallery.active.kind)) is not None
+        }
+
     def clear(self) -> None:
+        self.tending.close()
         self._opened.clear()
         with self._rebuilding:
             awaited = list(self._awaited)
@@ -262,6 +274,9 @@ class OpenedGalleries:
                     self._missed[effect.generation].append(effect.changes)
                     return
             opened.index.apply(*effect.changes)
+            if effect.updated is not None:
+                opened.index.approximate(approximation_of(effect.updated.active.kind))
+            self.tending.changed(opened.index)
             changed = sum(len(change.added) + len(change.removed) for change in effect.changes)
             self._upkeep.changed(effect.generation, changed)
 

@@ -58,6 +58,13 @@ class IndexSettings(Frozen):
         description="Rows a second time in the host's memory, a byte for each number, a quarter more: searches for few"
         " probes read these, and answers are the same; or off. Not on a GPU, which has its own.",
     )
+    approximate_checked_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Of the probes with an approximate answer, how many are searched exactly, too, to count decisions"
+        " that differ; fewer where that would take more than a twentieth of a core.",
+    )
     gpu_temp_memory_bytes: int = Field(
         640 << 20, ge=1 << 20, le=1536 << 20, description="Scratch memory of the index on a GPU."
     )

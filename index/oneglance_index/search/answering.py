@@ -23,6 +23,7 @@ class Whole(NamedTuple):
     revision: int
     subjects: int
     encodings: int
+    exact: bool
     kind: str
     device: str
 
@@ -43,7 +44,7 @@ def near_subjects(
 
 
 def answer(search: Search, near: Sequence[tuple[Candidate, ...]], whole: Whole) -> Found:
-    """What is asked for, of an exact index."""
+    """What is asked for."""
     within = -np.inf if search.within is None else search.within
     counts = [bisect_right(found, within, key=_score) for found in near]
     return Found(
@@ -51,8 +52,7 @@ def answer(search: Search, near: Sequence[tuple[Candidate, ...]], whole: Whole) 
         tuple(found[: min(count, search.limit)] for found, count in zip(near, counts, strict=True)),
         tuple(count > search.limit for count in counts),
         *(whole.revision, whole.subjects, whole.encodings),
-        True,
-        *(whole.kind, whole.device),
+        *(whole.exact, whole.kind, whole.device),
     )
 
 

@@ -163,6 +163,63 @@ def distances(rows: Vectors, query: Vectors, out: Vectors) -> None:
     faiss.fvec_L2sqr_ny(*pointers, rows.shape[1], len(rows))
 
 
+class Cells:
+    """Vectors float32 [*, D] in cells, by the nearest of `centres` float32 [cells, D], a bit for each number of what
+    they are less their centre: RaBitQ (Gao and Long, SIGMOD 2024). Known by numbers of the caller's. Searches may run
+    at the same time, but not with what changes anything."""
+
+    def __init__(self, centres: Vectors) -> None:
+        faiss = load()
+        cells, dimension = centres.shape
+        self._nearest_centre = faiss.IndexFlatL2(dimension)
+        self._nearest_centre.add(centres)
+        self._index = faiss.IndexIVFRaBitQ(self._nearest_centre, dimension, cells, faiss.METRIC_L2)
+        self._index.qb = _PROBE_BITS
+        self._index.train(centres)  # which is to say that its centres are known
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    @property
+    def memory_bytes(self) -> int:
+        return len(self) * (int(self._index.code_size) + 8)
+
+    def cells_of(self, vectors: Vectors) -> Integers:
+        """Of each the cell, int64 [n]; changes nothing."""
+        found: Integers = self._nearest_centre.search(vectors, 1)[1][:, 0]
+        return found
+
+    def add(self, vectors: Vectors, cells: Integers, numbers: Integers) -> None:
+        """Puts vectors into the cells that they are of; all C-contiguous."""
+        pointers = (load().swig_ptr(array) for array in (vectors, numbers, cells))
+        self._index.add_core(len(vectors), *pointers)
+
+    def remove(self, numbers: Integers) -> None:
+        self._index.remove_ids(load().IDSelectorBatch(numbers))
+
+    def nearest(self, queries: Vectors, k: int, cells: int) -> tuple[Vectors, Integers]:
+        """What seem to be the k nearest to each query in that many cells, those that are nearest to it: about the
+        squared L2 float32 [q, k] ascending, numbers int64 [q, k], -1 where there are fewer."""
+        faiss = load()
+        asked = faiss.IVFRaBitQSearchParameters(nprobe=cells, qb=_PROBE_BITS)
+        found: tuple[Vectors, Integers] = self._index.search(queries, k, params=asked)
+        return found
+
+
+# Numbers of a probe are rounded to so many bits: with 8 it takes longer and finds no more, unrounded 100 times as long.
+_PROBE_BITS = 4
+
+
+def centres_of(sample: Vectors, centres: Vectors) -> Vectors:
+    """One step of k-means from these centres."""
+    faiss = load()
+    means = faiss.Kmeans(sample.shape[1], len(centres), niter=1, max_points_per_centroid=len(sample))
+    means.cp.min_points_per_centroid = 1
+    means.train(sample, init_centroids=centres)
+    found: Vectors = means.centroids
+    return found
+
+
 class GpuFaiss:
     """FAISS on one GPU: streams, cuBLAS, and scratch memory of a fixed size. Each is safe for one thread.
 

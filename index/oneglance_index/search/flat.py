@@ -17,12 +17,14 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 
 from oneglance_core.distance import squared_l2, squared_norms
+from oneglance_index.approximation import Approximation, ApproximationState
 from oneglance_index.errors import DeviceLost, GalleryError, OutOfMemory
 from oneglance_index.records import (
     EVERYBODY,
@@ -36,6 +38,7 @@ from oneglance_index.records import (
     Vectors,
 )
 from oneglance_index.search.answering import Whole, answer, near_subjects
+from oneglance_index.search.approximate import NEARLY, Approximate
 from oneglance_index.search.by_head import likeliest_rows
 from oneglance_index.search.exact import Every, Look, Nearest, Ranked, Table, nearest_subjects, wanted_by
 from oneglance_index.search.filtered import filtered
@@ -67,6 +70,8 @@ class ExactIndex:
     `added` and `removed` of a Change; one that is in both gets a new value. To a search that asks `singly` the number
     is told as `encoding_id`. freeze() and checksum() are of no use then.
 
+    With `pool`, whose threads are for FAISS, its answers may be approximate, where that is asked for.
+
     Safe for any thread: one search at a time, and apply() never waits for it.
     """
 
@@ -82,8 +87,10 @@ class ExactIndex:
         *,
         templates: bool = False,
         ordered: bool = True,
+        pool: ThreadPoolExecutor | None = None,
     ) -> None:
         self.dimension = dimension
+        self._pool = pool
         self._ordered = ordered
         self._templates = templates
         self._scan = scan
@@ -98,6 +105,7 @@ class ExactIndex:
         # Those whose norms are inf; and whether rows were written since they were looked for.
         self._twins = NO_TWINS
         self._twins_unknown = True
+        self._approximate: Approximate | None = None
         # Rows with a new value that the scan doesn't have yet.
         self._stale: set[int] = set()
         # While a compaction is under way: dead rows, whose numbers are out of order. Those behind haven't moved yet.
@@ -136,6 +144,8 @@ class ExactIndex:
             for number, subject_id in (subject_ids or {}).items():
                 self._subjects.put(number, subject_id, None)
             self._rows, self._max_norm = self._write(rows)
+            if self._approximate is not None:
+                self._approximate.has(self._rows)
             with self._pending_lock:
                 self._told += len(rows.numbers)
             self._extend()
@@ -231,28 +241,32 @@ class ExactIndex:
 
     def _answers(self, searches: Sequence[Search]) -> list[Found]:
         """One scan; the lock is held. MemoryError."""
-        rows = slice(0, self._rows)
-        table = Table(
-            self._held.vectors[rows],
-            self._held.numbers[rows],
-            self._held.subjects[rows],
-            self._max_norm,
-            len(self._subjects),
-        )
+        table = self._table()
+        for within in {search.within for search in searches if search.within is not None}:
+            if self._approximate is not None:
+                self._approximate.asked(within)
         answers: dict[int, Found] = {}
         for among in dict.fromkeys(search.among for search in searches):
             asked = [(at, search) for at, search in enumerate(searches) if search.among == among]
             table = table._replace(twins=self._twins)  # the search before may have found more
             if among == EVERYBODY:
-                found = self._among(table, self._scan.nearest, self._look_for_twins, [search for _, search in asked])
+                whole = table, self._scan.nearest, self._look_for_twins
+                found = self._among(*whole, [search for _, search in asked], whole=True)
             else:
                 through = self._subjects.let_through(among)
                 part = filtered(table, through, self._scan.nearest, self._every, self._look_for_twins)
+                all_rows = part[0].vectors is table.vectors
                 found = [
-                    replace(one, among=through.count) for one in self._among(*part, [search for _, search in asked])
+                    replace(one, among=through.count)
+                    for one in self._among(*part, [search for _, search in asked], whole=all_rows)
                 ]
             answers |= {at: one for (at, _), one in zip(asked, found, strict=True)}
         return [answers[at] for at in range(len(searches))]
+
+    def _table(self) -> Table:
+        rows = slice(0, self._rows)
+        held = self._held
+        return Table(held.vectors[rows], held.numbers[rows], held.subjects[rows], self._max_norm, len(self._subjects))
 
     def _look_for_twins(self) -> Twins:
         """Where the scan hides some: all there are now. Without memory for that, it is done without."""
@@ -271,29 +285,109 @@ class ExactIndex:
         self._held.norms[self._twins.hidden] = self._held.norms[self._twins.equal_to]
         self._twins, self._twins_unknown = NO_TWINS, True
 
-    def _among(self, table: Table, nearest: Nearest, look: Look, searches: Sequence[Search]) -> list[Found]:
-        """Of the subjects that are alive in a table."""
-        by_distance = [search for search in searches if not search.by_probability]
+    def _among(
+        self, table: Table, nearest: Nearest, look: Look, searches: Sequence[Search], *, whole: bool
+    ) -> list[Found]:
+        """Of the subjects that are alive in a table; `whole`: its rows are all there are."""
+        near = self._nearly(table, searches) if whole and self._approximate is not None else {}
+        by_distance = [search for i, search in enumerate(searches) if not search.by_probability and i not in near]
         ranked: Iterator[Ranked] = iter(())
         if by_distance:
             probes = np.concatenate([search.probes for search in by_distance])
             ranked = iter(nearest_subjects(table, nearest, self._every, look, probes, wanted_by(by_distance)))
         return [
-            self._found(
-                search,
-                table,
-                [_likeliest(table, search, probe) for probe in search.probes]
-                if search.by_probability
-                else list(itertools.islice(ranked, len(search.probes))),
-            )
-            for search in searches
+            self._found(search, table, near[i], exact=False)
+            if i in near
+            else self._surely(search, table, ranked, of_all=whole)
+            for i, search in enumerate(searches)
         ]
 
-    def _found(self, search: Search, table: Table, ranked: Sequence[Ranked]) -> Found:
+    def _surely(self, search: Search, table: Table, ranked: Iterator[Ranked], *, of_all: bool) -> Found:
+        """The exact answer to a search; `ranked` has next what ranks its probes by distance."""
+        if search.by_probability:
+            return self._found(search, table, [_likeliest(table, search, probe) for probe in search.probes], exact=True)
+        found = list(itertools.islice(ranked, len(search.probes)))
+        if self._approximate is not None and of_all:
+            self._approximate.saw(search, found, table.vectors)
+        return self._found(search, table, found, exact=True)
+
+    def _nearly(self, table: Table, searches: Sequence[Search]) -> dict[int, list[Ranked]]:
+        """What seems nearest to the probes of those searches for which that will do, by their places."""
+        assert self._approximate is not None
+        served = [i for i, search in enumerate(searches) if self._approximate.serves(search)]
+        if not served:
+            return {}
+        probes = np.concatenate([searches[i].probes for i in served])
+        wanted = wanted_by([searches[i] for i in served])
+        found = iter(self._approximate.nearest_subjects(table, self._held.norms, probes, wanted))
+        ranked = {i: list(itertools.islice(found, len(searches[i].probes))) for i in served}
+        return {i: sure for i, all_of in ranked.items() if len(sure := [one for one in all_of if one]) == len(all_of)}
+
+    def _found(self, search: Search, table: Table, ranked: Sequence[Ranked], *, exact: bool) -> Found:
         """What the ranked subjects of each probe answer; the lock is held."""
         near = near_subjects(search, ranked, [table.vectors] * len(ranked), self._subjects, not self._templates)
-        whole = Whole(self._revision, len(self._subjects), self._rows - self._dead, self.kind, self.device)
+        kind = self.kind if exact else NEARLY
+        whole = Whole(self._revision, len(self._subjects), self._rows - self._dead, exact, kind, self.device)
         return answer(search, near, whole)
+
+    def approximate(self, wanted: Approximation | None) -> None:
+        with self._lock:
+            if wanted is None or self._pool is None:
+                self._approximate = None
+            elif self._approximate is None or self._approximate.wanted != wanted:
+                self._approximate = Approximate(wanted, self.dimension, self._pool)
+                self._approximate.has(self._rows)
+
+    def approximation(self) -> ApproximationState | None:
+        with self._lock:
+            return None if self._approximate is None else self._approximate.state()
+
+    def alarm(self, stay_exact: bool) -> None:
+        with self._lock:
+            if self._approximate is not None and stay_exact:
+                self._approximate.stay_exact("alarm")
+            elif self._approximate is not None:
+                self._approximate.read_more()
+
+    def wants_tending(self) -> bool:
+        return (near := self._approximate) is not None and near.due()
+
+    def tend(self, ended: Callable[[], bool]) -> None:
+        near = self._approximate
+        if near is None:
+            return
+        with self._lock:
+            self._drain()
+            sample = near.sample(self._table().vectors, self._table().subjects)
+        if sample is not None:
+            centres = near.centres_for(sample, ended)
+            if centres is None:
+                return
+            near.start(centres)
+        while not ended() and self._sort_in(near):
+            _pause()
+        with self._lock:
+            table, live = self._table(), near.live_mates()
+            made = None if ended() else near.made_mates(table.vectors, table.subjects)
+        for tau, mates in ((made[0], made[1:]) if made else (None, None), (None, live)):
+            if mates is not None:
+                met = near.met_at(*mates)
+                with self._lock:
+                    near.learn(tau, met)
+
+    def _sort_in(self, near: Approximate) -> bool:
+        """Some more rows. Whether there were any."""
+        with self._lock:
+            self._drain()
+            table = self._table()
+            todo = near.first_recent(table.vectors, table.subjects)
+        if todo is None:
+            return False
+        where, copy = todo
+        cells = where.cells_of(copy)
+        with self._lock:
+            where.add(copy, cells)
+        return True
 
     def subject_ids(self, numbers: Sequence[int]) -> dict[int, str]:
         """Of subjects that load() or append() told."""
@@ -310,7 +404,7 @@ class ExactIndex:
             self._drain()
             with self._pending_lock:
                 memory = self._held.memory_bytes + (self._room.memory_bytes if self._room else 0)
-                memory += self._scan.memory_bytes
+                memory += self._scan.memory_bytes + (self._approximate.memory_bytes if self._approximate else 0)
             live = self._rows - self._dead
             subjects = len(self._subjects)
             return IndexInfo(self.kind, self.device, self.exact, self._revision, subjects, live, self._dead, memory)
@@ -362,7 +456,11 @@ class ExactIndex:
             assert self._gap is not None
             self._show_twins()
             start, stop = self._gap.start, min(self._gap.stop + step, self._rows)
-            end = self._held.move_up(slice(self._gap.stop, stop), start)
+            first = self._gap.stop
+            live = np.flatnonzero(self._held.subjects[first:stop] >= 0) + first
+            end = self._held.move_up(slice(first, stop), start)
+            if self._approximate is not None:
+                self._approximate.moved(first, live, stop, start)
             self._gap = range(end, stop)
             self._stale.update(range(start, end))
             self._extend()
@@ -383,6 +481,9 @@ class ExactIndex:
         self._rows, self._dead, self._gap = rows, self._dead - gone, None
         self._max_norm = float(np.sqrt(self._held.norms[:rows].max(initial=0.0)))
         self._scan.extend(self._held.vectors, self._held.norms, rows)
+        if self._approximate is not None:
+            self._approximate.has(rows)
+            self._approximate.compacted()
         with self._pending_lock, contextlib.suppress(MemoryError, DeviceLost):  # the next enrollment meets it again
             self._scan.reserve(self._promised)
 
@@ -434,6 +535,8 @@ class ExactIndex:
             largest = max(largest, float(np.sqrt(norms.max())))
             self._stale.update(rows.tolist())
             self._held.vectors[rows], self._held.norms[rows] = vectors, norms
+            if self._approximate is not None:
+                self._approximate.rewritten(rows)
         self._held.subjects[gone] = -1
         with self._pending_lock:
             for change in changes:
@@ -442,6 +545,8 @@ class ExactIndex:
                 if not _in_place(change):
                     self._pending_removals -= len(change.removed)
         self._rows, self._max_norm = end, largest
+        if self._approximate is not None:
+            self._approximate.has(end)
         self._dead += len(gone)
         for change in changes:
             if change.removed_subject is not None:

@@ -14,12 +14,13 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from oneglance_core.fusion import MARGIN_OTHERS, farthest_margin_match, margin_scores, template, templates
+from oneglance_index.approximation import Approximation, ApproximationState
 from oneglance_index.errors import GalleryError
 from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, SubjectFilter, Vectors
 from oneglance_index.search.flat import worth_compacting
@@ -168,6 +169,21 @@ class FusedIndex:
         self._templates.retire(drop)
         self._singles.retire(drop)
 
+    def approximate(self, wanted: Approximation | None) -> None:
+        self._templates.approximate(wanted)
+
+    def approximation(self) -> ApproximationState | None:
+        return self._templates.approximation()
+
+    def alarm(self, stay_exact: bool) -> None:
+        self._templates.alarm(stay_exact)
+
+    def wants_tending(self) -> bool:
+        return self._templates.wants_tending()
+
+    def tend(self, ended: Callable[[], bool]) -> None:
+        self._templates.tend(ended)
+
     def wants_compaction(self) -> bool:
         # Where a subject's only encoding was replaced it left nothing here, but perhaps in the snapshot.
         return worth_compacting(self._gone, self._checksum.encodings)
@@ -217,6 +233,7 @@ def _joined(parts: Sequence[Found | GalleryError]) -> Found | GalleryError:
         candidates=tuple(one.candidates[0] for one in found),
         matches=tuple(one.matches[0] for one in found),
         truncated=tuple(one.truncated[0] for one in found),
+        exact=all(one.exact for one in found),
     )
 
 

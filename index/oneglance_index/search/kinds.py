@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -105,6 +105,16 @@ class GalleryIndex(Protocol):
 
     def approximation(self) -> ApproximationState | None:
         """How its answers come about; None where they may lose nothing."""
+
+    def alarm(self, stay_exact: bool) -> None:
+        """Live searches lost more than they may: they look farther from now on, or are exact."""
+
+    def wants_tending(self) -> bool:
+        """Whether tend() has anything to do. Quick."""
+
+    def tend(self, ended: Callable[[], bool]) -> None:
+        """Does what answers that may be approximate need, in the background, until `ended`; by one thread at a time.
+        Raises MemoryError."""
 
     def wants_compaction(self) -> bool:
         """Whether deleted encodings have left enough behind to be worth compact()."""

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from oneglance_core.fusion import FUSIONS, has_template
+from oneglance_index.approximation import APPROXIMATE, EXACT_KIND, Approximation, approximation_of, name_of
 from oneglance_index.errors import GenerationUnsupported
 from oneglance_index.records import Gallery
 from oneglance_index.search.coded import CodedScan
@@ -44,7 +45,7 @@ def _flat(dimension: int, machine: Machine, fusion: str, generation: int) -> Gal
     host = CodedScan(machine.pool, machine.threads, dimension) if coded else CpuScan(machine.pool, machine.threads)
     every = functools.partial(every_distance, machine.pool, machine.threads)
     if device.gpu is None:
-        index = ExactIndex(dimension, host, every, templates=has_template(fusion))
+        index = ExactIndex(dimension, host, every, templates=has_template(fusion), pool=machine.pool)
     else:
         spare = host if device.cpu_instead else None
         index = ExactIndex(dimension, GpuScan(device.gpu, dimension), every, spare, templates=has_template(fusion))
@@ -63,13 +64,16 @@ def _at_milvus(dimension: int, remote: Remote, fusion: str, generation: int) -> 
     return FusedIndex(part("templates", templates=True), part("singles"), margin=fusion == "margin")
 
 
-KINDS: dict[str, IndexFactory] = {ExactIndex.kind: _flat}
+KINDS: dict[str, IndexFactory] = {EXACT_KIND: _flat, APPROXIMATE: _flat}
 
 
 def check_supported(gallery_id: str, kind: str, fusion: str) -> None:
     """Raises GenerationUnsupported for a kind of index that isn't registered, or a rule of fusion that there isn't."""
-    if kind not in KINDS:
-        raise GenerationUnsupported(gallery_id, "kind of index", kind, tuple(KINDS))
+    try:
+        _what_may_be_lost(kind)
+        KINDS[name_of(kind)]
+    except (ValueError, KeyError):
+        raise GenerationUnsupported(gallery_id, "kind of index", kind, tuple(KINDS)) from None
     if fusion not in FUSIONS:
         raise GenerationUnsupported(gallery_id, "rule of fusion", fusion, FUSIONS)
 
@@ -78,4 +82,11 @@ def make_index(gallery: Gallery, number: int, machine: Machine) -> GalleryIndex:
     """An empty index for a gallery's active generation, which has this number. Raises GenerationUnsupported."""
     generation = gallery.active
     check_supported(gallery.id, generation.kind, generation.fusion)
-    return KINDS[generation.kind](generation.dimension, machine, generation.fusion, number)
+    index = KINDS[name_of(generation.kind)](generation.dimension, machine, generation.fusion, number)
+    index.approximate(_what_may_be_lost(generation.kind))
+    return index
+
+
+def _what_may_be_lost(kind: str) -> Approximation | None:
+    """Raises ValueError."""
+    return approximation_of(kind) if name_of(kind) == APPROXIMATE else None

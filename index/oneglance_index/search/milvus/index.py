@@ -18,12 +18,13 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from oneglance_index.approximation import Approximation
 from oneglance_index.errors import EngineUnavailable, EngineUnsupported, GalleryError
 from oneglance_index.records import (
     EVERYBODY,
@@ -208,7 +209,7 @@ class MilvusIndex:
         each = -(-self._rows // max(1, len(self._subjects)))
         finder = Finder(self._ask, self.dimension, self._local_rows(), through, live, each)
         ranked = iter(finder.nearest(np.concatenate([one.probes for one in searches]), wanted_by(searches)))
-        whole = Whole(self._revision, len(self._subjects), self._rows, self.kind, self.device)
+        whole = Whole(self._revision, len(self._subjects), self._rows, True, self.kind, self.device)
         found = []
         for search in searches:
             of_probes = [next(ranked) for _ in search.probes]
@@ -300,6 +301,21 @@ class MilvusIndex:
 
     def freeze(self) -> None:
         """The store has them all."""
+
+    def approximate(self, wanted: Approximation | None) -> None:
+        """It stays exact."""
+
+    def approximation(self) -> None:
+        """None: it is exact."""
+
+    def alarm(self, stay_exact: bool) -> None:
+        """Of no use here."""
+
+    def wants_tending(self) -> bool:
+        return False
+
+    def tend(self, ended: Callable[[], bool]) -> None:
+        """There is nothing to do."""
 
     def wants_compaction(self) -> bool:
         return self._gone > max(64, self._rows // 100)

@@ -1,0 +1,355 @@
+"""Answers that may lose some mates within τ, as many as the operator says, for a look at a few of the rows.
+
+Rows are sorted into cells in the background (sorted.py), and a search looks at the cells whose centres are nearest to
+its probe. How many, live probes say: of each that has a match by exact search it is known at how many cells a search
+would have met that. What covers the share of them that the operator wants, with 95 % confidence, is looked at. Before
+enough have come, mates are made of the gallery's own encodings, from one towards another one at random, by any distance
+within τ alike, which is harder than what real ones are; where that takes too many cells answers are exact until then.
+
+What came since is compared exactly. What seems nearest is measured as ever, so that a distance that is told is right,
+and whoever is within τ is; somebody nearer may have been missed. Searches within more than the usual τ are exact.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from bisect import bisect_right
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oneglance_core.distance import squared_norms
+from oneglance_core.intervals import clopper_pearson
+from oneglance_index.approximation import Approximation, ApproximationState, Because
+from oneglance_index.records import Integers, Search, Vectors
+from oneglance_index.search import faiss_calls as engine
+from oneglance_index.search.exact import SLACK_ROWS, Ranked, Table, Wanted, measure, rank
+from oneglance_index.search.scan import ROW_PATH_PROBES, Part, nearest_of_parts, parts_of
+from oneglance_index.search.sorted import Copy, Sorted, cells_for, centres_of, sample_size, turn_of
+from oneglance_index.search.twins import NO_TWINS
+
+NEARLY = "ivf"
+"""The kind of index that such an answer tells: an inverted file."""
+
+# Fewer rows are searched exactly in about the same time.
+LEAST_ROWS = 20_000
+# Cells are made anew when the rows have become so many times as many.
+_GROWN = 2
+# Rows that are sorted in once there are so many.
+_MANY_RECENT = 2048
+# Of each probe so many rows are measured at least, and at most.
+_FETCH, _MOST_FETCHED = 32, 1024
+# To look at more of the cells than this takes as long as an exact search.
+_MOST_READ = 0.2
+# So many mates are made that about so many may be missed.
+_MISSED = 8
+# Of the last searches that asked for matches, the most frequent τ is the usual one.
+_LAST_TAUS = 64
+# What FAISS says of rows that there aren't.
+_NOTHING = np.finfo(np.float32).max
+# From how many live mates is told, the last ones; so many new ones are worth a look, and so many wait at most.
+_LAST_MATES, _MANY_MATES, _WAITING = 20_000, 64, 4096
+
+
+class Reach(NamedTuple):
+    """How far a search looks: at so many cells, and of each probe at so many rows at least; for mates within `tau`.
+    `live`: live probes said so."""
+
+    cells: int
+    fetch: int
+    tau: float
+    live: bool
+
+
+class Approximate:
+    """Of one index, whose lock is held by every caller of what doesn't say otherwise."""
+
+    def __init__(self, wanted: Approximation, dimension: int, pool: ThreadPoolExecutor) -> None:
+        self.wanted = wanted
+        self._pool = pool
+        self._turn = turn_of(dimension)
+        self._sorted: Sorted | None = None
+        self._coming: Sorted | None = None
+        self._reach: Reach | None = None
+        self._stays: Because = ""
+        self._taus: deque[float] = deque(maxlen=_LAST_TAUS)
+        self._rows = 0
+        # Live probes and their matches, float32 [D] each, until it is known at how many cells these are met; and those
+        # numbers of the last ones.
+        self._mates: deque[tuple[Vectors, Vectors]] = deque(maxlen=_WAITING)
+        self._met_at: deque[int] = deque(maxlen=_LAST_MATES)
+        self._tried_tau: float | None = None  # with mates that were made
+        self._more = 1
+
+    def state(self) -> ApproximationState:
+        because = self._why_exact()
+        if because or self._sorted is None or self._reach is None:
+            return ApproximationState("exact", because or "being built")
+        share, recent = self._reach.cells / self._sorted.count, self._sorted.recent(self._rows)
+        return ApproximationState("approximate", "", self._reach.tau, share, recent)
+
+    @property
+    def memory_bytes(self) -> int:
+        return sum(one.memory_bytes for one in (self._sorted, self._coming) if one is not None)
+
+    def _why_exact(self) -> Because:
+        if self._stays:
+            return self._stays
+        if self._rows < LEAST_ROWS:
+            return "few subjects"
+        if self._tau() is None:
+            return "no threshold yet"
+        if self._ready():
+            return ""
+        return "being built" if self._sorted is None or self._untuned() else "too few mates yet"
+
+    def _ready(self) -> bool:
+        return self._sorted is not None and self._reach is not None
+
+    def _tau(self) -> float | None:
+        """The usual one."""
+        return max(Counter(self._taus).items(), key=lambda one: (one[1], one[0]))[0] if self._taus else None
+
+    # What happens to the rows.
+
+    def moved(self, first: int, live: Integers, stop: int, to: int) -> None:
+        for one in self._all():
+            one.moved(first, live, stop, to)
+
+    def rewritten(self, rows: Integers) -> None:
+        for one in self._all():
+            one.rewritten(rows)
+
+    def compacted(self) -> None:
+        for one in self._all():
+            one.forget()
+
+    def has(self, rows: int) -> None:
+        """There are so many rows now."""
+        self._rows = rows
+
+    def _all(self) -> list[Sorted]:
+        return [one for one in (self._sorted, self._coming) if one is not None]
+
+    # What searches tell.
+
+    def asked(self, within: float) -> None:
+        self._taus.append(within)
+
+    def saw(self, search: Search, ranked: Sequence[Ranked], vectors: Vectors) -> None:
+        """What an exact search found; vectors: of all rows."""
+        if search.within is None or search.singly or self._sorted is None:
+            return
+        for probe, found in zip(search.probes, ranked, strict=True):
+            if len(found.rows) and found.distances[0] <= search.within:
+                self._mates.append((probe.copy(), vectors[found.rows[0]].copy()))
+
+    def stay_exact(self, because: Because) -> None:
+        self._stays = because
+
+    def read_more(self) -> None:
+        """Looks at twice as many cells, and rows, from now on."""
+        self._more *= 2
+        if self._reach is not None:
+            self._look_at(self._reach.cells * 2, self._reach.tau, self._reach.live)
+
+    def _look_at(self, cells: int, tau: float, live: bool) -> None:
+        assert self._sorted is not None
+        far = cells > _MOST_READ * self._sorted.count
+        self._reach = None if far else Reach(cells, min(_FETCH * self._more, _MOST_FETCHED), tau, live)
+
+    # Searching.
+
+    def serves(self, search: Search) -> bool:
+        if search.exact or search.by_probability or search.singly or self._stays or not self._ready():
+            return False
+        assert self._reach is not None
+        return search.within is None or search.within <= self._reach.tau
+
+    def nearest_subjects(self, table: Table, norms: Vectors, probes: Vectors, wanted: Wanted) -> list[Ranked | None]:
+        """As exact.nearest_subjects, of what seems nearest. None for a probe that needs an exact search: not as many
+        subjects were found as are wanted."""
+        assert self._sorted is not None
+        assert self._reach is not None
+        answers: list[Ranked | None] = [None] * len(probes)
+        if not table.live_subjects:
+            return answers
+        table = table._replace(twins=NO_TWINS)  # the cells know all of them
+        wanted = wanted._replace(candidates=np.minimum(wanted.candidates, table.live_subjects))
+        recent = _Recent(table, norms, self._sorted, self._pool)
+        rows_per_subject = -(-len(table.numbers) // table.live_subjects)
+        needs = np.where(wanted.candidates > 1, wanted.candidates * rows_per_subject + SLACK_ROWS, 1)
+        open_probes, fetch = np.arange(len(probes)), max(self._reach.fetch, int(needs.max(initial=1)))
+        while len(open_probes):
+            asked = Wanted(wanted.candidates[open_probes], wanted.within[open_probes], wanted.matches[open_probes])
+            of = probes[open_probes]
+            about, rows = self._sorted.nearest(self._pool, of, fetch, self._reach.cells)
+            ended = about[:, -1] >= _NOTHING
+            ranked, cuts = _ranked(table, np.concatenate([rows, recent.nearest(of, fetch)], axis=1), of, asked)
+            done = np.isfinite(cuts) & (ended | (about[:, -1] > cuts) | (fetch >= _MOST_FETCHED))
+            for at in np.flatnonzero(done):
+                answers[open_probes[at]] = ranked(int(at))
+            open_probes = open_probes[~done & ~ended]
+            if fetch >= _MOST_FETCHED:
+                break
+            fetch *= 4
+        return answers
+
+    # What is done in the background. The lock is held for each of these, and given back in between.
+
+    def due(self) -> bool:
+        """Whether there is anything to do. Needs no lock."""
+        if self._stays or self._rows < LEAST_ROWS or not self._taus:
+            return False
+        if self._sorted is None or self._coming is not None:
+            return True
+        recent = self._sorted.recent(self._rows)
+        return (
+            self._outgrown(self._sorted) or recent > _MANY_RECENT or self._untuned() or len(self._mates) >= _MANY_MATES
+        )
+
+    def _outgrown(self, one: Sorted) -> bool:
+        return one.count < cells_for(self._rows // _GROWN)
+
+    def _untuned(self) -> bool:
+        tau = self._tau()
+        return tau is not None and tau != self._tried_tau and (self._reach is None or tau > self._reach.tau)
+
+    def sample(self, vectors: Vectors, subjects: Integers) -> Vectors | None:
+        """Rows to find centres from; None where cells are known."""
+        if self._coming is not None or (self._sorted is not None and not self._outgrown(self._sorted)):
+            return None
+        live = np.flatnonzero(subjects >= 0)
+        rng = np.random.default_rng(len(live))
+        rows = np.sort(rng.choice(live, sample_size(len(live)), replace=False))
+        sample: Vectors = vectors[rows]
+        return sample
+
+    def centres_for(self, sample: Vectors, ended: Callable[[], bool]) -> Vectors | None:
+        """Needs no lock. None once `ended`."""
+        turned = sample if self._turn is None else sample @ self._turn
+        return centres_of(np.ascontiguousarray(turned), cells_for(self._rows), ended)
+
+    def start(self, centres: Vectors) -> None:
+        self._coming = Sorted(centres, self._turn)
+
+    def first_recent(self, vectors: Vectors, subjects: Integers) -> tuple[Sorted, Copy] | None:
+        """What is to be sorted in next, and where; None: nothing that is worth it now."""
+        if self._coming is not None:
+            copy = self._coming.first_recent(vectors, subjects)
+            if copy is not None:
+                return self._coming, copy
+            self._sorted, self._coming, self._reach, self._tried_tau = self._coming, None, None, None
+            self._met_at.clear()
+        if self._sorted is not None and self._sorted.recent(len(vectors)) > _MANY_RECENT:
+            copy = self._sorted.first_recent(vectors, subjects)
+            return None if copy is None else (self._sorted, copy)
+        return None
+
+    def made_mates(self, vectors: Vectors, subjects: Integers) -> tuple[float, Vectors, Vectors] | None:
+        """A τ, and for it mates that are made: probes and their matches, both float32 [n, D]. None: no need."""
+        tau = self._tau()
+        if tau is None or self._sorted is None or not self._untuned():
+            return None
+        count = min(_LAST_MATES, math.ceil(_MISSED / (1 - self.wanted.mates_found)))
+        rng = np.random.default_rng(0)
+        live = np.flatnonzero(subjects >= 0)
+        of, towards = vectors[rng.choice(live, count)], vectors[rng.choice(live, count)]
+        step = towards - of
+        lengths = np.sqrt(squared_norms(step))
+        away = np.sqrt(tau * (1 - rng.random(count)))
+        share = np.divide(away, lengths, out=np.zeros(count), where=lengths > 0)
+        return tau, of + (step * share[:, None]).astype(np.float32), of
+
+    def live_mates(self) -> tuple[Vectors, Vectors] | None:
+        """Live probes and their matches that are new, both float32 [n, D]; None: not as many as are worth it."""
+        if self._sorted is None or len(self._mates) < _MANY_MATES:
+            return None
+        mates = [self._mates.popleft() for _ in range(len(self._mates))]
+        return np.array([probe for probe, _ in mates]), np.array([match for _, match in mates])
+
+    def met_at(self, probes: Vectors, matches: Vectors) -> Integers:
+        """At how many cells each match is met by a search for its probe, int64 [n]. Needs no lock."""
+        assert self._sorted is not None
+        return self._sorted.met_at(probes, matches)
+
+    def learn(self, tau: float | None, met_at: Integers) -> None:
+        """Where mates were met: for this τ, those that were made; None: live ones."""
+        if tau is not None:
+            self._tried_tau = tau
+            self._met_at.clear()
+            self._reach = None
+            known: Sequence[int] = met_at.tolist()
+        else:
+            self._met_at.extend(met_at.tolist())
+            known = self._met_at
+        usual = self._tau()
+        missed = most_missed(len(known), 1 - self.wanted.mates_found)
+        if missed >= 0 and usual is not None:
+            cells = sorted(known, reverse=True)[missed]
+            self._look_at(cells * self._more, usual, tau is None)
+
+
+class _Recent:
+    """The rows that aren't sorted in, compared one by one."""
+
+    def __init__(self, table: Table, norms: Vectors, known: Sorted, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        loose, end = known.loose(), known.end
+        self._parts = [(np.arange(end, len(table.numbers)), table.vectors[end:], _shown(table.vectors, norms, end))]
+        if len(loose):
+            vectors = table.vectors[loose]
+            self._parts.append((loose, vectors, squared_norms(vectors).astype(np.float32)))
+
+    def nearest(self, probes: Vectors, k: int) -> Integers:
+        """The k nearest to each probe, at most: row numbers int64 [q, any]."""
+        found = [np.empty((len(probes), 0), np.int64)]
+        for rows, vectors, norms in self._parts:
+            if len(rows) <= k:
+                found.append(np.broadcast_to(rows, (len(probes), len(rows))))
+            else:
+                by_row = len(probes) <= ROW_PATH_PROBES
+                parts = [
+                    Part(start, stop - start, functools.partial(_nearest, vectors, norms, by_row, start, stop))
+                    for start, stop in parts_of(len(rows), vectors.size * len(probes), engine.cores())
+                ]
+                found.append(rows[nearest_of_parts(self._pool, parts, probes, k)[1]])
+        return np.concatenate(found, axis=1)
+
+
+def _nearest(
+    vectors: Vectors, norms: Vectors, by_row: bool, start: int, stop: int, probes: Vectors, k: int
+) -> tuple[Vectors, Integers]:
+    return engine.nearest(vectors[start:stop], norms[start:stop], by_row, probes, k)
+
+
+def _shown(vectors: Vectors, norms: Vectors, start: int) -> Vectors:
+    """The squared norms of the rows from `start` on, those that scans hide included."""
+    shown = norms[start : len(vectors)]
+    hidden = np.flatnonzero(np.isinf(shown))
+    if len(hidden):
+        shown = shown.copy()
+        shown[hidden] = squared_norms(vectors[start + hidden])
+    return shown
+
+
+def _ranked(
+    table: Table, rows: Integers, probes: Vectors, wanted: Wanted
+) -> tuple[Callable[[int], Ranked], NDArray[np.float64]]:
+    """As exact.rank, of the rows int64 [q, f], -1 for none."""
+    any_row = rows.max(axis=1)
+    rows = np.where(rows >= 0, rows, np.maximum(any_row, 0)[:, None])  # one twice is as good as once
+    ranked, cuts = rank(table, rows, measure(table.vectors, rows, probes), wanted)
+    cuts[any_row < 0] = np.inf
+    return ranked, cuts
+
+
+def most_missed(count: int, share: float) -> int:
+    """Of so many how many may be missed, for all to miss at most this share, with 95 % confidence; -1: so few don't
+    tell even where none is missed."""
+    return bisect_right(range(count), share, key=lambda missed: clopper_pearson(missed, count)[1]) - 1

@@ -470,6 +470,7 @@ def _open_galleries(settings: Settings, thresholds: Thresholds) -> LocalGallerie
         gpu_lost=settings.gpu_lost,
         search_threads=settings.search_threads,
         row_codes=settings.row_codes,
+        approximate_checked_share=settings.approximate_checked_share,
         snapshot_every_encodings=settings.snapshot_every,
         master_key=settings.master_key,
         former_master_key=settings.former_master_key,

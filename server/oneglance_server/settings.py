@@ -242,6 +242,7 @@ class Settings(Frozen, BaseSettings):
     snapshot_every: int = as_in(IndexSettings, "snapshot_every_encodings")
     search_threads: int = as_in(IndexSettings, "search_threads")
     row_codes: Literal["int8", "off"] = as_in(IndexSettings, "row_codes")
+    approximate_checked_share: float = as_in(IndexSettings, "approximate_checked_share")
     gpu_memory_bytes: int = Field(
         4 << 30, ge=1 << 20, description="Ceiling of the memory of all models together on a GPU."
     )

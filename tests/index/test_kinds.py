@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from oneglance_core.distance import squared_l2
 from oneglance_index import (
+    Approximation,
+    ApproximationState,
     Candidate,
     DeviceUnavailable,
     Found,
@@ -110,6 +112,15 @@ class FewIndex:
         self.ids[change.subject] = change.subject_id
         self.rows, self.revision = rows, change.revision
 
+    def approximate(self, wanted: Approximation | None) -> None:
+        pass
+
+    def approximation(self) -> ApproximationState | None:
+        return None
+
+    def wants_tending(self) -> bool:
+        return False
+
     def those(self, among: SubjectFilter) -> tuple[int, list[tuple[str, bytes]]]:
         return self.revision, [(name, b"{}") for name in self.ids.values()]
 
@@ -199,7 +210,7 @@ def test_a_kind_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(GenerationUnsupported, match=r"'g'.*'few'.*flat") as caught:
         LocalGalleries.open(tmp_path)
     assert (caught.value.gallery_id, caught.value.what, caught.value.got) == ("g", "kind of index", "few")
-    assert caught.value.known == ("flat",)
+    assert caught.value.known == ("flat", "approximate")
     with monkeypatch.context() as patch:  # and nothing was harmed, the directory not locked
         patch.setitem(KINDS, "few", FewIndex)
         LocalGalleries.open(tmp_path).close()

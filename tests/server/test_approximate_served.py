@@ -37,7 +37,8 @@ def client(server: Server) -> Iterator[Client]:
 
 
 def units(vectors: NDArray[np.float64]) -> Vectors:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    made: Vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return made
 
 
 @pytest.fixture(scope="module")

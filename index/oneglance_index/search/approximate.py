@@ -87,11 +87,11 @@ class Approximate:
         self._more = 1
 
     def state(self) -> ApproximationState:
-        because = self._why_exact()
-        if because or self._sorted is None or self._reach is None:
+        """Needs no lock."""
+        because, known, reach = self._why_exact(), self._sorted, self._reach
+        if because or known is None or reach is None:
             return ApproximationState("exact", because or "being built")
-        share, recent = self._reach.cells / self._sorted.count, self._sorted.recent(self._rows)
-        return ApproximationState("approximate", "", self._reach.tau, share, recent)
+        return ApproximationState("approximate", "", reach.tau, reach.cells / known.count, known.recent(self._rows))
 
     @property
     def memory_bytes(self) -> int:
@@ -113,7 +113,8 @@ class Approximate:
 
     def _tau(self) -> float | None:
         """The usual one."""
-        return max(Counter(self._taus).items(), key=lambda one: (one[1], one[0]))[0] if self._taus else None
+        taus = Counter(tuple(self._taus))  # searches may be under way
+        return max(taus.items(), key=lambda one: (one[1], one[0]))[0] if taus else None
 
     # What happens to the rows.
 
@@ -347,6 +348,11 @@ def _ranked(
     ranked, cuts = rank(table, rows, measure(table.vectors, rows, probes), wanted)
     cuts[any_row < 0] = np.inf
     return ranked, cuts
+
+
+def to_come(rows: int) -> ApproximationState:
+    """How answers of an index of so many rows come about before anything else is known."""
+    return ApproximationState("exact", "few subjects" if rows < LEAST_ROWS else "being built")
 
 
 def most_missed(count: int, share: float) -> int:

@@ -38,7 +38,7 @@ from oneglance_index.records import (
     Vectors,
 )
 from oneglance_index.search.answering import Whole, answer, near_subjects
-from oneglance_index.search.approximate import NEARLY, Approximate
+from oneglance_index.search.approximate import NEARLY, Approximate, to_come
 from oneglance_index.search.by_head import likeliest_rows
 from oneglance_index.search.exact import Every, Look, Nearest, Ranked, Table, nearest_subjects, wanted_by
 from oneglance_index.search.filtered import filtered
@@ -105,6 +105,8 @@ class ExactIndex:
         # Those whose norms are inf; and whether rows were written since they were looked for.
         self._twins = NO_TWINS
         self._twins_unknown = True
+        # What answers may lose, and since the last search what sees to that.
+        self._may_lose: Approximation | None = None
         self._approximate: Approximate | None = None
         # Rows with a new value that the scan doesn't have yet.
         self._stale: set[int] = set()
@@ -331,16 +333,13 @@ class ExactIndex:
         return answer(search, near, whole)
 
     def approximate(self, wanted: Approximation | None) -> None:
-        with self._lock:
-            if wanted is None or self._pool is None:
-                self._approximate = None
-            elif self._approximate is None or self._approximate.wanted != wanted:
-                self._approximate = Approximate(wanted, self.dimension, self._pool)
-                self._approximate.has(self._rows)
+        self._may_lose = wanted
 
     def approximation(self) -> ApproximationState | None:
-        with self._lock:
-            return None if self._approximate is None else self._approximate.state()
+        near, wanted = self._approximate, self._may_lose
+        if wanted is None or self._pool is None:
+            return None
+        return to_come(self._rows) if near is None or near.wanted != wanted else near.state()
 
     def alarm(self, stay_exact: bool) -> None:
         with self._lock:
@@ -350,14 +349,17 @@ class ExactIndex:
                 self._approximate.read_more()
 
     def wants_tending(self) -> bool:
-        return (near := self._approximate) is not None and near.due()
+        near, wanted = self._approximate, self._may_lose
+        if wanted is None or self._pool is None:
+            return False
+        return near is None or near.wanted != wanted or near.due()
 
     def tend(self, ended: Callable[[], bool]) -> None:
-        near = self._approximate
-        if near is None:
-            return
         with self._lock:
             self._drain()
+            near = self._approximate
+            if near is None:
+                return
             sample = near.sample(self._table().vectors, self._table().subjects)
         if sample is not None:
             centres = near.centres_for(sample, ended)
@@ -488,9 +490,15 @@ class ExactIndex:
             self._scan.reserve(self._promised)
 
     def _drain(self) -> None:
-        """Works off what is pending, step by step: the memory that it takes doesn't grow with what waits."""
+        """Works off what is pending, step by step: the memory that it takes doesn't grow with what waits. What answers
+        may lose is followed, too."""
         while changes := self._first_pending():
             self._work_off(changes)
+        near, wanted = self._approximate, self._may_lose
+        if (None if near is None else near.wanted) != wanted and self._pool is not None:
+            self._approximate = None if wanted is None else Approximate(wanted, self.dimension, self._pool)
+            if self._approximate is not None:
+                self._approximate.has(self._rows)
 
     def _first_pending(self) -> list[Change]:
         """The first pending changes, with so many vectors at most; a single one may have more."""

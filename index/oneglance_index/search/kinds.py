@@ -101,10 +101,10 @@ class GalleryIndex(Protocol):
         removed. It may be searched yet."""
 
     def approximate(self, wanted: Approximation | None) -> None:
-        """What its answers may lose from now on, None: nothing. Those that can't be approximate stay exact."""
+        """What its answers may lose from now on, None: nothing. Those that can't be approximate stay exact. Quick."""
 
     def approximation(self) -> ApproximationState | None:
-        """How its answers come about; None where they may lose nothing."""
+        """How its answers come about; None where they may lose nothing. Quick: no search is waited for."""
 
     def alarm(self, stay_exact: bool) -> None:
         """Live searches lost more than they may: they look farther from now on, or are exact."""

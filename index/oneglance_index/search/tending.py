@@ -57,7 +57,8 @@ class Flips:
             self.last.clear()
             self.alarms, self.alarm = self.alarms + 1, True
             return True
-        if self.alarm and len(self.last) * may_differ >= 1 and lost <= len(self.last) * may_differ:
+        held = lost <= len(self.last) * may_differ
+        if self.alarm and held and len(self.last) >= round(1 / may_differ):
             self.alarm = False
         return False
 

@@ -352,7 +352,7 @@ def _ranked(
 
 def to_come(rows: int) -> ApproximationState:
     """How answers of an index of so many rows come about before anything else is known."""
-    return ApproximationState("exact", "few subjects" if rows < LEAST_ROWS else "being built")
+    return ApproximationState("exact", "few subjects" if rows < LEAST_ROWS else "no threshold yet")
 
 
 def most_missed(count: int, share: float) -> int:

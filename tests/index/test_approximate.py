@@ -18,7 +18,7 @@ from oneglance_core.distance import squared_l2
 from oneglance_core.intervals import clopper_pearson
 from oneglance_index import Approximation, Change, Found, Search, approximation_of, kind_of
 from oneglance_index.records import Integers, Rows, SubjectFilter
-from oneglance_index.search import approximate, sorted
+from oneglance_index.search import approximate, cells
 from oneglance_index.search import faiss_calls as engine
 from oneglance_index.search.approximate import Reach, most_missed
 from oneglance_index.search.flat import ExactIndex
@@ -44,7 +44,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(approximate, "_MANY_RECENT", 3)
     monkeypatch.setattr(approximate, "_MANY_MATES", 1)
     monkeypatch.setattr(approximate, "_MOST_READ", 1.0)
-    monkeypatch.setattr(sorted, "_COPY_BYTES", 5 * 4 * DIMENSION)
+    monkeypatch.setattr(cells, "_COPY_BYTES", 5 * 4 * DIMENSION)
 
 
 def never() -> bool:
@@ -176,10 +176,10 @@ def test_what_is_told_is_as_far_as_is_told(pool: ThreadPoolExecutor) -> None:
         for one in (*candidates, *matches):
             assert one.distance == squared_l2(held.rows[one.number][None], probe)[0]
         assert all(one.distance <= 2.0 for one in matches)
-        assert [one.distance for one in candidates] == sorted_(one.distance for one in candidates)
+        assert [one.distance for one in candidates] == ascending(one.distance for one in candidates)
 
 
-def sorted_(values: Iterator[float]) -> list[float]:
+def ascending(values: Iterator[float]) -> list[float]:
     return np.sort(list(values)).tolist()  # type: ignore[no-any-return]
 
 

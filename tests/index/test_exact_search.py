@@ -308,7 +308,7 @@ def test_a_compaction_without_memory_loses_nothing(make: Make, monkeypatch: pyte
 
     with monkeypatch.context() as patched:
         patched.setattr(RowArrays, "move_up", scarce)
-        patched.setattr(flat, "_pause", meanwhile)
+        patched.setattr(flat, "pause", meanwhile)
         with pytest.raises(MemoryError):
             gallery.index.compact()
     gallery.check(units(rng, 3, 8), 40)

@@ -244,7 +244,7 @@ def test_templates_that_change_during_a_compaction(monkeypatch: pytest.MonkeyPat
                 store.delete_subject("g", "s86").result()
 
             with monkeypatch.context() as patched:
-                patched.setattr(flat, "_pause", meanwhile)
+                patched.setattr(flat, "pause", meanwhile)
                 store.compact("g")
             assert steps >= 9
             now = vectors.copy()

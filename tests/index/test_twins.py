@@ -296,7 +296,7 @@ def test_any_changes(kind: str, codes: bool, changes: list[Any]) -> None:
                 at, vector = arguments
                 gallery.rewrite(gallery.rows[at % len(gallery.rows)][1], np.array(vector, np.float32))
             elif what == "compact":
-                monkeypatch.setattr(flat, "_pause", partial(gallery.check, np.ones((4, 2), np.float32), 3))
+                monkeypatch.setattr(flat, "pause", partial(gallery.check, np.ones((4, 2), np.float32), 3))
                 gallery.index.compact()
             elif what == "check":
                 probes, k, within = arguments

@@ -1,6 +1,6 @@
 """Answers that may lose some mates within τ, as many as the operator says, for a look at a few of the rows.
 
-Rows are sorted into cells in the background (sorted.py), and a search looks at the cells whose centres are nearest to
+Rows are sorted into cells in the background (cells.py), and a search looks at the cells whose centres are nearest to
 its probe. How many, live probes say: of each that has a match by exact search it is known at how many cells a search
 would have met that. What covers the share of them that the operator wants, with 95 % confidence, is looked at. Before
 enough have come, mates are made of the gallery's own encodings, from one towards another one at random, by any distance
@@ -18,6 +18,7 @@ from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
@@ -28,9 +29,10 @@ from oneglance_core.intervals import clopper_pearson
 from oneglance_index.approximation import Approximation, ApproximationState, Because
 from oneglance_index.records import Integers, Search, Vectors
 from oneglance_index.search import faiss_calls as engine
+from oneglance_index.search.cells import Copy, Sorted, cells_for, centres_of, sample_size, turn_of
 from oneglance_index.search.exact import SLACK_ROWS, Ranked, Table, Wanted, measure, rank
+from oneglance_index.search.rows import pause
 from oneglance_index.search.scan import ROW_PATH_PROBES, Part, nearest_of_parts, parts_of
-from oneglance_index.search.sorted import Copy, Sorted, cells_for, centres_of, sample_size, turn_of
 from oneglance_index.search.twins import NO_TWINS
 
 NEARLY = "ivf"
@@ -54,6 +56,9 @@ _LAST_TAUS = 64
 _NOTHING = np.finfo(np.float32).max
 # From how many live mates is told, the last ones; so many new ones are worth a look, and so many wait at most.
 _LAST_MATES, _MANY_MATES, _WAITING = 20_000, 64, 4096
+
+
+Looking = Callable[[], AbstractContextManager[Table]]
 
 
 class Reach(NamedTuple):
@@ -201,7 +206,38 @@ class Approximate:
             fetch *= 4
         return answers
 
-    # What is done in the background. The lock is held for each of these, and given back in between.
+    # What is done in the background.
+
+    def tend(self, looking: Looking, ended: Callable[[], bool]) -> None:
+        """Does what is due. `looking` holds the lock; in between it is given back, for searches."""
+        with looking() as table:
+            sample = self._sample(table.vectors, table.subjects)
+        if sample is not None:
+            centres = self._centres_for(sample, ended)
+            if centres is None:
+                return
+            self._coming = Sorted(centres, self._turn)
+        while not ended() and self._sort_in(looking):
+            pause()
+        with looking() as table:
+            live, made = self._live_mates(), None if ended() else self._made_mates(table.vectors, table.subjects)
+        for tau, mates in ((made[0], made[1:]) if made else (None, None), (None, live)):
+            if mates is not None and self._sorted is not None:
+                met_at = self._sorted.met_at(*mates)
+                with looking():
+                    self._learn(tau, met_at)
+
+    def _sort_in(self, looking: Looking) -> bool:
+        """Some more rows. Whether there were any."""
+        with looking() as table:
+            todo = self._first_recent(table.vectors, table.subjects)
+        if todo is None:
+            return False
+        where, copy = todo
+        cells = where.cells_of(copy)
+        with looking():
+            where.add(copy, cells)
+        return True
 
     def due(self) -> bool:
         """Whether there is anything to do. Needs no lock."""
@@ -221,7 +257,7 @@ class Approximate:
         tau = self._tau()
         return tau is not None and tau != self._tried_tau and (self._reach is None or tau > self._reach.tau)
 
-    def sample(self, vectors: Vectors, subjects: Integers) -> Vectors | None:
+    def _sample(self, vectors: Vectors, subjects: Integers) -> Vectors | None:
         """Rows to find centres from; None where cells are known."""
         if self._coming is not None or (self._sorted is not None and not self._outgrown(self._sorted)):
             return None
@@ -231,15 +267,12 @@ class Approximate:
         sample: Vectors = vectors[rows]
         return sample
 
-    def centres_for(self, sample: Vectors, ended: Callable[[], bool]) -> Vectors | None:
-        """Needs no lock. None once `ended`."""
+    def _centres_for(self, sample: Vectors, ended: Callable[[], bool]) -> Vectors | None:
+        """None once `ended`."""
         turned = sample if self._turn is None else sample @ self._turn
         return centres_of(np.ascontiguousarray(turned), cells_for(self._rows), ended)
 
-    def start(self, centres: Vectors) -> None:
-        self._coming = Sorted(centres, self._turn)
-
-    def first_recent(self, vectors: Vectors, subjects: Integers) -> tuple[Sorted, Copy] | None:
+    def _first_recent(self, vectors: Vectors, subjects: Integers) -> tuple[Sorted, Copy] | None:
         """What is to be sorted in next, and where; None: nothing that is worth it now."""
         if self._coming is not None:
             copy = self._coming.first_recent(vectors, subjects)
@@ -252,7 +285,7 @@ class Approximate:
             return None if copy is None else (self._sorted, copy)
         return None
 
-    def made_mates(self, vectors: Vectors, subjects: Integers) -> tuple[float, Vectors, Vectors] | None:
+    def _made_mates(self, vectors: Vectors, subjects: Integers) -> tuple[float, Vectors, Vectors] | None:
         """A τ, and for it mates that are made: probes and their matches, both float32 [n, D]. None: no need."""
         tau = self._tau()
         if tau is None or self._sorted is None or not self._untuned():
@@ -267,19 +300,14 @@ class Approximate:
         share = np.divide(away, lengths, out=np.zeros(count), where=lengths > 0)
         return tau, of + (step * share[:, None]).astype(np.float32), of
 
-    def live_mates(self) -> tuple[Vectors, Vectors] | None:
+    def _live_mates(self) -> tuple[Vectors, Vectors] | None:
         """Live probes and their matches that are new, both float32 [n, D]; None: not as many as are worth it."""
         if self._sorted is None or len(self._mates) < _MANY_MATES:
             return None
         mates = [self._mates.popleft() for _ in range(len(self._mates))]
         return np.array([probe for probe, _ in mates]), np.array([match for _, match in mates])
 
-    def met_at(self, probes: Vectors, matches: Vectors) -> Integers:
-        """At how many cells each match is met by a search for its probe, int64 [n]. Needs no lock."""
-        assert self._sorted is not None
-        return self._sorted.met_at(probes, matches)
-
-    def learn(self, tau: float | None, met_at: Integers) -> None:
+    def _learn(self, tau: float | None, met_at: Integers) -> None:
         """Where mates were met: for this τ, those that were made; None: live ones."""
         if tau is not None:
             self._tried_tau = tau

@@ -13,7 +13,6 @@ import contextlib
 import itertools
 import logging
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,7 +43,7 @@ from oneglance_index.search.exact import Every, Look, Nearest, Ranked, Table, ne
 from oneglance_index.search.filtered import filtered
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.labelled import HeldSubjects
-from oneglance_index.search.rows import FrozenRows, RowArrays
+from oneglance_index.search.rows import FrozenRows, RowArrays, pause
 from oneglance_index.search.scan import Scan
 from oneglance_index.search.twins import NO_TWINS, Twins, find_twins
 
@@ -56,7 +55,6 @@ log = logging.getLogger(__name__)
 _PENDING_ROWS = 2048
 # What is pending is copied so much at a time, and so much is moved up by a step of a compaction.
 _STEP_BYTES = 4 << 20
-_PAUSE_SECONDS = 0.0005
 # Dead rows beyond this, or this share of the rows, are worth a compaction.
 _MIN_DEAD_ROWS = 64
 _DEAD_SHARE = 0.01
@@ -355,41 +353,17 @@ class ExactIndex:
         return near is None or near.wanted != wanted or near.due()
 
     def tend(self, ended: Callable[[], bool]) -> None:
-        with self._lock:
-            self._drain()
+        with self._looking():
             near = self._approximate
-            if near is None:
-                return
-            sample = near.sample(self._table().vectors, self._table().subjects)
-        if sample is not None:
-            centres = near.centres_for(sample, ended)
-            if centres is None:
-                return
-            near.start(centres)
-        while not ended() and self._sort_in(near):
-            _pause()
-        with self._lock:
-            table, live = self._table(), near.live_mates()
-            made = None if ended() else near.made_mates(table.vectors, table.subjects)
-        for tau, mates in ((made[0], made[1:]) if made else (None, None), (None, live)):
-            if mates is not None:
-                met = near.met_at(*mates)
-                with self._lock:
-                    near.learn(tau, met)
+        if near is not None:
+            near.tend(self._looking, ended)
 
-    def _sort_in(self, near: Approximate) -> bool:
-        """Some more rows. Whether there were any."""
+    @contextlib.contextmanager
+    def _looking(self) -> Iterator[Table]:
+        """The rows as they are; the lock is held meanwhile."""
         with self._lock:
             self._drain()
-            table = self._table()
-            todo = near.first_recent(table.vectors, table.subjects)
-        if todo is None:
-            return False
-        where, copy = todo
-        cells = where.cells_of(copy)
-        with self._lock:
-            where.add(copy, cells)
-        return True
+            yield self._table()
 
     def subject_ids(self, numbers: Sequence[int]) -> dict[int, str]:
         """Of subjects that load() or append() told."""
@@ -436,7 +410,7 @@ class ExactIndex:
             for _ in range(2 if self._gap else 1):
                 if self._begin_compaction():
                     while self._move_up():
-                        _pause()
+                        pause()
 
     def _begin_compaction(self) -> bool:
         """Whether there is anything to do."""
@@ -598,11 +572,6 @@ class ExactIndex:
             self._held = room
             if self._room is not None and self._room.capacity <= room.capacity:
                 self._room = None
-
-
-def _pause() -> None:
-    """Between two steps; else those who wait for the lock would hardly ever get it."""
-    time.sleep(_PAUSE_SECONDS)
 
 
 def worth_compacting(dead: int, rows: int) -> bool:

@@ -7,6 +7,7 @@ import ctypes
 import itertools
 import mmap
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,6 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneglance_index.records import Integers, Rows, Vectors
+
+_PAUSE_SECONDS = 0.0005
+
+
+def pause() -> None:
+    """Between two steps that hold a lock; else those who wait for it would hardly ever get it."""
+    time.sleep(_PAUSE_SECONDS)
 
 
 class RowArrays(NamedTuple):

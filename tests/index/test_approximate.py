@@ -320,6 +320,15 @@ def test_a_fused_index_says_when_its_answer_may_lose(pool: ThreadPoolExecutor, m
     assert sum(same) >= 45
 
 
+def test_a_device_without_cells_says_so(pool: ThreadPoolExecutor) -> None:
+    index = ExactIndex(DIMENSION, CpuScan(pool, 2), partial(every_distance, pool, 2))
+    index.approximate(Approximation(0.9))
+    state = index.approximation()
+    assert state is not None
+    assert (state.answers, state.because) == ("exact", "device")
+    assert not index.wants_tending()
+
+
 def test_how_many_may_be_missed() -> None:
     for count, share in ((10, 0.1), (300, 0.01), (3000, 0.001), (5000, 0.01)):
         missed = most_missed(count, share)

@@ -335,8 +335,10 @@ class ExactIndex:
 
     def approximation(self) -> ApproximationState | None:
         near, wanted = self._approximate, self._may_lose
-        if wanted is None or self._pool is None:
+        if wanted is None:
             return None
+        if self._pool is None:
+            return ApproximationState("exact", "device")
         return to_come(self._rows) if near is None or near.wanted != wanted else near.state()
 
     def alarm(self, stay_exact: bool) -> None:

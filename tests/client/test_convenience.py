@@ -120,21 +120,6 @@ def test_options_hold_for_the_calls_made_by_it(models: tuple[Path, Path], tmp_pa
         asyncio.run(likewise())
 
 
-def test_results_become_a_table(models: tuple[Path, Path], tmp_path: Path) -> None:
-    with server_thread(data_dir=tmp_path, models=(models[0],)) as server, Client(server.address) as client:
-        client.create_gallery("g", encoder="pixels")
-        client.enroll("g", "one", ONE)
-        found, galleries = client.identify("g", ONE), list(client.list_galleries())
-    try:
-        import pandas  # noqa: F401
-    except ImportError:
-        with pytest.raises(ImportError, match="pip install pandas"):
-            oneglance.to_dataframe(found)
-        return
-    assert list(oneglance.to_dataframe(found)["subject_id"]) == ["one"]
-    assert list(oneglance.to_dataframe(galleries)["id"]) == ["g"]
-
-
 async def test_a_stream_that_is_left_ends_at_once() -> None:
     ended = []
 

@@ -81,7 +81,7 @@ class Reader:
                 with self._noting(block):
                     json.loads(block.text)
             case "":
-                if block.text.strip() not in self._printed:
+                if block.text.strip() not in self._printed and not _same(block.text, self._printed):
                     self.complaints.append(f"{block}: what stands before it prints\n{self._printed}")
 
     @contextlib.contextmanager

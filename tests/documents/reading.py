@@ -1,4 +1,4 @@
-"""Which pages are read where, and how one is read: ``test_..._pages.py`` are several so that they run beside each other."""
+"""Which pages are read where, and how: ``test_..._pages.py`` are three, so that they run beside each other."""
 
 import os
 import shutil

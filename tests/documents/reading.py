@@ -25,8 +25,11 @@ def other_pages() -> list[str]:
     return [page for page in PAGES if Path(page).stem not in TRAINING + SERVING and blocks_of(page)]
 
 
-def read_page(page: str, folder: Path) -> None:
-    """All blocks in order, in an empty folder. Raises AssertionError with whatever isn't as the page says."""
+def read_page(page: str, folder: Path, programs: Path | None = None) -> None:
+    """All blocks in order, in an empty folder. Raises AssertionError with whatever isn't as the page says.
+
+    programs: the bin/ of an environment that it is installed in; None: the programs and the code of who runs this.
+    """
     needs = NEEDS[page]
     if needs.slow and os.environ.get(SLOW_PAGES_TOO) != "all":
         pytest.skip(f"takes minutes: {SLOW_PAGES_TOO}=all runs it")
@@ -35,7 +38,7 @@ def read_page(page: str, folder: Path) -> None:
             pytest.skip(f"{tool} is not installed")
     for bring in needs.brings:
         bring(folder)
-    reader = Reader(needs, folder)
+    reader = Reader(needs, folder, programs)
     try:
         for block in blocks_of(page):
             reader.read(block)

@@ -471,18 +471,17 @@ class AsyncClient:
                 raise failures[0] from None
             raise_from(error)
 
-    async def list_thresholds(self, gallery_id: str) -> list[ThresholdVersion]:
+    async def list_thresholds(self, gallery_id: str) -> AsyncIterator[ThresholdVersion]:
         """Every threshold that the gallery has had, the newest first."""
-        versions: list[ThresholdVersion] = []
         token = ""
         for _ in itertools.count():
             request = ListThresholdsRequest(gallery_id=gallery_id, page_size=MAX_PAGE_SIZE, page_token=token)
             page = await self._call(self._galleries.ListThresholds, request)
-            versions += page.versions
+            for version in page.versions:
+                yield version
             token = page.next_page_token
             if not token:
-                break
-        return versions
+                return
 
     async def export_gallery(
         self, requests: AsyncIterable[ExportGalleryRequest]
@@ -613,19 +612,18 @@ class AsyncClient:
         request = SetRetentionRequest(gallery_id=gallery_id, subject_id=subject_id, retention=retention)
         return await self._call(self._subjects.SetRetention, request)
 
-    async def list_expired(self, at: datetime | None = None) -> list[ExpiredSubject]:
+    async def list_expired(self, at: datetime | None = None) -> AsyncIterator[ExpiredSubject]:
         """Subjects of all galleries whose time is over, now or at a time to come; who has waited longest first."""
         request = ListExpiredRequest(page_size=MAX_PAGE_SIZE)
         if at is not None:
             request.at.FromDatetime(at)
-        found: list[ExpiredSubject] = []
         for _ in itertools.count():
             page = await self._call(self._subjects.ListExpired, request)
-            found += page.subjects
+            for subject in page.subjects:
+                yield subject
             request.page_token = page.next_page_token
-            if not page.next_page_token:
-                break
-        return found
+            if not request.page_token:
+                return
 
     async def count_subjects(
         self, gallery_id: str, label: str = "", filter: SubjectFilter | None = None

@@ -459,18 +459,17 @@ class Client:
                 raise failures[0] from None
             raise_from(error)
 
-    def list_thresholds(self, gallery_id: str) -> list[ThresholdVersion]:
+    def list_thresholds(self, gallery_id: str) -> Iterator[ThresholdVersion]:
         """Every threshold that the gallery has had, the newest first."""
-        versions: list[ThresholdVersion] = []
         token = ""
         for _ in itertools.count():
             request = ListThresholdsRequest(gallery_id=gallery_id, page_size=MAX_PAGE_SIZE, page_token=token)
             page = self._call(self._galleries.ListThresholds, request)
-            versions += page.versions
+            for version in page.versions:
+                yield version
             token = page.next_page_token
             if not token:
-                break
-        return versions
+                return
 
     def export_gallery(
         self, requests: Iterable[ExportGalleryRequest]
@@ -601,19 +600,18 @@ class Client:
         request = SetRetentionRequest(gallery_id=gallery_id, subject_id=subject_id, retention=retention)
         return self._call(self._subjects.SetRetention, request)
 
-    def list_expired(self, at: datetime | None = None) -> list[ExpiredSubject]:
+    def list_expired(self, at: datetime | None = None) -> Iterator[ExpiredSubject]:
         """Subjects of all galleries whose time is over, now or at a time to come; who has waited longest first."""
         request = ListExpiredRequest(page_size=MAX_PAGE_SIZE)
         if at is not None:
             request.at.FromDatetime(at)
-        found: list[ExpiredSubject] = []
         for _ in itertools.count():
             page = self._call(self._subjects.ListExpired, request)
-            found += page.subjects
+            for subject in page.subjects:
+                yield subject
             request.page_token = page.next_page_token
-            if not page.next_page_token:
-                break
-        return found
+            if not request.page_token:
+                return
 
     def count_subjects(
         self, gallery_id: str, label: str = "", filter: SubjectFilter | None = None

@@ -6,6 +6,8 @@ import pytest
 
 from tests.documents.reading import TRAINING, pages_of, read_page
 
+pytestmark = pytest.mark.timeout(7200)  # a page takes minutes where others use the machine, too
+
 
 @pytest.mark.parametrize("page", pages_of(*TRAINING))
 def test_page(page: str, tmp_path: Path) -> None:

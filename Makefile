@@ -1,7 +1,7 @@
 # Everything happens in .venv; nothing else has to be installed but Python 3.11+, pip and make.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/pip install --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test check docs floors bench format generate clean
 
@@ -39,19 +39,20 @@ clean:
 	rm -rf .venv .venv-floors .venv-gen
 
 .venv/bin/pip:
+	@echo "1 of 2: an environment of Python's own in .venv (seconds)"
 	$(PYTHON) -m venv .venv
 
 .venv/.cpu: pyproject.toml constraints.txt | .venv/bin/pip
-	@echo "installing oneglance[cpu] into .venv"
+	@echo "2 of 2: oneglance[cpu] into .venv: about 100 MB to download, 350 MB of disk; a minute, several on a slow machine"
 	$(PIP) --editable '.[cpu]'
 	@touch $@
 
 .venv/.docs: pyproject.toml constraints.txt | .venv/bin/pip
-	@echo "installing oneglance[docs] into .venv"
+	@echo "2 of 2: oneglance[docs] into .venv (a minute)"
 	$(PIP) --editable '.[docs]'
 	@touch $@
 
 .venv/.dev: pyproject.toml constraints.txt | .venv/bin/pip
-	@echo "installing oneglance[dev] into .venv (torch included: some minutes the first time)"
+	@echo "2 of 2: oneglance[dev] into .venv: torch and what tests need, 3 GB of disk; many minutes the first time"
 	$(PIP) --editable '.[dev]'
 	@touch $@ .venv/.cpu

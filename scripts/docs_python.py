@@ -21,10 +21,14 @@ def python_page() -> str:
     things = {name: getattr(oneglance, name) for name in names}
     errors = [name for name, thing in things.items() if inspect.isclass(thing)]
     parts = ["# The Python client\n", text_of(oneglance).partition("\n\n")[2], *client_lines(), _ABOUT_ASYNC]
-    parts.append("## Building requests\n")
-    for name, thing in things.items():
-        if name not in errors:
-            parts += member_lines(name, thing)
+    answers = [name for name in things if things[name].__module__ in ("oneglance.answers", "oneglance.client.frames")]
+    for heading, members in (
+        ("Building requests", [name for name in things if name not in errors + answers]),
+        ("Answers", answers),
+    ):
+        parts.append(f"## {heading}\n")
+        for name in members:
+            parts += member_lines(name, things[name])
     parts += ["## Errors\n", text_of(inspect.getmodule(oneglance.OneglanceError))]
     parts += ["### OneglanceError\n", text_of(oneglance.OneglanceError)]
     return "\n".join(parts)

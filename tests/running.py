@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -46,11 +47,29 @@ def measured(server: Server, name: str, **labels: str) -> float:
     return registry.get_sample_value(name, labels) or 0.0
 
 
+_reserved: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A port that nothing listens on yet."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on yet, and that nobody else gets while this process runs.
+
+    It is below those that the kernel gives to outgoing connections. Another process that asks for it finds it bound,
+    at an address at which nobody listens.
+    """
+    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(10_000, first_given)
+        reservation = socket.socket()
+        try:
+            reservation.bind(("127.255.255.254", port))
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            reservation.close()
+            continue
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server may listen at 0.0.0.0
+        _reserved.append(reservation)
+        return port
 
 
 class ServerDidNotStart(Exception):

@@ -115,3 +115,12 @@ def test_the_gpu_extra_resolves(tmp_path: Path) -> None:
     names = set(re.findall(r"^([a-z0-9-]+)==", resolved, re.MULTILINE))
     assert {"faiss-gpu", "onnxruntime-gpu", "grpcio-health-checking"} <= names
     assert not {"faiss-cpu", "onnxruntime", "torch"} & names
+
+
+def test_make_tells_what_it_installs_and_pip_how_far_it_is() -> None:
+    told = run("make", "--dry-run", "--always-make", "demo", cwd=ROOT).stdout.splitlines()
+    installs = [at for at, line in enumerate(told) if "pip install" in line]
+    assert installs
+    for at in installs:
+        assert "--quiet" not in told[at]
+        assert re.search(r"echo .*MB to download.*minute", told[at - 1])

@@ -2,15 +2,18 @@
 
 The client::
 
-    from oneglance import Client
+    from oneglance import Client, as_dataclass
 
     with Client("127.0.0.1:50051") as client:
         client.create_gallery("letters")
         client.enroll("letters", "alef", "alef.png")
-        print(client.identify("letters", "unknown.png").results[0])
+        answer = client.identify("letters", "unknown.png")
+        print(answer.results[0].subject_id or "unknown")
+        print(as_dataclass(answer))  # all of it, for people
 
-``AsyncClient`` has the same methods as coroutines. The messages are in ``oneglance.v1``. Importing this package does
-not import grpc or protobuf; using one of its names does.
+``AsyncClient`` has the same methods as coroutines. They return the messages of ``oneglance.v1``; ``as_dataclass`` makes
+dataclasses of these, and ``to_dataframe`` tables. Importing this package does not import grpc or protobuf; using one of
+its names does.
 """
 
 from importlib import import_module
@@ -18,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
+    from oneglance.answers import as_dataclass as as_dataclass
     from oneglance.client.async_client import AsyncClient as AsyncClient
     from oneglance.client.errors import AbortedError as AbortedError
     from oneglance.client.errors import AlreadyExistsError as AlreadyExistsError
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AsyncClient": "oneglance.client.async_client",
     "Client": "oneglance.client.sync_client",
+    "as_dataclass": "oneglance.answers",
     "AbortedError": "oneglance.client.errors",
     "AlreadyExistsError": "oneglance.client.errors",
     "ClientStateError": "oneglance.client.errors",
@@ -100,6 +105,7 @@ __all__ = [
     "UnauthenticatedError",
     "UnavailableError",
     "__version__",
+    "as_dataclass",
     "encoded_subject",
     "encoding",
     "enroll_request",

@@ -87,7 +87,7 @@ def told(client: Client, probes: np.ndarray, digest: str, gallery_id: str = "g")
         )
         for s in client.list_subjects(gallery_id)
     ]
-    versions = [str(one) for one in client.list_thresholds(gallery_id)]
+    versions = [str(one) for one in list(client.list_thresholds(gallery_id))]
     return results, str(answer.threshold), answer.provenance.gallery_revision, str(gallery), subjects, versions
 
 

@@ -99,14 +99,43 @@ def test_only_what_may_be_made_twice_is_sent_again(ask: Any, sent: int) -> None:
     assert failing.calls == sent
 
 
-def test_options_hold_for_the_calls_made_by_it(models: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda c: c.get_gallery("g"),
+        lambda c: c.create_backup("b"),
+        lambda c: c.calibrate("g", []),
+        lambda c: list(c.identify_stream([identify_request("g", ONE)])),
+        lambda c: list(c.bulk_enroll([enroll_request("g", "s", ONE)])),
+    ],
+)
+def test_a_timeout_holds_for_the_calls_made_by_it(ask: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with Client(address, timeout_seconds=PATIENCE_SECONDS) as client:
             begun = time.monotonic()
             with pytest.raises(oneglance.DeadlineExceededError):
-                client.with_options(timeout_seconds=0.1).get_gallery("g")
+                ask(client.with_options(timeout_seconds=0.1, retries=3))
             assert time.monotonic() - begun < PATIENCE_SECONDS
+
+
+def test_retries_and_timeout_are_given_together() -> None:
+    failing = Failing(2)
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[failing])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with Client(f"127.0.0.1:{port}") as client:
+            client.with_options(timeout_seconds=PATIENCE_SECONDS, retries=2).identify("g", ONE)
+            failing.left = 1
+            with pytest.raises(oneglance.UnavailableError):  # the client itself is as it was
+                client.identify("g", ONE)
+    finally:
+        server.stop(None).wait()
+    assert failing.calls == 4
+
+
+def test_options_are_the_calls_own(models: tuple[Path, Path], tmp_path: Path) -> None:
     with server_thread(data_dir=tmp_path, models=(models[0],)) as server, Client(server.address) as client:
         client.create_gallery("g", encoder="pixels")
         assert client.get_gallery("g").id == "g"
@@ -118,21 +147,6 @@ def test_options_hold_for_the_calls_made_by_it(models: tuple[Path, Path], tmp_pa
                 assert (await other.with_options(retries=1).get_gallery("g")).id == "g"
 
         asyncio.run(likewise())
-
-
-def test_results_become_a_table(models: tuple[Path, Path], tmp_path: Path) -> None:
-    with server_thread(data_dir=tmp_path, models=(models[0],)) as server, Client(server.address) as client:
-        client.create_gallery("g", encoder="pixels")
-        client.enroll("g", "one", ONE)
-        found, galleries = client.identify("g", ONE), list(client.list_galleries())
-    try:
-        import pandas  # noqa: F401
-    except ImportError:
-        with pytest.raises(ImportError, match="pip install pandas"):
-            oneglance.to_dataframe(found)
-        return
-    assert list(oneglance.to_dataframe(found)["subject_id"]) == ["one"]
-    assert list(oneglance.to_dataframe(galleries)["id"]) == ["g"]
 
 
 async def test_a_stream_that_is_left_ends_at_once() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.documents import brought
+from tests.waiting import PATIENCE_SECONDS
 
 Bring = Callable[[Path], None]
 
@@ -39,7 +40,7 @@ class Page:
     names: in Python blocks, what stands in place of a text.
     statuses: with which a command may end, where it isn't 0.
     not_run: with the reason.
-    slow: only run with ONEGLANCE_DOCUMENTS=all, not with fast.
+    slow: takes minutes, and is only run with ONEGLANCE_DOCUMENTS=all.
     optional: a module without which the Python block that begins with the key isn't run.
     tools: programs without which the page is skipped.
     """
@@ -96,6 +97,7 @@ PAGES: dict[str, Page] = {
         instead={
             "oneglance serve --http 127.0.0.1:50080": "oneglance serve --models models/faces --http 127.0.0.1:50080"
         },
+        names={"timeout_seconds=2": f"timeout_seconds={PATIENCE_SECONDS}"},
         optional={"from oneglance import to_dataframe": "pandas"},
         tools=("curl",),
     ),

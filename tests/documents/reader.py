@@ -32,7 +32,7 @@ NEAR = 0.002
 
 
 class Reader:
-    def __init__(self, page: Page, folder: Path) -> None:
+    def __init__(self, page: Page, folder: Path, programs: Path | None = None) -> None:
         self.page, self.folder = page, folder
         self.home = folder / "home"
         self.home.mkdir()
@@ -50,8 +50,8 @@ class Reader:
         }
         self.environment = {
             **kept,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PYTHONPATH": ":".join(str(ROOT / package) for package in (*PACKAGES, "")),
+            "PATH": f"{programs or Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": "" if programs else ":".join(str(ROOT / package) for package in (*PACKAGES, "")),
             "HOME": str(self.home),
             "ONEGLANCE_SERVER": server,
             "ONEGLANCE_LISTEN": server,
@@ -81,7 +81,7 @@ class Reader:
                 with self._noting(block):
                     json.loads(block.text)
             case "":
-                if block.text.strip() not in self._printed:
+                if block.text.strip() not in self._printed and not _same(block.text, self._printed):
                     self.complaints.append(f"{block}: what stands before it prints\n{self._printed}")
 
     @contextlib.contextmanager
@@ -198,7 +198,7 @@ def _extras_exist(command: str) -> None:
     """Nothing is installed from an index here: that a command could do so is all that is held."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for word in re.findall(r"'([^']+)'|(\S+)", command.removeprefix("pip install ")):
-        wanted = Requirement("".join(word).replace(".[", "oneglance["))
+        wanted = Requirement(re.sub(r"^\.(?=\[|$)", "oneglance", "".join(word)))
         assert wanted.name == "oneglance", command
         assert wanted.extras <= set(extras), command
 

@@ -1,35 +1,9 @@
-"""README.md and docs/: what they tell to type and to write does what they say."""
-
-import os
-import shutil
-from pathlib import Path
+"""What tests/documents/pages.py tells of a page is on it, and tells of all that is."""
 
 import pytest
 
 from tests.documents.blocks import LANGUAGES, PAGES, blocks_of, commands_of
 from tests.documents.pages import PAGES as NEEDS
-from tests.documents.reader import Reader
-
-WANTED = "ONEGLANCE_DOCUMENTS"  # ``fast``, or ``all`` for pages that take minutes, too
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)])
-def test_page(page: str, tmp_path: Path) -> None:
-    needs = NEEDS[page]
-    if os.environ.get(WANTED) not in (("all",) if needs.slow else ("fast", "all")):
-        pytest.skip(f"takes long: {WANTED}=all runs it")
-    for tool in needs.tools:
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
-    for bring in needs.brings:
-        bring(tmp_path)
-    reader = Reader(needs, tmp_path)
-    try:
-        for block in blocks_of(page):
-            reader.read(block)
-    finally:
-        reader.stop()
-    assert not reader.complaints, "\n\n".join(["", *reader.complaints])
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -55,13 +55,15 @@ class HttpChannel:
         return call
 
     def stream_unary(self, path: str, *_: object, **__: object) -> Callable[..., Any]:
-        def call(requests: Iterable[Any], metadata: Iterable[tuple[str, str]] = ()) -> Any:
+        def call(
+            requests: Iterable[Any], timeout: float | None = None, metadata: Iterable[tuple[str, str]] = ()
+        ) -> Any:
             return next(iter(self._stream(path, requests, metadata)))
 
         return call
 
     def stream_stream(self, path: str, *_: object, **__: object) -> Callable[..., Any]:
-        return lambda requests, metadata=(): Answers(lambda: self._stream(path, requests, metadata))
+        return lambda requests, timeout=None, metadata=(): Answers(lambda: self._stream(path, requests, metadata))
 
     def close(self) -> None:
         pass

@@ -143,7 +143,7 @@ def test_of_many_who_are_enrolled_at_once_each_is_told(folder: Path, admin: Clie
 def test_what_was_read_and_what_was_done_outside_the_store(folder: Path, admin: Client) -> None:
     admin.get_subject("g", "it")
     list(admin.list_subjects("g"))
-    admin.list_expired()
+    list(admin.list_expired())
     admin.encode(IT, encoder="pixels")
     admin.create_backup("b")
     admin.rotate_key("g")

@@ -134,7 +134,7 @@ def test_a_dry_run_changes_nothing(client: Client, people: str) -> None:
     dry = client.calibrate(people, probes_of(strangers(STRANGERS)), target_fpir=0.05, dry_run=True)
     assert dry.threshold == before.threshold
     assert client.get_gallery(people) == before
-    assert client.list_thresholds(people) == []
+    assert list(client.list_thresholds(people)) == []
     wet = client.calibrate(people, probes_of(strangers(STRANGERS)), target_fpir=0.05)
     assert wet.calibration == dry.calibration  # and the same probes give the same
 
@@ -230,10 +230,10 @@ def test_versions_are_kept_over_a_kill(models: tuple[Path, Path], tmp_path: Path
             made = client.calibrate("g", probes_of(strangers(20)), target_fpir=0.1).calibration
             client.set_threshold("g", None)
             again = client.calibrate("g", probes_of(strangers(30)), target_fpir=0.2).calibration
-            known = client.list_thresholds("g")
+            known = list(client.list_thresholds("g"))
         process.kill()
     with server_thread(data_dir=tmp_path, models=models) as server, Client(server.address) as client:
-        versions = client.list_thresholds("g")
+        versions = list(client.list_thresholds("g"))
         assert versions == known
         assert [v.version for v in versions] == [4, 3, 2, 1]
         assert [v.threshold.source for v in versions] == [
@@ -251,7 +251,7 @@ def test_versions_are_kept_over_a_kill(models: tuple[Path, Path], tmp_path: Path
         assert in_force == versions[0].threshold
         client.delete_gallery("g")
         client.create_gallery("g", encoder="pixels")
-        assert client.list_thresholds("g") == []
+        assert list(client.list_thresholds("g")) == []
 
 
 def test_the_authors_tau_comes_last(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ async def test_the_asynchronous_client_calibrates_too(client: Client, people: st
                 yield stranger(png(p))
 
         made = await other.calibrate(people, probes(), target_fpir=0.1)
-        assert [v.calibration for v in await other.list_thresholds(people)] == [made.calibration]
+        assert [v.calibration async for v in other.list_thresholds(people)] == [made.calibration]
 
 
 def test_a_failing_sender_is_heard(client: Client, people: str) -> None:
@@ -295,7 +295,7 @@ def test_a_failing_sender_is_heard(client: Client, people: str) -> None:
 
     with pytest.raises(OSError, match="the disk is gone"):
         client.calibrate(people, probes())
-    assert client.list_thresholds(people) == []
+    assert list(client.list_thresholds(people)) == []
 
 
 def test_the_command(client: Client, people: str, tmp_path: Path, capsys: Capture) -> None:
@@ -313,7 +313,7 @@ def test_the_command(client: Client, people: str, tmp_path: Path, capsys: Captur
 
     assert main(["calibrate", people, "--impostors", str(impostors), "--mates", str(mates), "--fpir", "0.1", *at]) == 0
     out, err = capsys.readouterr()
-    made = client.list_thresholds(people)[0].calibration
+    made = next(client.list_thresholds(people)).calibration
     assert out.splitlines()[0] == (
         f"tau {made.tau:.4f} for FPIR 10.00% at {ENROLLED} enrolled: measured FPIR 10.00% "
         f"(95 %: {made.fpir_low:.2%} to {made.fpir_high:.2%}), FNIR 0.00%; "

@@ -112,7 +112,7 @@ def test_every_move_is_a_version_that_answers_name(client: Client, gallery: str)
     for i in range(16):
         client.enroll(gallery, f"s{i}", picture(i))
         answers.append(client.identify(gallery, picture(50)).threshold)
-    versions = client.list_thresholds(gallery)
+    versions = list(client.list_thresholds(gallery))
     # Of the empty gallery; then at 1 to 10 (1 is as 0), 11, 13 and 16 subjects.
     assert [one.subject_count for one in reversed(versions)] == [0, *range(2, 11), 11, 13, 16]
     assert [one.encoding_count for one in versions] == [one.subject_count for one in versions]
@@ -159,7 +159,7 @@ def test_a_set_tau_and_a_following_one_share_their_versions(client: Client, gall
         client.enroll(gallery, f"s{i}", picture(i))  # the own one doesn't follow
     assert client.identify(gallery, picture(60)).threshold.version == 2
     again = client.set_threshold(gallery, None)
-    versions = client.list_thresholds(gallery)
+    versions = list(client.list_thresholds(gallery))
     assert [one.HasField("threshold") for one in versions] == [True, False, True, True]  # 3 cleared the own one
     assert (again.version, found_again(client, gallery, again).subject_count) == (4, 6)
     assert client.identify(gallery, picture(60), tau=0.3).threshold.version == 0
@@ -171,7 +171,7 @@ def test_versions_and_tau_are_there_after_a_restart_whatever_was_measured_since(
         client.create_gallery("g")
         for i in range(4):
             client.enroll("g", f"s{i}", picture(i))
-        before, versions = client.get_threshold("g"), client.list_thresholds("g")
+        before, versions = client.get_threshold("g"), list(client.list_thresholds("g"))
     folder = read_model_folder(model)
     lower = [one.model_copy(update={"taus": tuple(tau - 0.05 for tau in one.taus)}) for one in MEASURED.galleries]
     changed = MEASURED.model_copy(update={"galleries": tuple(lower)})

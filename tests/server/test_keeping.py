@@ -38,7 +38,7 @@ def test_retention_is_kept_told_and_rehearsed(client: Client, gallery: str) -> N
     kept = client.get_subject(gallery, "s").retention
     assert kept.expire_time.ToDatetime(UTC) == SOON
     assert (kept.purpose, kept.consent) == ("entrance", "c-17")
-    assert client.list_expired() == []
+    assert list(client.list_expired()) == []
     (over,) = client.list_expired(SOON + timedelta(seconds=1))
     assert (over.gallery_id, over.subject_id, over.retention) == (gallery, "s", kept)
     client.set_retention(gallery, "s", retention())

@@ -262,7 +262,7 @@ def test_a_calibration_is_of_probabilities_where_they_decide(client: Client) -> 
     by_distance = client.set_decided_by("g", "distance")
     assert by_distance.threshold.source == THRESHOLD_SOURCE_MODEL
     assert by_distance.threshold.tau == 0.5
-    (first, *_) = reversed(client.list_thresholds("g"))
+    (first, *_) = reversed(list(client.list_thresholds("g")))
     assert first.calibration.decided_by == DECIDED_BY_PROBABILITY
     assert not first.threshold.HasField("expected_fpir")
     client.delete_gallery("g")

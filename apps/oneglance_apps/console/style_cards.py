@@ -46,10 +46,11 @@ class StyleCards:
         """Those of the server."""
         return [style for style in self.styles if style.name]
 
-    def set_styles(self, styles: list[Style]) -> None:
-        """Draw the cards anew, and choose the first style of the server, or that of the picture."""
+    def set_styles(self, styles: list[Style], chosen: str = "") -> None:
+        """Draw the cards anew, and choose the style called ``chosen``, else the server's first, else the picture's."""
         own = [] if self.own is None else [Style(title=self._say("style.own"))]
-        self.styles, self.chosen = [*styles, *own], (styles or own)[:1]
+        named = [style for style in styles if style.name == chosen]
+        self.styles, self.chosen = [*styles, *own], (named or styles or own)[:1]
         self._cards = []
         several = len({style.stylizer_digest for style in styles}) > 1
         self._box.clear()

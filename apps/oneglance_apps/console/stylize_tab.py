@@ -13,6 +13,7 @@ from oneglance.client.errors import FailedPreconditionError, OneglanceError
 from oneglance.client.requests import StyleLike
 from oneglance.v1.stylization_pb2 import Style, StylizedPicture
 from oneglance_apps.console.elements import draw_entry
+from oneglance_apps.console.kept_styles import forget_style, keep_style
 from oneglance_apps.console.page_state import PageState, refusal_label
 from oneglance_apps.console.style_cards import StyleCards
 from oneglance_apps.picture_formats import SUFFIX_OF_FORMAT, format_name, media_type
@@ -80,6 +81,8 @@ class StylizeTab:
                     js_handler="() => oneglance.takePhoto(emit, oneglance.paint)",
                 )
                 self.as_style = ui.button(say("style.as_style"), on_click=self._use_as_style).props("flat no-caps")
+                self.keep = ui.button(say("style.keep"), on_click=self._keep_style).props("flat no-caps")
+                self.forget = ui.button(say("style.forget"), on_click=self._forget_style).props("flat no-caps")
                 self.download = ui.element("a").classes("download")
                 with self.download:
                     ui.label(say("style.download"))
@@ -115,8 +118,8 @@ class StylizeTab:
             self.share.props["aria-label"] = say("style.share_label")
             self.share.on_value_change(self._render_shares).on("change", self._paint)
 
-    async def load(self) -> None:
-        """Fetch the styles. Called whenever they may have changed."""
+    async def load(self, chosen: str = "") -> None:
+        """Fetch the styles, and repaint in the one called ``chosen``. Called whenever they may have changed."""
         try:
             styles = await self._api.list_styles()
         except OneglanceError as error:
@@ -130,8 +133,10 @@ class StylizeTab:
         self.all.visible, self.none.visible = bool(styles), not styles
         self.keep_faces.visible = {"detector", "landmarks"} <= {model.kind for model in self._state.models.values()}
         if styles != self._cards.named:
-            self._cards.set_styles(styles)
+            self._cards.set_styles(styles, chosen)
             self._render()
+            if chosen:
+                await self._paint()
             await self._cards.sample(self._picture)
 
     async def take(self, picture: bytes | None, name: str) -> None:
@@ -147,6 +152,20 @@ class StylizeTab:
             self._cards.set_own(self._picture)
             await self._paint()
             await self._cards.sample(self._picture)
+
+    def _keep_style(self) -> None:
+        async def kept(name: str) -> None:
+            self._cards.own = None
+            await self.load(name)
+
+        if self._cards.own is not None:
+            keep_style(self._state, self._cards.own, kept)
+
+    async def _forget_style(self) -> None:
+        with self._state.errors_shown_in(self.refusal):
+            if await forget_style(self._state, self._cards.chosen[0]):
+                await self.load()
+                await self._paint()
 
     async def _blend_switched(self) -> None:
         self._cards.blending = self.blend.value
@@ -233,6 +252,8 @@ class StylizeTab:
         self.hint.visible = self._picture is None
         reads_styles = any(model.kind == "style-reader" for model in self._state.models.values())
         self.as_style.visible = reads_styles and self._picture is not None
+        only = self._cards.chosen[0] if len(self._cards.chosen) == 1 else Style(name="several")
+        self.keep.visible, self.forget.visible = not only.name, only.kept
         self.basis.clear()
         self.about.text = ""
         if result is None:

@@ -115,7 +115,7 @@ class ThresholdTab:
         self._show_tau(gallery)
         calibrated_rates: MeasuredRates | None = None
         with self._state.errors_shown_in(self.tau_refusal):
-            versions = await self._state.api.list_thresholds(gallery.id)
+            versions = [version async for version in self._state.api.list_thresholds(gallery.id)]
             if not self._state.is_shown(gallery):
                 return
             self._draw_versions(versions)

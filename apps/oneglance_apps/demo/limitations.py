@@ -61,7 +61,7 @@ def limitations(results: DemoResults) -> list[Limitation]:
     else:
         found.append(
             Limitation(
-                "The bundled encoder may not fit your pictures",
+                "The encoder may not fit your pictures",
                 f"It is the model {results.model.name!r}. {results.model.description} The figures above show how well "
                 "it works on your pictures; an encoder trained on pictures like yours can be better.",
             )

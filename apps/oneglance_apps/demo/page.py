@@ -16,6 +16,8 @@ from oneglance_apps.demo.results import DemoResults
 from oneglance_apps.demo.styles import MAX_SIDE
 from oneglance_core.files import replacing
 
+GALLERY_SHOWN = 240  # enrolled pictures, at most
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -53,7 +55,7 @@ def render(results: DemoResults) -> str:
         noun=results.collection.noun,
         picture=results.collection.picture_noun,
         tiles=_tiles(results),
-        gallery=[(name, picture.data_uri()) for name, picture in pictures.items()],
+        gallery=[(name, picture.data_uri()) for name, picture in list(pictures.items())[:GALLERY_SHOWN]],
         groups=probe_cards.groups(figures, pictures, results.seed, results.collection.picture_noun),
         before=probe_cards.card(deletion.before, pictures, figures.tau),
         after=replace(

@@ -10,8 +10,7 @@ from oneglance_apps.demo.measure import Figures, Outcome
 from oneglance_apps.demo.pictures import Picture
 
 NEAREST = 3  # candidates of a card
-RANDOM_MATED = 9  # cards of a group
-GROUP_SIZE = 6  # cards of every other group
+GROUP_SIZE = 4  # cards of a group, side by side
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,16 @@ class ProbeCard:
 
 @dataclass(frozen=True)
 class CardGroup:
-    """Cards chosen by one rule. ``rule``: that rule, for the page."""
+    """Cards chosen by one rule. ``rule``: that rule, for the page. ``folded``: only shown once it is asked for."""
 
     title: str
     rule: str
     cards: tuple[ProbeCard, ...]
+    folded: bool = False
 
 
 def groups(figures: Figures, enrolled: dict[str, Picture], seed: int, picture_noun: str) -> list[CardGroup]:
-    """The probes to show: random ones, and the worst mistakes of each kind."""
+    """The probes to show: random ones, and the worst mistakes; folded, more of each kind of these."""
     rng = np.random.default_rng([seed, 4])
 
     def sample(outcomes: Sequence[Outcome], size: int) -> list[Outcome]:
@@ -58,7 +58,6 @@ def groups(figures: Figures, enrolled: dict[str, Picture], seed: int, picture_no
     def cards(outcomes: Sequence[Outcome]) -> tuple[ProbeCard, ...]:
         return tuple(card(outcome, enrolled, figures.tau) for outcome in outcomes)
 
-    hits = [outcome for outcome in figures.mated if outcome.correct]
     strangers = sorted(figures.non_mated, key=lambda o: o.nearest)
     let_in, kept_out = ([o for o in strangers if o.correct is right] for right in (False, True))
     mistaken = sorted((o for o in figures.mated if o.identified not in (None, o.mate)), key=lambda o: o.nearest)
@@ -70,8 +69,8 @@ def groups(figures: Figures, enrolled: dict[str, Picture], seed: int, picture_no
     shown = [
         CardGroup(
             f"New {picture_noun}s of those enrolled",
-            f"{_some(RANDOM_MATED, mated, ' at random')}, whatever came out.",
-            cards(sample(figures.mated, RANDOM_MATED)),
+            f"{_some(GROUP_SIZE, mated, ' at random')}, whatever came out.",
+            cards(sample(figures.mated, GROUP_SIZE)),
         ),
         CardGroup(
             "Strangers",
@@ -79,29 +78,34 @@ def groups(figures: Figures, enrolled: dict[str, Picture], seed: int, picture_no
             cards(sample(figures.non_mated, GROUP_SIZE)),
         ),
         CardGroup(
-            "Identified",
-            f"{_some(GROUP_SIZE, len(hits), ' at random')}.",
-            cards(sample(hits, GROUP_SIZE)),
+            "The worst",
+            f"{len(let_in):,} probes of strangers let in, {len(mistaken):,} identified as another subject, "
+            f"{len(missed):,} not recognised; the worst of these.",
+            cards([*let_in[:2], *mistaken[:1], *missed[:2]][:GROUP_SIZE]),
         ),
         CardGroup(
             "Worst: strangers let in",
             f"{_some(GROUP_SIZE, len(let_in), ', the nearest first')}.",
             cards(let_in[:GROUP_SIZE]),
+            folded=True,
         ),
         CardGroup(
             "Closest calls: strangers nearest to an enrolled subject",
             "No stranger was let in; these came closest.",
-            cards(kept_out[:NEAREST] if not let_in else []),
+            cards(kept_out[:GROUP_SIZE] if not let_in else []),
+            folded=True,
         ),
         CardGroup(
             "Worst: identified as another subject",
             f"{_some(GROUP_SIZE, len(mistaken), ', the nearest first')}.",
             cards(mistaken[:GROUP_SIZE]),
+            folded=True,
         ),
         CardGroup(
             "Worst: not recognised",
             f"{_some(GROUP_SIZE, len(missed), ', those whose mate came last')}.",
             cards(missed[:GROUP_SIZE]),
+            folded=True,
         ),
     ]
     return [group for group in shown if group.cards]

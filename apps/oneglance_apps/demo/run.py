@@ -46,7 +46,7 @@ def run_demo(settings: DemoSettings, printer: StepPrinter) -> DemoResults:
         printer.title(f"oneglance {version('oneglance')}: seen once, known after.")
         collection = _collect(settings, printer)
         data_dir = settings.keep_data or scratch / "data"
-        server = stack.enter_context(ServerProcess(data_dir, scratch / "server.log", settings.models))
+        server = stack.enter_context(ServerProcess(data_dir, scratch / "server.log", settings.served))
         results = _serve_and_measure(settings, collection, server, printer)
         printer.step("Stop the server and write the page")
         server.stop()
@@ -157,9 +157,9 @@ def _serve_and_measure(
 def _identify(
     client: Client, collection: Collection, enrollment: Enrollment, fpir: float, printer: StepPrinter
 ) -> Identification:
-    enrolled = set(enrollment.subjects)
+    enrolled = {subject.id for subject in enrollment.subjects}
     probes: list[Probe] = [
-        (probe, subject.id, subject.id) for subject, probe in collection.mated() if subject in enrolled
+        (probe, subject.id, subject.id) for subject, probe in collection.mated() if subject.id in enrolled
     ]
     if not probes:
         raise DemoError("no enrolled subject has another picture to identify it by")

@@ -9,12 +9,16 @@ from pydantic import Field, field_validator
 from oneglance_core.flags import Flag
 from oneglance_core.frozen import Frozen
 
+FACES = Path("models/faces")  # where the documents have `oneglance-exporter import dlib-faces` write
+
 
 class DemoSettings(Frozen):
     images: Annotated[Path | None, Flag(metavar="DIR", default="characters are drawn")] = Field(
         None, description="your own pictures, a folder per subject"
     )
-    models: Annotated[tuple[Path, ...], Flag(separator=":", default="the bundled models")] = Field(
+    models: Annotated[
+        tuple[Path, ...], Flag(separator=":", default=f"the bundled models, and for --images {FACES} where it is")
+    ] = Field(
         (),
         description="model folders of the server, or folders of them, colon-separated; the encoder that fits is used",
     )
@@ -35,11 +39,18 @@ class DemoSettings(Frozen):
         return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
 
     @property
+    def served(self) -> tuple[Path, ...]:
+        """The model folders of the server; none: the bundled ones."""
+        if self.models or self.images is None or not FACES.is_dir():
+            return self.models
+        return (Path("bundled"), FACES)
+
+    @property
     def command(self) -> str:
         """The command line that repeats this run."""
         words: list[object] = ["oneglance", "demo"]
         words += ["--images", self.images] if self.images else []
-        words += ["--models", ":".join(map(str, self.models))] if self.models else []
+        words += ["--models", ":".join(map(str, self.served))] if self.served else []
         words += ["--subjects", self.subjects, "--strangers", self.strangers, "--seed", self.seed]
         words += ["--fpir", self.fpir]
         return shlex.join(map(str, words))

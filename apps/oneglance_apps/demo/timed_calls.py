@@ -1,7 +1,7 @@
 """Calls to the server, with their times: enroll, fit the threshold, identify, verify."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic, perf_counter
 
 import numpy as np
@@ -77,7 +77,9 @@ def enroll_all(client: Client, subjects: Sequence[Subject], progress: Progress) 
         if answer.HasField("error"):
             refused.append(f"{subject.enrolled_from.caption}: {answer.error.message}")
         else:
-            taken.append(subject)
+            faces = answer.enrolled.faces
+            enrolled_from = subject.enrolled_from.of_face(faces[0]) if faces else subject.enrolled_from
+            taken.append(replace(subject, enrolled_from=enrolled_from))
         progress(answer.index + 1, len(subjects))
     if not taken:
         raise DemoError("the server refused everybody:\n" + "\n".join(refused[:5]))
@@ -175,7 +177,7 @@ def verify_pairs(
 def _outcome(probe: Probe, result: IdentifyResult) -> Outcome:
     picture, owner, mate = probe
     return Outcome(
-        probe=picture,
+        probe=picture.of_face(result.face) if result.HasField("face") else picture,
         owner=owner,
         mate=mate,
         identified=result.subject_id if result.decision == DECISION_IDENTIFIED else None,

@@ -171,7 +171,7 @@ class Client:
     Args:
         target: ``host:port``, or ``unix:/path`` of a socket on this machine.
         timeout_seconds: deadline of each unary call, above 0 and at most 1,000,000; streams, ``calibrate`` and
-            ``create_backup`` have none.
+            ``create_backup`` have none, but by ``with_options``.
         retry: send a unary call again when the server refused it for a full queue, as soon as the server says, as long
             as the deadline allows. Nothing was done for a call that was refused.
         retries: how often a call that may safely be made twice is sent again when the server can't be reached or can't
@@ -211,6 +211,7 @@ class Client:
             options.append(("grpc.enable_http_proxy", 0))  # else gRPC sends even loopback through $http_proxy
         self.target = target
         self._timeout = checked_seconds("timeout_seconds", timeout_seconds)
+        self._long_timeout: float | None = None  # of calls that last as long as what they are given
         self._retry = retry
         self._retries = checked_retries(retries)
         self._token = token
@@ -274,10 +275,14 @@ class Client:
 
     def with_options(self, *, timeout_seconds: float | None = None, retries: int | None = None) -> Self:
         """The same client, over the same connection, with another deadline or other retries for the calls made by it:
-        ``client.with_options(timeout_seconds=2, retries=3).identify(...)``. None: as before."""
+        ``client.with_options(timeout_seconds=2, retries=3).identify(...)``. None: as before.
+
+        timeout_seconds: of every call, also of streams, from the first request to the last answer.
+        retries: of the calls that may be made twice; never of a stream.
+        """
         other = copy.copy(self)
         if timeout_seconds is not None:
-            other._timeout = checked_seconds("timeout_seconds", timeout_seconds)
+            other._timeout = other._long_timeout = checked_seconds("timeout_seconds", timeout_seconds)
         if retries is not None:
             other._retries = checked_retries(retries)
         return other
@@ -373,7 +378,10 @@ class Client:
         """Make a backup of all galleries, checked, a new file in the server's folder for them."""
         try:
             with calling(self._link):
-                return self._galleries.CreateBackup(CreateBackupRequest(name=name), metadata=self._metadata())
+                request = CreateBackupRequest(name=name)
+                return self._galleries.CreateBackup(
+                    request, timeout=self._long_timeout, metadata=self._metadata()
+                )
         except grpc.RpcError as error:
             raise_from(error)
 
@@ -460,24 +468,25 @@ class Client:
 
         try:
             with calling(self._link):
-                return self._galleries.Calibrate(messages(), metadata=self._metadata())
+                return self._galleries.Calibrate(
+                    messages(), timeout=self._long_timeout, metadata=self._metadata()
+                )
         except grpc.RpcError as error:
             if failures:
                 raise failures[0] from None
             raise_from(error)
 
-    def list_thresholds(self, gallery_id: str) -> list[ThresholdVersion]:
+    def list_thresholds(self, gallery_id: str) -> Iterator[ThresholdVersion]:
         """Every threshold that the gallery has had, the newest first."""
-        versions: list[ThresholdVersion] = []
         token = ""
         for _ in itertools.count():
             request = ListThresholdsRequest(gallery_id=gallery_id, page_size=MAX_PAGE_SIZE, page_token=token)
             page = self._call(self._galleries.ListThresholds, request)
-            versions += page.versions
+            for version in page.versions:
+                yield version
             token = page.next_page_token
             if not token:
-                break
-        return versions
+                return
 
     def export_gallery(
         self, requests: Iterable[ExportGalleryRequest]
@@ -608,19 +617,18 @@ class Client:
         request = SetRetentionRequest(gallery_id=gallery_id, subject_id=subject_id, retention=retention)
         return self._call(self._subjects.SetRetention, request)
 
-    def list_expired(self, at: datetime | None = None) -> list[ExpiredSubject]:
+    def list_expired(self, at: datetime | None = None) -> Iterator[ExpiredSubject]:
         """Subjects of all galleries whose time is over, now or at a time to come; who has waited longest first."""
         request = ListExpiredRequest(page_size=MAX_PAGE_SIZE)
         if at is not None:
             request.at.FromDatetime(at)
-        found: list[ExpiredSubject] = []
         for _ in itertools.count():
             page = self._call(self._subjects.ListExpired, request)
-            found += page.subjects
+            for subject in page.subjects:
+                yield subject
             request.page_token = page.next_page_token
-            if not page.next_page_token:
-                break
-        return found
+            if not request.page_token:
+                return
 
     def count_subjects(
         self, gallery_id: str, label: str = "", filter: SubjectFilter | None = None
@@ -1021,7 +1029,7 @@ class Client:
                 failures.append(error)
 
         with calling(self._link):
-            call = method(guarded(), metadata=self._metadata())
+            call = method(guarded(), timeout=self._long_timeout, metadata=self._metadata())
         try:
             answers = call.__iter__()
             while True:

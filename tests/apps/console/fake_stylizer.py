@@ -38,6 +38,7 @@ class FakeStylizer(StylizationServiceServicer):
 
     def reset(self) -> None:
         self.styles = [style(name, f"A picture of {name}") for name in COLOURS]
+        self.pictures: dict[str, bytes] = {}  # of styles that were made
         self.requests: list[pb.StylizeSettings] = []
         self.cancelled = 0  # calls whose caller went away while they were slow
         self.unimplemented = False
@@ -65,7 +66,7 @@ class FakeStylizer(StylizationServiceServicer):
         single = len(settings.styles) == 1
         weights = [1.0 if single else entry.weight for entry in settings.styles]
         assert abs(sum(weights) - 1) < 1e-9
-        colour = sum(_colour(entry) * weight for entry, weight in zip(settings.styles, weights, strict=True))
+        colour = sum(self._colour(entry) * weight for entry, weight in zip(settings.styles, weights, strict=True))
         strength = settings.strength if settings.HasField("strength") else 1.0
         mixed = Image.fromarray((strength * colour + (1 - strength) * pixels).round().astype(np.uint8))
         if settings.max_side:
@@ -96,21 +97,29 @@ class FakeStylizer(StylizationServiceServicer):
                 self.cancelled += 1
                 raise InterruptedError("the caller went away")
 
-    def CreateStyle(self, request: Any, context: Any) -> NoReturn:
-        raise NotImplementedError("the console keeps no styles")
+    def CreateStyle(self, request: pb.CreateStyleRequest, context: Any) -> pb.CreateStyleResponse:
+        """Names like "Oil!" are refused."""
+        if not request.name.isalnum():
+            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "ID_INVALID", "name: has other characters")
+        self.pictures[request.name] = request.picture
+        made = style(request.name, request.title)
+        made.kept = True
+        self.styles = [*self.styles, made]
+        return pb.CreateStyleResponse(style=made)
 
-    def DeleteStyle(self, request: Any, context: Any) -> NoReturn:
-        raise NotImplementedError("the console keeps no styles")
+    def DeleteStyle(self, request: pb.DeleteStyleRequest, context: Any) -> pb.DeleteStyleResponse:
+        self.styles = [one for one in self.styles if one.name != request.name]
+        return pb.DeleteStyleResponse()
+
+    def _colour(self, entry: pb.StyleWeight) -> Any:
+        """Of a style, float [3]; of a picture, or a style that was made of one, the mean."""
+        if entry.style in COLOURS:
+            return np.array(COLOURS[entry.style])
+        picture = self.pictures[entry.style] if entry.style else entry.picture
+        return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).mean(axis=(0, 1))
 
     def StylizeStream(self, request_iterator: Iterator[Any], context: Any) -> NoReturn:
         raise NotImplementedError("the console does not stream")
-
-
-def _colour(entry: pb.StyleWeight) -> Any:
-    """Of a style, float [3]; of a picture the mean."""
-    if entry.style:
-        return np.array(COLOURS[entry.style])
-    return np.asarray(Image.open(io.BytesIO(entry.picture)).convert("RGB")).mean(axis=(0, 1))
 
 
 def _abort(context: Any, status: grpc.StatusCode, reason: str, message: str) -> NoReturn:

@@ -25,8 +25,10 @@ def page(browser: Any, url: str, fake: FakeServer) -> Iterator[Any]:
     fake.galleries.clear()
     fake.stylizer.reset()
     fake.make("people", ruth=RED, boris=BLUE)
+    fake.reads_styles = True
     with page_of(browser, url) as opened:
         yield opened
+    fake.reads_styles = False
 
 
 def file_of(name: str, *colours: tuple[int, int, int]) -> Any:
@@ -260,6 +262,13 @@ def fill_every_tab(page: Any, fake: FakeServer) -> Iterator[str]:
     open_tab(page, "Stylize")
     expect(page.locator(".style img[src^=data]")).to_have_count(3)
     yield "Stylize"
+    choose(page, "Choose a picture", file_of("a.png", GREEN))
+    page.get_by_role("button", name="Use it as a style").click()
+    page.get_by_role("button", name="Keep this style").click()
+    page.locator(".dialog").wait_for()
+    yield "keep a style"
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".dialog")).to_have_count(0)
     page.get_by_role("button", name="New gallery").click()
     page.locator(".dialog").wait_for()
     yield "new gallery"

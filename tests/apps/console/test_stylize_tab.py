@@ -223,6 +223,43 @@ def test_a_picture_may_be_a_style(browser: Any, url: str, fake: FakeServer) -> N
         fake.reads_styles = False
 
 
+def test_the_style_of_a_picture_is_kept_and_forgotten(browser: Any, url: str, fake: FakeServer) -> None:
+    fake.stylizer.reset()
+    fake.reads_styles = True
+    try:
+        with page_of(browser, url) as page:
+            open_tab(page, "Stylize")
+            keep, forget = (page.get_by_role("button", name=f"{do} this style") for do in ("Keep", "Forget"))
+            painting = picture(colour=(200, 10, 60))
+            paint(page, painting)
+            expect(keep).to_be_hidden()
+            page.get_by_role("button", name="Use it as a style").click()
+            keep.click()
+            dialog = page.get_by_role("dialog")
+            dialog.get_by_label("name, of").fill("Oil!")
+            dialog.get_by_label("title").fill("A red square")
+            dialog.get_by_role("button", name="Keep").click()
+            expect(dialog.locator(".refusal")).to_have_text("Has other characters\nType another name.")
+            dialog.get_by_label("name, of").fill("red")
+            dialog.get_by_role("button", name="Keep").click()
+            expect(page.locator(".style.chosen")).to_have_text("A red squareredCC0-1.0")
+            expect(page.locator(".style")).to_have_count(4)
+            assert fake.stylizer.pictures == {"red": painting}
+            expect(keep).to_be_hidden()
+            until(page, lambda: asked(fake.stylizer.requests[-1]) == {"red": 1.0})
+            forget.click()
+            page.get_by_role("dialog").get_by_role("button", name="Keep").click()
+            expect(page.get_by_role("dialog")).to_have_count(0)
+            forget.click()
+            page.get_by_role("dialog").get_by_role("button", name="Forget this style").click()
+            expect(page.locator(".style")).to_have_count(3)
+            expect(page.locator(".style.chosen .style-name")).to_have_text("ember")
+            expect(forget).to_be_hidden()
+            assert [one.name for one in fake.stylizer.styles] == list(COLOURS)
+    finally:
+        fake.reads_styles = False
+
+
 def test_a_new_choice_cancels_the_call_before(page: Any, fake: FakeServer) -> None:
     fake.stylizer.slow = threading.Event()
     choose(page, "Choose a picture", {"name": "a.png", "mimeType": "image/png", "buffer": picture()})

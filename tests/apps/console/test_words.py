@@ -78,11 +78,13 @@ def pseudo_page(browser: Any, url: str, fake: FakeServer) -> Iterator[Any]:
     fake.galleries.clear()
     fake.stylizer.reset()
     fake.make("1", **{"2": RED})
+    fake.reads_styles = True
     with page_of(browser, url) as page:
         page.context.add_cookies([{"name": module.LANGUAGE_COOKIE, "value": PSEUDO, "url": url}])
         page.reload()
         page.get_by_role("tab").first.wait_for()
         yield page
+    fake.reads_styles = False
 
 
 TEXTS = """() => {
@@ -143,6 +145,17 @@ def test_no_text_escapes_the_catalogue(pseudo_page: Any) -> None:
     page.keyboard.press("Escape")
     expect(page.locator(".dialog")).to_have_count(0)
     page.locator(".danger button").click()
+    page.locator(".dialog").wait_for()
+    assert escaped(page) == []
+    page.keyboard.press("Escape")
+    expect(page.locator(".dialog")).to_have_count(0)
+    open_tab(page, "stylize")
+    with page.expect_file_chooser() as chooser:
+        page.locator(".stylize .actions button").first.click()
+    chooser.value.set_files({"name": "a.png", "mimeType": "image/png", "buffer": photo()})
+    as_style, keep = (page.locator(".stylize .actions button").nth(at) for at in (2, 3))
+    as_style.click()
+    keep.click()
     page.locator(".dialog").wait_for()
     assert escaped(page) == []
 

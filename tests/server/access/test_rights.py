@@ -52,7 +52,7 @@ IN_A_GALLERY: dict[str, tuple[str, Callable[[Client, str], object]]] = {
         lambda c, g: first(c.export_gallery(iter([ExportGalleryRequest(settings=ExportSettings(gallery_id=g))]))),
     ),
     "GalleryService.ImportGallery": (BOTH, lambda c, g: first(c.import_gallery(iter([importing(g)])))),
-    "GalleryService.ListThresholds": (SEE, lambda c, g: c.list_thresholds(g)),
+    "GalleryService.ListThresholds": (SEE, lambda c, g: list(c.list_thresholds(g))),
     "GalleryService.SetThreshold": ("calibrate", lambda c, g: c.set_threshold(g, 0.3)),
     "GalleryService.SetFusion": ("calibrate", lambda c, g: c.set_fusion(g, "nearest")),
     "GalleryService.Calibrate": ("calibrate", lambda c, g: c.calibrate(g, [stranger(picture(9), "x")])),
@@ -112,7 +112,7 @@ OF_EVERYBODY: dict[str, Callable[[Client], object]] = {
     "ModelService.ListModels": lambda c: c.list_models(),
     "ModelService.DescribeModel": lambda c: c.describe_model("pixels"),
     "StylizationService.ListStyles": lambda c: c.list_styles(),
-    "SubjectService.ListExpired": lambda c: c.list_expired(),
+    "SubjectService.ListExpired": lambda c: list(c.list_expired()),
 }
 
 

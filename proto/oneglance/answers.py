@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from oneglance.client.answering import Answer, dataclass_of
 
 from oneglance.v1 import access_pb2
+from oneglance.v1 import approximation_pb2
 from oneglance.v1 import common_pb2
 from oneglance.v1 import detection_pb2
 from oneglance.v1 import error_pb2
@@ -37,6 +38,7 @@ DoubtKind: TypeAlias = Literal["", "like-another", "unlike-own"]
 DoubtPolicy: TypeAlias = Literal["", "off", "flag", "refuse"]
 DriftOf: TypeAlias = Literal["", "strangers", "mates"]
 DriftState: TypeAlias = Literal["", "not-watched", "none", "suspected"]
+ExactBecause: TypeAlias = Literal["", "device", "few-subjects", "no-threshold-yet", "being-built", "too-few-mates-yet", "alarm"]
 Fusion: TypeAlias = Literal["", "nearest", "mean", "margin"]
 PictureFormat: TypeAlias = Literal["", "png", "jpeg", "webp"]
 QualityPolicy: TypeAlias = Literal["", "off", "standard", "strict"]
@@ -236,12 +238,61 @@ class DriftWatch(Answer):
 class Drift(Answer):
     """What the probes of Identify and IdentifyStream tell of what the gallery was calibrated on, by its own
     calibration or else by the model's. Counts only are kept, in memory: a restart, another calibration, another
-    rule of fusion and a gallery that is much larger begin anew. docs/operations.md tells how it is tested, and how
-    often it is wrong."""
+    rule of fusion and a gallery that is much larger begin anew. Only exact answers count (Provenance.exact).
+    docs/operations.md tells how it is tested, and how often it is wrong."""
 
     state: DriftState = ""
     """Of all that are watched, the worst."""
     watches: tuple[DriftWatch, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Approximation(Answer):
+    """What the answers of Identify and IdentifyStream in a gallery may lose, so that searches read a part of it only.
+    All else is exact: see IdentifyRequest.exact."""
+
+    mates_found: float = 0.0
+    """Of the probes that exact search gives a subject under tau, the share that gets the same answer at least; above
+    0.5 and below 1. The others are told that they are UNKNOWN, or are given the next nearest subject under tau. The
+    index tunes itself on the gallery's own encodings and on live probes to hold it, and those that are searched
+    exactly, too, show whether it is held."""
+    exact_on_alarm: bool = False
+    """Once they show that it isn't held, answers are exact again. Else searches read more."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CheckedProbes(Answer):
+    """Live probes that were searched exactly, too, in the background."""
+
+    probes: int = 0
+    differing: int = 0
+    """For how many the nearest subject under tau by exact search was another one than in the answer, or nobody was in
+    it."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ApproximationState(Answer):
+    """How answers in a gallery come about now, and what the probes say that were searched exactly, too. Counts are in
+    memory: a restart begins anew."""
+
+    approximate: bool = False
+    """Searches read a part of the gallery only. False: answers are exact."""
+    because: ExactBecause = ""
+    """Why they are, although they needn't be. UNSPECIFIED where they aren't."""
+    tau: float | None = None
+    """Up to this threshold the index is tuned: searches beyond it are exact. Absent before it is tuned."""
+    share_read: float = 0.0
+    """Of the enrolled encodings, about which share is compared with a probe, in (0, 1]."""
+    recent_count: int = 0
+    """Encodings that came since the index was built: every probe is compared with each of them besides."""
+    known: CheckedProbes | None = None
+    """Probes that match by exact search."""
+    strangers: CheckedProbes | None = None
+    """Probes that don't."""
+    alarms: int = 0
+    """How often they showed that more was lost than may be."""
+    alarm: bool = False
+    """Enough known probes since the last one haven't shown yet that the share is held again."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -282,6 +333,10 @@ class Gallery(Answer):
     """This very gallery's: one that is made anew under the same id has another."""
     unfinished: bool = False
     """It is being imported, and answers nobody until that is done."""
+    approximation: Approximation | None = None
+    """What its answers may lose. Absent: nothing, they are exact."""
+    approximation_state: ApproximationState | None = None
+    """How they come about. Absent where they may lose nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -477,6 +532,11 @@ class SetLeastGapResponse(Answer):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
+class SetApproximationResponse(Answer):
+    gallery: Gallery | None = None
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SetDoubtPolicyResponse(Answer):
     gallery: Gallery | None = None
 
@@ -509,6 +569,8 @@ class MovedGallery(Answer):
     encoder_digest: str = ""
     dimension: int = 0
     kind: str = ""
+    """"flat": answers are exact; else what they may lose, as "approximate:0.999" or
+    "approximate:0.999:exact-on-alarm"."""
     fusion: str = ""
     target_fpir: float | None = None
     quality_policy: str | None = None
@@ -627,11 +689,14 @@ class Provenance(Answer):
     """The ONNX Runtime execution provider that really ran the encoder; "client" when encodings came in the request;
     empty when nothing was encoded, because an earlier answer was given again."""
     index_kind: str = ""
-    """What was searched: "flat" (all encodings in memory), "store" (one subject, by Verify); empty when nothing was."""
+    """What was searched: "flat" (all encodings in memory), "ivf" (a part of them, by an index that says which),
+    "store" (one subject, by Verify); empty when nothing was."""
     index_device: str = ""
     """Where the index lives: "cpu", "cuda:0"."""
     exact: bool = False
-    """True: every enrolled encoding was compared."""
+    """True: the answer is the one that comparing every enrolled encoding gives. False: it may lose what
+    Gallery.approximation lets it: a subject may be missing that is nearer than those in the answer, and with it a
+    match or the decision. Distances, scores and probabilities that are told are exact in both."""
     gallery_revision: int = 0
     """The gallery's revision that the answer reflects. It grows by one with every change. Many probes are compared in
     several scans: each reflects this revision or a later one."""
@@ -1263,6 +1328,12 @@ def as_dataclass(answer: gallery_pb2.DriftWatch) -> DriftWatch: ...
 @overload
 def as_dataclass(answer: gallery_pb2.Drift) -> Drift: ...
 @overload
+def as_dataclass(answer: approximation_pb2.Approximation) -> Approximation: ...
+@overload
+def as_dataclass(answer: approximation_pb2.CheckedProbes) -> CheckedProbes: ...
+@overload
+def as_dataclass(answer: approximation_pb2.ApproximationState) -> ApproximationState: ...
+@overload
 def as_dataclass(answer: gallery_pb2.Gallery) -> Gallery: ...
 @overload
 def as_dataclass(answer: gallery_pb2.CreateGalleryResponse) -> CreateGalleryResponse: ...
@@ -1304,6 +1375,8 @@ def as_dataclass(answer: gallery_pb2.SetDecidedByResponse) -> SetDecidedByRespon
 def as_dataclass(answer: gallery_pb2.SetQualityPolicyResponse) -> SetQualityPolicyResponse: ...
 @overload
 def as_dataclass(answer: gallery_pb2.SetLeastGapResponse) -> SetLeastGapResponse: ...
+@overload
+def as_dataclass(answer: gallery_pb2.SetApproximationResponse) -> SetApproximationResponse: ...
 @overload
 def as_dataclass(answer: gallery_pb2.SetDoubtPolicyResponse) -> SetDoubtPolicyResponse: ...
 @overload

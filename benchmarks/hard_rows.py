@@ -98,7 +98,8 @@ def measure(rows: int, dimension: int) -> dict[str, Times]:
     """By kind of rows, for each number of probes and for the first search, by the index that is imported here."""
     threads = engine.cores()
     coded = [True for field in dataclasses.fields(Machine) if field.name == "coded"]  # which other builds may lack
-    machine = Machine(engine.scan_pool(threads), threads, open_device("cpu", 0), *coded)
+    pool = engine.scan_pools(threads).usual if hasattr(engine, "scan_pools") else engine.scan_pool(threads)
+    machine = Machine(pool, threads, open_device("cpu", 0), *coded)
     taken: dict[str, Times] = {}
     random: tuple[GalleryIndex, list[Search]] | None = None
     for kind, make in KINDS.items():

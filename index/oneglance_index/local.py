@@ -116,9 +116,10 @@ class LocalGalleries:
             settings.request_ttl_seconds, settings.min_requests_kept, settings.max_requests_kept
         )
         threads = settings.search_threads or engine.cores()
-        self._pool = engine.scan_pool(threads)
+        self._pools = engine.scan_pools(threads)
         try:
-            self._opened = OpenedGalleries(Machine(self._pool, threads, device, settings.row_codes != "off"), data_dir)
+            machine = Machine(self._pools.usual, threads, device, settings.row_codes != "off", self._pools.patient)
+            self._opened = OpenedGalleries(machine, data_dir)
             self._store = Store(data_dir, self._opened, settings, on_change)
             self._upkeep = Upkeep(
                 *(data_dir, self._store, settings.snapshot_every_encodings),
@@ -132,7 +133,7 @@ class LocalGalleries:
                 self._store.close(until=0)
                 raise
         except BaseException:
-            self._pool.shutdown()
+            self._pools.shutdown()
             device.close()
             raise
 
@@ -694,7 +695,7 @@ class LocalGalleries:
         self._upkeep.close(until)
         self._store.close(until)
         self._opened.clear()
-        self._pool.shutdown()
+        self._pools.shutdown()
         self._device.close()
 
     def __enter__(self) -> LocalGalleries:

@@ -7,7 +7,8 @@ last match, whichever is farther, so that one scan answers both. Where the bound
 
 Else, if as many subjects were found as are wanted, FAISS's distance to every row is looked at, summed row by row: it is
 off by a share of itself only. The rows that could matter are measured in the order of it: nearly always a few, and
-all of them once in the worst case. If not as many subjects were found, more rows are fetched.
+all of them once in the worst case. If not as many subjects were found, or all that was found matches and more matches
+are wanted, more rows are fetched.
 
 Of rows that are equal to the bit one is proposed for all, once they are known (twins.py); they are looked for where a
 scan wasn't enough and has proposed many of them.
@@ -44,6 +45,8 @@ SLACK_ROWS = 16
 FIRST_MATCH_ROWS = 32
 # How many times as many rows the next try fetches; and how much more than it needs a probe may get with others.
 GROWTH = 4
+# To look for more matches than these every row is looked at instead.
+_MOST_FETCHED = 4096
 # Bounds the memory of one fetch: FAISS gives 12 bytes for each of these, measuring again takes 8 D.
 _FETCH_AT_ONCE = 1 << 20
 _MEASURE_VALUES_AT_ONCE = 1 << 16  # half a megabyte in float64, which stays in a core's cache
@@ -121,7 +124,8 @@ def nearest_subjects(
             fetch = min(most, table.shown)
             asked = Wanted(wanted.candidates[batch], wanted.within[batch], wanted.matches[batch])
             found = nearest(probes[batch], fetch, table.max_norm)
-            ranked, cuts = rank(table, found.rows, measure(table.vectors, found.rows, probes[batch]), asked)
+            measured = measure(table.vectors, found.rows, probes[batch])
+            ranked, cuts = rank(table, found.rows, measured, asked)
             floors = found.bounds.floors(found.distances.max(axis=1).astype(np.float64), probes[batch], cuts)
             sure = (floors > cuts) | (fetch == table.shown)
             for at in np.flatnonzero(sure):
@@ -132,7 +136,9 @@ def nearest_subjects(
                 if known is not table.twins:
                     continue  # the same probes are open yet, and need no more than before
             needs[batch] = fetch * GROWTH
-            enough = np.flatnonzero(~sure & np.isfinite(cuts))
+            # All that were proposed match, and more are wanted.
+            short = (cuts == asked.within) & (measured.max(axis=1) <= asked.within) & (fetch < _MOST_FETCHED)
+            enough = np.flatnonzero(~sure & np.isfinite(cuts) & ~short)
             for at in enough:
                 one = only(asked, int(at))
                 answers[batch[at]] = _of_every_row(table, every, probes[batch[at]], one, float(cuts[at]), fetch)

@@ -30,7 +30,7 @@ from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.limiter import Limiter
-from oneglance_server.offload import Threads
+from oneglance_server.offload import Threads, off_loop
 from oneglance_server.service.auditing import Audit
 from oneglance_server.service.breaches import breaches_of, policy_of
 from oneglance_server.service.content import (
@@ -58,6 +58,7 @@ from oneglance_server.service.plan import Space, encoder_unknown
 from oneglance_server.service.thresholds import Deciding, Thresholds
 
 _CANDIDATES_PER_PROBE = 64  # take about as long to rank as another probe to compare
+_JUDGED_ON_THE_LOOP = 128  # probes: a millisecond
 _BY_PROBABILITY = 4  # times as long as by distance, of small galleries; of larger ones the batcher's steps get shorter
 
 
@@ -205,29 +206,11 @@ class IdentificationService:
         threshold = deciding.at(found.subjects, found.encodings)
         if within is not None and within != threshold.value:  # the gallery changed meanwhile, and tau with it
             threshold = replace(threshold, value=within)
-        answers = []
-        breached = breaches_of(probes, encoded, policy_of(gallery))
-        for owner, face, broken, nearest, matches, truncated in zip(
-            encoded.owners, encoded.faces, breached, found.candidates, found.matches, found.truncated, strict=True
-        ):
-            given = tuple(itertools.islice(_without_negatives(nearest), 2))
-            under = bool(given) and given[0].score <= threshold.value
-            ambiguous = under and len(given) > 1 and given[1].score - given[0].score < least_gap
-            withheld = not under and any(one.score <= threshold.value for one in nearest)
-            mate = given[0].subject_id if under and not ambiguous else None
-            # To the first who can be given at least.
-            shown = nearest[: max(candidates, nearest.index(given[0]) + 1)] if given else nearest[:candidates]
-            answers.append(
-                Identification(
-                    *(owner, face, mate, shown, matches, truncated, given, ambiguous, broken), withheld=withheld
-                )
-            )
-        if not everybody:
-            answers = [_within_tau(answer, threshold.value) for answer in answers]
-        compared = len(answers)
-        answers = _with_refused(answers, encoded.photos)
-        if one_face_each:
-            answers = each_in_one_face(answers)
+        judging = functools.partial(
+            _judged, probes, encoded, found, gallery, threshold, candidates, least_gap, everybody, one_face_each
+        )
+        answers = await off_loop(judging, when=len(found.candidates) > _JUDGED_ON_THE_LOOP)
+        compared = len(found.candidates)
         known = sum(answer.identified is not None for answer in answers)
         self._decided(gallery, identified=known, unknown=compared - known, not_compared=len(answers) - compared)
         provenance = _provenance(gallery, encoded, found)
@@ -446,6 +429,39 @@ class IdentificationService:
             return self._store.known(gallery.id).created == gallery.created
         except (GalleryNotFound, StoreClosed):
             return False
+
+
+def _judged(
+    probes: Sequence[Content],
+    encoded: Encoded,
+    found: Found,
+    gallery: Gallery,
+    threshold: Tau,
+    candidates: int,
+    least_gap: float,
+    everybody: bool,
+    one_face_each: bool,
+) -> list[Identification]:
+    """Who each probe is. ``everybody``: the caller may see who is beyond tau, too."""
+    answers = []
+    breached = breaches_of(probes, encoded, policy_of(gallery))
+    for owner, face, broken, nearest, matches, truncated in zip(
+        encoded.owners, encoded.faces, breached, found.candidates, found.matches, found.truncated, strict=True
+    ):
+        given = tuple(itertools.islice(_without_negatives(nearest), 2))
+        under = bool(given) and given[0].score <= threshold.value
+        ambiguous = under and len(given) > 1 and given[1].score - given[0].score < least_gap
+        withheld = not under and any(one.score <= threshold.value for one in nearest)
+        mate = given[0].subject_id if under and not ambiguous else None
+        # To the first who can be given at least.
+        shown = nearest[: max(candidates, nearest.index(given[0]) + 1)] if given else nearest[:candidates]
+        answers.append(
+            Identification(*(owner, face, mate, shown, matches, truncated, given, ambiguous, broken), withheld=withheld)
+        )
+    if not everybody:
+        answers = [_within_tau(answer, threshold.value) for answer in answers]
+    answers = _with_refused(answers, encoded.photos)
+    return each_in_one_face(answers) if one_face_each else answers
 
 
 def _decision(answer: Identification) -> Decision:

@@ -10,8 +10,8 @@ off by a share of itself only. The rows that could matter are measured in the or
 all of them once in the worst case. If not as many subjects were found, or all that was found matches and more matches
 are wanted, more rows are fetched.
 
-Of rows that are equal to the bit one is proposed for all, once they are known (twins.py); they are looked for where a
-scan wasn't enough and has proposed many of them.
+Of rows that are equal to the bit one is proposed for all, once they are known (twins.py); those that aren't are looked
+for where a scan wasn't enough and has proposed many of them.
 
 In the end the answer equals that of brute force in float64, boundary, ties and all, for any data; how many
 rows had to be measured is all that depends on them.
@@ -30,13 +30,13 @@ from oneglance_core.distance import squared_l2
 from oneglance_index.records import Integers, Search, Vectors
 from oneglance_index.search.bounds import ByRow
 from oneglance_index.search.scan import Proposed
-from oneglance_index.search.twins import NO_TWINS, Twins, many_equal
+from oneglance_index.search.twins import NO_TWINS, Twins, often
 
 Nearest = Callable[[Vectors, int, float], Proposed]
 # FAISS's distance, row by row, of every row of a matrix to a probe float32 [D]: float32 [n].
 Every = Callable[[Vectors, Vectors], Vectors]
-# Looks for twins among the rows, unless nothing has changed since the last look; the scan hides them from here on.
-Look = Callable[[], Twins]
+# Looks for the twins of some rows; the scan hides them from here on. All that are known then.
+Look = Callable[[Integers], Twins]
 
 # More than k, because some of the nearest rows may be of one subject, or dead, or too close to the cut to
 # tell.
@@ -71,12 +71,14 @@ class Table(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """The nearest subjects of one probe, nearest first, and which row of the table each is nearest by: all [m]."""
+    """The nearest subjects of one probe, nearest first, and which row of the table each is nearest by: all [m].
+    `every_row`: every row was looked at for it."""
 
     distances: Vectors
     subjects: Integers
     numbers: Integers
     rows: Integers
+    every_row: bool = False
 
 
 class Wanted(NamedTuple):
@@ -131,8 +133,8 @@ def nearest_subjects(
             for at in np.flatnonzero(sure):
                 answers[batch[at]] = ranked(int(at))
             settled[batch] = sure
-            if not sure.all() and many_equal(table.vectors, found.rows[~sure]):
-                known, table = table.twins, table._replace(twins=look())
+            if len(met := often(table.vectors, found.rows[~sure])):
+                known, table = table.twins, table._replace(twins=look(met))
                 if known is not table.twins:
                     continue  # the same probes are open yet, and need no more than before
             needs[batch] = fetch * GROWTH
@@ -173,7 +175,7 @@ def _of_every_row(table: Table, every: Every, probe: Vectors, wanted: Wanted, cu
         ranked, cuts = rank(table, near[None], distances[None], wanted)
         if end < len(rows) and by_row.floors(away[rows[end - 1 : end]].astype(np.float64), probe[None], cuts) > cuts:
             break
-    return ranked(0)
+    return ranked(0)._replace(every_row=True)
 
 
 def rank(

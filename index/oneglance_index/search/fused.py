@@ -217,6 +217,7 @@ def _joined(parts: Sequence[Found | GalleryError]) -> Found | GalleryError:
         candidates=tuple(one.candidates[0] for one in found),
         matches=tuple(one.matches[0] for one in found),
         truncated=tuple(one.truncated[0] for one in found),
+        every_row=sum(one.every_row for one in found),
     )
 
 

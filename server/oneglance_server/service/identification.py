@@ -94,7 +94,7 @@ class IdentificationService:
     answered in steps; ``scans`` lets scans of all galleries through, in turns by caller.
 
     ``on_decision(gallery_id, decision)`` hears every decision: "identified", "unknown", "same", "different",
-    "not_compared".
+    "not_compared". ``on_every_row(gallery_id, probes)``: of those for which every row was looked at.
     """
 
     def __init__(
@@ -113,6 +113,7 @@ class IdentificationService:
         observer: BatchObserver,
         crowded: Callable[[], bool],
         on_decision: Callable[[str, str, int], None],
+        on_every_row: Callable[[str, int], None],
         audit: Audit,
     ) -> None:
         self._store = store
@@ -122,6 +123,7 @@ class IdentificationService:
         self._thresholds = thresholds
         self._drift = drift
         self._on_decision = on_decision
+        self._on_every_row = on_every_row
         self._audit = audit
         self._batchers: dict[str, Batcher[Search, Found]] = {}
         self._new_batcher = functools.partial(
@@ -391,7 +393,10 @@ class IdentificationService:
             replace(search, probes=search.probes[start : start + size]) for start in range(0, len(search.probes), size)
         ]
         rows = [len(step.probes) for step in steps]
-        return _together(await batcher.submit_all(steps, call, rows=rows, costs=[count * each for count in rows]))
+        found = _together(await batcher.submit_all(steps, call, rows=rows, costs=[count * each for count in rows]))
+        if found.every_row and gallery_id in self._batchers:
+            self._on_every_row(gallery_id, found.every_row)
+        return found
 
     def _verified(
         self,
@@ -519,6 +524,7 @@ def _together(steps: Sequence[Found]) -> Found:
         candidates=tuple(itertools.chain.from_iterable(found.candidates for found in steps)),
         matches=tuple(itertools.chain.from_iterable(found.matches for found in steps)),
         truncated=tuple(itertools.chain.from_iterable(found.truncated for found in steps)),
+        every_row=sum(found.every_row for found in steps),
     )
 
 

@@ -20,7 +20,7 @@ from oneglance_index.records import Integers, Vectors
 # So few equal rows are no trouble: scans propose that many more than are wanted.
 _LEAST = 8
 # How many rows are compared at a time, and how many times as many members of a class are looked at next.
-_COMPARED_AT_ONCE = 8192
+_COMPARED_AT_ONCE = 2048  # fit into the cache
 _GROWTH = 4
 
 Keys = NDArray[np.uint64]

@@ -29,6 +29,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SWITCH_SECONDS = 0.0005
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h; once it is set, glibc no longer raises it by itself
 _LARGE_BYTES = 12 << 20
+_COLLECTED_AFTER = 2000, 20, 20  # objects, and rounds of the younger generations; by default 700, 10, 10
 _LEAST_SECONDS = 1.0  # to close the store, however short the drain
 
 
@@ -56,9 +57,11 @@ def give_memory_back() -> None:
 
 def leave_what_is_loaded_alone() -> None:
     """Python's collector of cycles no longer looks at what there is now: everybody waits while it does, for 0.1 s and
-    more where galleries are large, and nearly all of it stays as long as the process."""
+    more where galleries are large, and nearly all of it stays as long as the process. At the rest it looks less often:
+    the objects of one large request would have it look a hundred times."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*_COLLECTED_AFTER)
 
 
 def raise_open_files() -> None:

@@ -17,7 +17,7 @@ from oneglance_index.store.seals import damaged
 def content(vector: Vectors, note: Note = NO_NOTE) -> bytes:
     """As the store keeps it before it is encrypted: float32 [D], little-endian, and the note."""
     kept = vector.astype("<f4", copy=False).tobytes()
-    if note != NO_NOTE:
+    if note is not NO_NOTE and note != NO_NOTE:
         kept += json.dumps([note.key, note.source], ensure_ascii=False).encode()
     return kept
 

@@ -32,7 +32,7 @@ from oneglance_index.store.doubting import doubt
 from oneglance_index.store.gathering import Gathering, NewSubject
 from oneglance_index.store.ledger import Ledger
 from oneglance_index.store.mutations import NOTHING_REMOVED, Applied, Effect, kept_of, log_deletions
-from oneglance_index.store.notes import content
+from oneglance_index.store.notes import content, contents
 from oneglance_index.store.queries import Place, StoredSubject
 from oneglance_index.store.recent import Recent
 from oneglance_index.store.rekeying import destroyed, new_key, rekey
@@ -97,11 +97,11 @@ class Enroll:
         if self.request_id is not None:
             remembered = self._remembered(self.request_id, enrolled, subject, now)
         labels = labels_as_json(self.labels or {}).encode()
-        contents = list(map(content, vectors, self._notes()))
+        kept_as = list(map(content, vectors, self.notes)) if self.notes else contents(vectors)
         kept_until = self.retention or _NO_RETENTION
         gathering.add(
             new,
-            NewSubject(subject, name, labels, kept_until, now, revision, numbers[0], contents, remembered),
+            NewSubject(subject, name, labels, kept_until, now, revision, numbers[0], kept_as, remembered),
         )
         change = Change(
             *(revision, np.array(numbers, np.int64), vectors, subject, name, NOTHING_REMOVED),

@@ -22,6 +22,12 @@ def content(vector: Vectors, note: Note = NO_NOTE) -> bytes:
     return kept
 
 
+def contents(vectors: Vectors) -> list[bytes]:
+    """content() of each of these, float32 [n, D], without notes."""
+    kept, size = vectors.astype("<f4", copy=False).tobytes(), 4 * vectors.shape[1]
+    return [kept[start : start + size] for start in range(0, len(kept), size)]
+
+
 def has_note(sealed: bytes, dimension: int) -> bool:
     """Whether an encrypted content has a note."""
     return len(sealed) > ciphers.OVERHEAD_BYTES + 4 * dimension

@@ -118,9 +118,9 @@ class LocalGalleries:
             settings.request_ttl_seconds, settings.min_requests_kept, settings.max_requests_kept
         )
         threads = settings.search_threads or engine.cores()
-        self._pools = engine.scan_pools(threads)
+        self._pool = engine.scan_pools(threads)
         try:
-            machine = Machine(self._pools.usual, threads, device, settings.row_codes != "off", self._pools.patient)
+            machine = Machine(self._pool.usual, threads, device, settings.row_codes != "off", self._pool.patient)
             self._opened = OpenedGalleries(machine, data_dir)
             self._store = Store(data_dir, self._opened, settings, on_change)
             self._upkeep = Upkeep(
@@ -135,7 +135,7 @@ class LocalGalleries:
                 self._store.close(until=0)
                 raise
         except BaseException:
-            self._pools.shutdown()
+            self._pool.shutdown()
             device.close()
             raise
 
@@ -703,7 +703,7 @@ class LocalGalleries:
         self._upkeep.close(until)
         self._store.close(until)
         self._opened.clear()
-        self._pools.shutdown()
+        self._pool.shutdown()
         self._device.close()
 
     def __enter__(self) -> LocalGalleries:

@@ -107,7 +107,8 @@ def nearest_subjects(
     table: Table, nearest: Nearest, every: Every, look: Look, probes: Vectors, wanted: Wanted
 ) -> list[Ranked]:
     """For each probe float32 [q, D] its nearest subjects: as many as it takes to answer what is wanted of it."""
-    answers: list[Ranked] = [Ranked(np.empty(0, np.float32), *[np.empty(0, np.int64)] * 3)] * len(probes)
+    none = np.empty(0, np.int64)
+    answers = [Ranked(np.empty(0, np.float32), none, none, none)] * len(probes)
     if table.live_subjects == 0 or len(probes) == 0:
         return answers
     wanted = wanted._replace(candidates=np.minimum(wanted.candidates, table.live_subjects))

@@ -176,7 +176,7 @@ class ExactIndex:
             return Checksum(int(live.sum()), int(self._held.numbers[: self._rows].sum(where=live)))
 
     def apply(self, *changes: Change) -> None:
-        """Takes over the changes of a committed revision. Searches that start afterwards see all of them. Never
+        """Takes over changes of a committed transaction. Searches that start afterwards see all of them. Never
         waits for a search."""
         with self._pending_lock:
             for change in changes:

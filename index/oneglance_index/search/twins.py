@@ -150,7 +150,8 @@ def equal_rows(vectors: Vectors, norms: Vectors, row: int) -> Integers:
     for start in range(0, len(rows), _COMPARED_AT_ONCE):
         part = slice(start, start + _COMPARED_AT_ONCE)
         equal[part] = (integers[rows[part]] == integers[row]).all(axis=1)
-    return rows[equal]
+    found: Integers = rows[equal]
+    return found
 
 
 def often(vectors: Vectors, rows: Integers) -> Integers:

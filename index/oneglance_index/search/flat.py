@@ -143,9 +143,10 @@ class ExactIndex:
             self._rows, self._max_norm = self._write(rows)
             with self._pending_lock:
                 self._told += len(rows.numbers)
-            self._extend()
         if self._rows == self._expected:
             self._look_for_all_twins()
+        with self._lock:
+            self._extend()
 
     def reserve(self, encodings: int, subjects: int) -> None:
         with self._pending_lock:

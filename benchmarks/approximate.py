@@ -157,7 +157,7 @@ def main() -> None:
     threads = engine.cores()
     lines: list[list[object]] = []
     builds: list[list[object]] = []
-    with engine.scan_pool(threads) as pool:
+    with engine.scan_pools(threads).usual as pool:
         scan = CodedScan(pool, threads, DIMENSION)
         index = ExactIndex(DIMENSION, scan, functools.partial(every_distance, pool, threads), pool=pool)
         numbers = np.arange(1, len(rows) + 1)

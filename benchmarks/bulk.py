@@ -41,12 +41,12 @@ def vectors(count: int, seed: int) -> Vectors:
     return made
 
 
-def write(store: LocalGalleries, rows: Vectors, prefix: str) -> None:
+def write(store: LocalGalleries, rows: Vectors, prefix: str, gallery: str = "g") -> None:
     """As fast as the store can: some messages wait while one is written."""
     waiting = []
     for start in range(0, len(rows), MANY):
         new = [NewEncodings(f"{prefix}{i}", rows[i : i + 1]) for i in range(start, min(start + MANY, len(rows)))]
-        waiting.append(store.enroll_many("g", new, patient=True))
+        waiting.append(store.enroll_many(gallery, new, patient=True))
         if len(waiting) == 4:
             waiting.pop(0).result()
     for one in waiting:

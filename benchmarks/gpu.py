@@ -79,7 +79,7 @@ class Bench:
 
     @functools.cached_property
     def pool(self) -> ThreadPoolExecutor:
-        return engine.scan_pool(self.threads)
+        return engine.scan_pools(self.threads).usual
 
     @functools.cached_property
     def gpu(self) -> Gpu:

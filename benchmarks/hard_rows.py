@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -97,8 +98,10 @@ KINDS: dict[str, Callable[[np.random.Generator, Vectors], Vectors]] = {
 def measure(rows: int, dimension: int) -> dict[str, Times]:
     """By kind of rows, for each number of probes and for the first search, by the index that is imported here."""
     threads = engine.cores()
-    coded = [True for field in dataclasses.fields(Machine) if field.name == "coded"]  # which other builds may lack
-    machine = Machine(engine.scan_pool(threads), threads, open_device("cpu", 0), *coded)
+    build: Any = engine  # which may be another
+    pool = build.scan_pools(threads).usual if hasattr(build, "scan_pools") else build.scan_pool(threads)
+    coded: dict[str, Any] = {field.name: True for field in dataclasses.fields(Machine) if field.name == "coded"}
+    machine = Machine(pool, threads, open_device("cpu", 0), **coded)
     taken: dict[str, Times] = {}
     random: tuple[GalleryIndex, list[Search]] | None = None
     for kind, make in KINDS.items():

@@ -21,47 +21,64 @@ from benchmarks.report import options
 
 IDENTIFY = "/oneglance.v1.IdentificationService/Identify"
 ENCODE = "/oneglance.v1.IdentificationService/Encode"
+_AGAIN_SECONDS = 0.1  # after a refused call
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one run achieved: calls per second, and the latency's median and 99th percentile in milliseconds."""
+    """What one run achieved: calls per second, and the latency's median and 99th percentile in milliseconds.
+    ``refused``: calls that the server was too busy for."""
 
     per_second: float
     p50_ms: float
     p99_ms: float
+    refused: int
 
 
-def drive(address: str, method: str, requests: Sequence[Message], *, in_flight: int, seconds: float) -> Load:
-    """Call ``method`` with the requests in turn, ``in_flight`` at a time, and measure after a short warm-up."""
+def drive(
+    address: str, method: str, requests: Sequence[Message], *, in_flight: int, seconds: float, go_on: bool = False
+) -> Load:
+    """Call ``method`` with the requests in turn, ``in_flight`` at a time, and measure after a short warm-up.
+
+    A refused call ends it, but with ``go_on``: then that caller waits a little before the next one."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "requests.json"
         path.write_text(json.dumps([request.SerializeToString().hex() for request in requests]))
         command = [sys.executable, "-m", "benchmarks.load", address, method, str(path), str(in_flight), str(seconds)]
+        command += ["--go-on"] if go_on else []
         out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     return Load(**json.loads(out))
 
 
-async def _drive(address: str, method: str, payloads: list[bytes], in_flight: int, seconds: float) -> Load:
+async def _drive(address: str, method: str, payloads: list[bytes], in_flight: int, seconds: float, go_on: bool) -> Load:
     warm_up_seconds = seconds / 3
     latencies: list[float] = []
+    refused = 0
     async with grpc.aio.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)]) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
         measure_from = time.perf_counter() + warm_up_seconds
         until = measure_from + seconds
 
         async def worker(number: int) -> None:
+            nonlocal refused
             turn = number
             while (begun := time.perf_counter()) < until:
-                await call(payloads[turn % len(payloads)], timeout=60)
+                try:
+                    await call(payloads[turn % len(payloads)], timeout=60)
+                except grpc.aio.AioRpcError as error:
+                    if not go_on or error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                        raise
+                    refused += 1
+                    await asyncio.sleep(_AGAIN_SECONDS)
+                    continue
                 turn += in_flight
                 # By when it ended: calls under way at either end of the window make up for each other.
                 if measure_from <= (ended := time.perf_counter()) < until:
                     latencies.append(ended - begun)
 
         await asyncio.gather(*(worker(number) for number in range(in_flight)))
-    p50, p99 = np.percentile(latencies, [50, 99]) * 1e3
-    return Load(len(latencies) / seconds, float(p50), float(p99))
+    p50, p99 = np.percentile(latencies, [50, 99]) * 1e3 if latencies else (np.inf, np.inf)
+    return Load(len(latencies) / seconds, float(p50), float(p99), refused)
 
 
 if __name__ == "__main__":
@@ -71,6 +88,8 @@ if __name__ == "__main__":
     parser.add_argument("requests", type=Path, help="a file of JSON: a list of messages in hexadecimal")
     parser.add_argument("in_flight", type=int)
     parser.add_argument("seconds", type=float)
+    parser.add_argument("--go-on", action="store_true")
     given = parser.parse_args()
     payloads = [bytes.fromhex(text) for text in json.loads(given.requests.read_text())]
-    print(json.dumps(vars(asyncio.run(_drive(given.address, given.method, payloads, given.in_flight, given.seconds)))))
+    run = _drive(given.address, given.method, payloads, given.in_flight, given.seconds, given.go_on)
+    print(json.dumps(vars(asyncio.run(run))))

@@ -26,7 +26,7 @@ PROBES = 64
 def measure(name: str, rows: Vectors, probes: Vectors, rounds: int) -> None:
     threads = engine.cores()
     again = 0
-    with engine.scan_pool(threads) as pool:
+    with engine.scan_pools(threads).usual as pool:
 
         def every(matrix: Vectors, probe: Vectors) -> Vectors:
             nonlocal again

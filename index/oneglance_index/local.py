@@ -7,6 +7,7 @@ index (opened.py). Searches ask the index only (search/). A second thread looks 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import math
@@ -21,6 +22,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from oneglance_core.distance import usable_encodings
 from oneglance_core.fusion import MARGIN_OTHERS, DecidedBy
 from oneglance_core.names import composed
 from oneglance_core.pair_head import PairHead
@@ -117,9 +119,9 @@ class LocalGalleries:
             settings.request_ttl_seconds, settings.min_requests_kept, settings.max_requests_kept
         )
         threads = settings.search_threads or engine.cores()
-        self._pool = engine.scan_pool(threads)
+        self._pool = engine.scan_pools(threads)
         try:
-            machine = Machine(self._pool, threads, device, settings.row_codes != "off")
+            machine = Machine(self._pool.usual, threads, device, settings.row_codes != "off", self._pool.patient)
             self._opened = OpenedGalleries(machine, data_dir, settings.approximate_checked_share)
             self._store = Store(data_dir, self._opened, settings, on_change)
             self._upkeep = Upkeep(
@@ -277,7 +279,7 @@ class LocalGalleries:
             return _failed(ValueError(f"a time of expiry is finite and >= 0, got {retention.expires}"))
         given = NewEncodings(subject_id, encodings, labels, on_existing, request_id, request_digest)
         try:
-            mutation = self._enroll(gallery_id, given, encoder_digest)
+            mutation = self._enroll(gallery_id, given, encoder_digest, _copied(encodings), checked=False)
             if notes is not None and len(notes) != len(mutation.encodings):
                 raise ValueError(f"{len(notes)} notes for {len(mutation.encodings)} encodings")
         except (TypeError, ValueError, OutOfMemory) as error:
@@ -295,7 +297,11 @@ class LocalGalleries:
         patient: bool = False,
     ) -> Future[list[Enrolled | Exception]]:
         try:
-            enrolls: list[Enroll] = [self._spelled(self._enroll(gallery_id, one, encoder_digest)) for one in subjects]
+            copies, checked = _copied_together([one.encodings for one in subjects])
+            enrolls: list[Enroll] = [
+                self._spelled(self._enroll(gallery_id, one, encoder_digest, copy, checked))
+                for one, copy in zip(subjects, copies, strict=True)
+            ]
         except (TypeError, ValueError, OutOfMemory) as error:
             return _failed(error)
         made: list[Mutation[Any]] = [*enrolls]
@@ -304,11 +310,12 @@ class LocalGalleries:
         done = self._store.write_many(made, caller, sum(map(_size_of, enrolls)), patient)
         return then(done, lambda outcomes: outcomes[: len(enrolls)])
 
-    def _enroll(self, gallery_id: str, one: NewEncodings, encoder_digest: str | None) -> Enroll:
-        """Raises TypeError, ValueError, OutOfMemory."""
+    def _enroll(
+        self, gallery_id: str, one: NewEncodings, encoder_digest: str | None, array: Vectors, checked: bool
+    ) -> Enroll:
+        """`array`: a copy of its encodings. Raises ValueError."""
         if not one.subject_id or one.on_existing not in ("add", "replace", "fail"):
             raise ValueError("enroll needs a subject id, and add, replace or fail")
-        array = _copied(one.encodings)
         if array.shape[0] == 0:
             raise ValueError("enroll needs at least one encoding")
         return Enroll(
@@ -317,6 +324,7 @@ class LocalGalleries:
             *(one.on_existing, one.request_id, one.request_digest),
             *(self.settings.max_encodings_per_subject, self._request_memory),
             self._opened.recent,
+            checked=checked,
         )
 
     def delete_encoding(
@@ -726,6 +734,17 @@ def _copied(encodings: Vectors) -> Vectors:
     """As float32 with one axis at least: the caller may reuse its buffer. Raises TypeError, ValueError, OutOfMemory."""
     with _memory("for these encodings"), np.errstate(over="ignore"):  # becomes infinite, and is refused as such
         return np.array(encodings, np.float32, ndmin=1)
+
+
+def _copied_together(encodings: Sequence[Vectors]) -> tuple[list[Vectors], bool]:
+    """Each as _copied(), by one copy where all are float32 [n, D]; and whether all are known to have usable values."""
+    shapes = {(one.dtype, one.shape[1:]) for one in encodings if isinstance(one, np.ndarray) and one.ndim == 2}
+    if len(shapes) != 1 or next(iter(shapes))[0] != np.float32 or any(np.ndim(one) != 2 for one in encodings):
+        return [_copied(one) for one in encodings], False
+    with _memory("for these encodings"):
+        whole = np.concatenate(encodings)
+        ends = np.cumsum([len(one) for one in encodings]).tolist()
+        return [whole[start:end] for start, end in itertools.pairwise([0, *ends])], bool(usable_encodings(whole).all())
 
 
 def _size_of(mutation: Enroll) -> int:

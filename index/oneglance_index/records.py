@@ -469,7 +469,8 @@ class Found:
     where no `within` was asked for. `truncated[i]` says that more subjects lay within it than the limit let through.
     `exact` is whether these are certainly the nearest. `revision`, `subjects` and `encodings` describe the gallery as
     it was searched: candidates and matches are of one revision. `kind` and `device` are what did the search. `among`:
-    how many subjects the filter of the search let through, None where it had none.
+    how many subjects the filter of the search let through, None where it had none. `every_row`: for how many probes
+    a scan could not tell the rows apart, so that every row was looked at, in the worst case in float64.
     """
 
     candidates: tuple[tuple[Candidate, ...], ...]
@@ -482,6 +483,7 @@ class Found:
     kind: str
     device: str
     among: int | None = None
+    every_row: int = 0
 
 
 @dataclass(frozen=True, slots=True)

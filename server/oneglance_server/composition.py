@@ -119,6 +119,7 @@ def make_services(
         observer=metrics.stage("search"),
         crowded=crowded,
         on_decision=metrics.decision,
+        on_every_row=metrics.every_row,
         audit=audit,
     )
 

@@ -81,6 +81,12 @@ class Metrics:
             ["gallery", "decision"],
             registry=self.registry,
         )
+        self._every_row = Counter(
+            "oneglance_every_row_probes",
+            "Probes that lie so equally far from many encodings that every encoding was looked at: slow, and exact",
+            ["gallery"],
+            registry=self.registry,
+        )
         self._drift = Gauge(
             "oneglance_gallery_drift",
             "1: drift is suspected of the gallery's strangers or mates; 0: it isn't",
@@ -97,6 +103,7 @@ class Metrics:
         self._calls_of = functools.cache(self._calls.labels)
         self._decided: dict[str, dict[str, Counter]] = {}  # by gallery and decision
         self._drifts: dict[str, set[str]] = {}  # by gallery
+        self._slow: dict[str, Counter] = {}  # by gallery
 
     def loop_lag(self, seconds: float) -> None:
         """See watch_loop."""
@@ -118,6 +125,14 @@ class Metrics:
                 counters[decision] = self._decisions.labels(gallery, decision)
             counters[decision].inc(count)
 
+    def every_row(self, gallery: str, probes: int) -> None:
+        """See service.identification.IdentificationService."""
+        if gallery not in self._slow and len(self._slow) >= MOST_GALLERIES:
+            gallery = OTHERS
+        if gallery not in self._slow:
+            self._slow[gallery] = self._every_row.labels(gallery)
+        self._slow[gallery].inc(probes)
+
     def drift(self, gallery: str, of: str, suspected: bool) -> None:
         """See service.drift.DriftWatches."""
         if gallery not in self._drifts and len(self._drifts) >= MOST_GALLERIES:
@@ -131,6 +146,8 @@ class Metrics:
             self._decisions.remove(gallery, decision)
         for of in self._drifts.pop(gallery, ()):
             self._drift.remove(gallery, of)
+        if self._slow.pop(gallery, None) is not None:
+            self._every_row.remove(gallery)
 
     def stage_took(self, stage: str, seconds: float) -> None:
         """See engines.faces.StageObserver."""

@@ -487,3 +487,49 @@ def test_searches_and_changes_at_once(make: Make) -> None:
         thread.join()
     assert not failures
     gallery.check(vectors[:20], 5)
+
+
+@pytest.mark.parametrize("probes", [1, 20])
+def test_where_more_match_than_were_proposed_more_are_fetched_and_no_scan_looks_at_every_row(
+    pool: ThreadPoolExecutor, probes: int
+) -> None:
+    def never(rows: Vectors, probe: Vectors) -> Vectors:
+        raise AssertionError("every row")
+
+    rng = np.random.default_rng(3)
+    gallery = Gallery(ExactIndex(16, CpuScan(pool, 2), never))
+    for i, vector in enumerate(units(rng, 2000, 16)):
+        gallery.add(f"s{i}", vector[None])
+    queries = units(rng, probes, 16)
+    (found,) = found_by(gallery.index, [Search(queries, "e", 2, 1.4, 100)])
+    gallery.agrees(found, Search(queries, "e", 2, 1.4, 100))
+    assert all(found.truncated)
+
+
+def test_a_scan_for_many_probes_leaves_threads_to_one_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    pools = engine.scan_pools(1)
+    begun, through = threading.Event(), threading.Event()
+    scan = engine.nearest
+
+    def nearest(*given: Any) -> Any:
+        if len(given[3]) > 1:
+            begun.set()
+            assert through.wait(PATIENCE_SECONDS)
+        return scan(*given)
+
+    monkeypatch.setattr(engine, "nearest", nearest)
+    rng = np.random.default_rng(4)
+    first, second = (
+        Gallery(ExactIndex(8, CpuScan(pools.usual, 1, pools.patient), partial(every_distance, pools.usual, 1)))
+        for _ in range(2)
+    )
+    for gallery in (first, second):
+        gallery.add("ada", units(rng, 3, 8))
+    with ThreadPoolExecutor(1) as others:
+        many = others.submit(first.index.search, [Search(units(rng, 40, 8), "e", 1)])
+        assert begun.wait(PATIENCE_SECONDS)
+        second.check(units(rng, 1, 8))
+        assert not many.done()
+        through.set()
+        many.result(PATIENCE_SECONDS)
+    pools.shutdown()

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from oneglance_index import Change, Found, Search, SubjectFilter
-from oneglance_index.records import EVERYBODY
+from oneglance_index.records import EVERYBODY, Rows
 from oneglance_index.search import coded, exact, filtered, flat, twins
 from oneglance_index.search import faiss_calls as engine
 from oneglance_index.search.coded import CodedScan
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.scan import CpuScan, Proposed, every_distance
-from oneglance_index.search.twins import find_twins, many_equal
+from oneglance_index.search.twins import find_twins, often
 from tests.index.brute_force import Enrolled, nearest
 
 Vectors = NDArray[np.float32]
@@ -153,6 +153,28 @@ def test_one_scan_is_enough_once_they_are_known(pool: ThreadPoolExecutor, probes
     gallery.check(near, 500, 1.0)
 
 
+def test_they_are_known_once_an_index_is_loaded_and_after_a_compaction(pool: ThreadPoolExecutor) -> None:
+    rng = np.random.default_rng(5)
+    vectors = units(rng, 900, 16)
+    vectors[::3], vectors[1::9] = vectors[0], vectors[1]
+    near = vectors[:2] + np.float32(0.1) * units(rng, 2, 16)
+    gallery = Counted(pool, 16)
+    gallery.rows = [(f"{i % 2}-{i}", i, vector) for i, vector in enumerate(vectors, 1)]
+    gallery.index.load(1, {number: name for name, number, _ in gallery.rows}, 900)
+    gallery.subjects = {name: number for name, number, _ in gallery.rows}
+    for start in (1, 451):
+        numbers = np.arange(start, start + 450)
+        gallery.index.append(Rows(numbers, numbers, vectors[numbers - 1]))
+    gallery.revision = 1
+    gallery.check(near, 5, 1.0)
+    assert len(gallery.scan.fetched) == 2  # of two searches
+    gallery.remove(*range(2, 200))
+    gallery.index.compact()
+    gallery.check(near, 5, 1.0)
+    assert len(gallery.scan.fetched) == 4
+    assert gallery.calls == 0
+
+
 def test_the_first_of_them_may_go(pool: ThreadPoolExecutor) -> None:
     gallery, probes = several(pool)
     gallery.check(probes, 5)
@@ -235,7 +257,7 @@ def test_they_are_found_whatever_their_hashes(dimension: int, data: st.DataObjec
         monkeypatch.setattr(twins, "_LEAST", 2)
         monkeypatch.setattr(twins, "_COMPARED_AT_ONCE", 3)
         found = find_twins(vectors, numbers)
-        equal = many_equal(vectors, np.arange(len(vectors))[None])
+        met = often(vectors, np.arange(len(vectors))[None])
         monkeypatch.setattr(twins, "_keys", lambda rows: np.zeros(len(rows), np.uint64))
         of_one_hash = find_twins(vectors, numbers)
     classes: dict[bytes, list[int]] = {}
@@ -247,7 +269,7 @@ def test_they_are_found_whatever_their_hashes(dimension: int, data: st.DataObjec
     assert got == [sorted(rows, key=lambda row: numbers[row]) for rows in expected]
     pairs = sorted((row, rows[0]) for rows in expected for row in rows[1:])
     assert sorted(zip(found.hidden.tolist(), found.equal_to.tolist(), strict=True)) == pairs
-    assert equal == bool(expected)
+    assert sorted(vectors[row].tobytes() for row in met) == sorted(vectors[rows[0]].tobytes() for rows in expected)
     # Of rows with one hash those are twins that equal the first.
     alike = [rows for rows in classes.values() if rows[0] == 0]
     assert of_one_hash.hidden.size == (len(alike[0]) - 1 if len(vectors) > 1 else 0)
@@ -266,13 +288,14 @@ CHANGE = st.one_of(
 @pytest.mark.parametrize("codes", [False, True])
 @pytest.mark.parametrize("kind", ["encodings", "templates", "in any order"])
 @settings(max_examples=50)
-@given(changes=st.lists(CHANGE, min_size=5, max_size=30))
-def test_any_changes(kind: str, codes: bool, changes: list[Any]) -> None:
+@given(changes=st.lists(CHANGE, min_size=5, max_size=30), values=st.integers(0, 4))
+def test_any_changes(kind: str, codes: bool, changes: list[Any], values: int) -> None:
     """Nine places for all rows, so that nearly all are twins, which come, go, move and get new values."""
     with pytest.MonkeyPatch.context() as monkeypatch, ThreadPoolExecutor(2, initializer=engine.use_one_thread) as pool:
         monkeypatch.setattr(twins, "_LEAST", 2)
         monkeypatch.setattr(exact, "SLACK_ROWS", 1)
         monkeypatch.setattr(filtered, "_FEW", 3)
+        monkeypatch.setattr(flat, "_FEW_VALUES", values)
         monkeypatch.setattr(flat, "_STEP_BYTES", 8 * 5)  # 5 rows
         monkeypatch.setattr(coded, "_LEAST_ROWS", 10)
         monkeypatch.setattr(coded, "_BLOCK_BYTES", 14)  # 7 rows
@@ -314,5 +337,6 @@ def test_without_memory_for_them_answers_are_the_same(
         raise MemoryError
 
     monkeypatch.setattr(flat, "find_twins", full)
+    monkeypatch.setattr(flat, "equal_rows", full)
     gallery.check(probes, 5, 1.0)
     assert gallery.calls > 0

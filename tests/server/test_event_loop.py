@@ -71,6 +71,7 @@ def test_while_a_large_enrollment_is_hashed_others_are_answered(
         "oneglance_server.servicers.requests.content_from",
         "oneglance_server.service.encoding.make_plan",
         "oneglance_server.servicers.identification._to_result",
+        "oneglance_server.service.identification._without_negatives",
         "oneglance_server.servicers.subject._to_subject",
     ],
 )

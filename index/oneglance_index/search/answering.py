@@ -43,8 +43,8 @@ def near_subjects(
     ]
 
 
-def answer(search: Search, near: Sequence[tuple[Candidate, ...]], whole: Whole) -> Found:
-    """What is asked for."""
+def answer(search: Search, near: Sequence[tuple[Candidate, ...]], whole: Whole, every_row: int = 0) -> Found:
+    """What is asked for. `every_row`: see Found."""
     within = -np.inf if search.within is None else search.within
     counts = [bisect_right(found, within, key=_score) for found in near]
     return Found(
@@ -53,6 +53,7 @@ def answer(search: Search, near: Sequence[tuple[Candidate, ...]], whole: Whole) 
         tuple(count > search.limit for count in counts),
         *(whole.revision, whole.subjects, whole.encodings),
         *(whole.exact, whole.kind, whole.device),
+        every_row=every_row,
     )
 
 

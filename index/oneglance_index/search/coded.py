@@ -116,8 +116,10 @@ class Block:
 class CodedScan(CpuScan):
     """Of rows of one dimension. Without memory for codes it does without."""
 
-    def __init__(self, pool: ThreadPoolExecutor, threads: int, dimension: int) -> None:
-        super().__init__(pool, threads)
+    def __init__(
+        self, pool: ThreadPoolExecutor, threads: int, dimension: int, patient: ThreadPoolExecutor | None = None
+    ) -> None:
+        super().__init__(pool, threads, patient)
         self._dimension = dimension
         self._block_rows = max(1, _BLOCK_BYTES // dimension)
         self._blocks: list[Block] = []

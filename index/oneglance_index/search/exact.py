@@ -7,10 +7,11 @@ last match, whichever is farther, so that one scan answers both. Where the bound
 
 Else, if as many subjects were found as are wanted, FAISS's distance to every row is looked at, summed row by row: it is
 off by a share of itself only. The rows that could matter are measured in the order of it: nearly always a few, and
-all of them once in the worst case. If not as many subjects were found, more rows are fetched.
+all of them once in the worst case. If not as many subjects were found, or all that was found matches and more matches
+are wanted, more rows are fetched.
 
-Of rows that are equal to the bit one is proposed for all, once they are known (twins.py); they are looked for where a
-scan wasn't enough and has proposed many of them.
+Of rows that are equal to the bit one is proposed for all, once they are known (twins.py); those that aren't are looked
+for where a scan wasn't enough and has proposed many of them.
 
 In the end the answer equals that of brute force in float64, boundary, ties and all, for any data; how many
 rows had to be measured is all that depends on them.
@@ -29,13 +30,13 @@ from oneglance_core.distance import squared_l2
 from oneglance_index.records import Integers, Search, Vectors
 from oneglance_index.search.bounds import ByRow
 from oneglance_index.search.scan import Proposed
-from oneglance_index.search.twins import NO_TWINS, Twins, many_equal
+from oneglance_index.search.twins import NO_TWINS, Twins, often
 
 Nearest = Callable[[Vectors, int, float], Proposed]
 # FAISS's distance, row by row, of every row of a matrix to a probe float32 [D]: float32 [n].
 Every = Callable[[Vectors, Vectors], Vectors]
-# Looks for twins among the rows, unless nothing has changed since the last look; the scan hides them from here on.
-Look = Callable[[], Twins]
+# Looks for the twins of some rows; the scan hides them from here on. All that are known then.
+Look = Callable[[Integers], Twins]
 
 # More than k, because some of the nearest rows may be of one subject, or dead, or too close to the cut to
 # tell.
@@ -44,6 +45,8 @@ SLACK_ROWS = 16
 FIRST_MATCH_ROWS = 32
 # How many times as many rows the next try fetches; and how much more than it needs a probe may get with others.
 GROWTH = 4
+# To look for more matches than these every row is looked at instead.
+_MOST_FETCHED = 4096
 # Bounds the memory of one fetch: FAISS gives 12 bytes for each of these, measuring again takes 8 D.
 _FETCH_AT_ONCE = 1 << 20
 _MEASURE_VALUES_AT_ONCE = 1 << 16  # half a megabyte in float64, which stays in a core's cache
@@ -68,12 +71,14 @@ class Table(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """The nearest subjects of one probe, nearest first, and which row of the table each is nearest by: all [m]."""
+    """The nearest subjects of one probe, nearest first, and which row of the table each is nearest by: all [m].
+    `every_row`: every row was looked at for it."""
 
     distances: Vectors
     subjects: Integers
     numbers: Integers
     rows: Integers
+    every_row: bool = False
 
 
 class Wanted(NamedTuple):
@@ -102,7 +107,8 @@ def nearest_subjects(
     table: Table, nearest: Nearest, every: Every, look: Look, probes: Vectors, wanted: Wanted
 ) -> list[Ranked]:
     """For each probe float32 [q, D] its nearest subjects: as many as it takes to answer what is wanted of it."""
-    answers: list[Ranked] = [Ranked(np.empty(0, np.float32), *[np.empty(0, np.int64)] * 3)] * len(probes)
+    none = np.empty(0, np.int64)
+    answers = [Ranked(np.empty(0, np.float32), none, none, none)] * len(probes)
     if table.live_subjects == 0 or len(probes) == 0:
         return answers
     wanted = wanted._replace(candidates=np.minimum(wanted.candidates, table.live_subjects))
@@ -121,18 +127,21 @@ def nearest_subjects(
             fetch = min(most, table.shown)
             asked = Wanted(wanted.candidates[batch], wanted.within[batch], wanted.matches[batch])
             found = nearest(probes[batch], fetch, table.max_norm)
-            ranked, cuts = rank(table, found.rows, measure(table.vectors, found.rows, probes[batch]), asked)
+            measured = measure(table.vectors, found.rows, probes[batch])
+            ranked, cuts = rank(table, found.rows, measured, asked)
             floors = found.bounds.floors(found.distances.max(axis=1).astype(np.float64), probes[batch], cuts)
             sure = (floors > cuts) | (fetch == table.shown)
             for at in np.flatnonzero(sure):
                 answers[batch[at]] = ranked(int(at))
             settled[batch] = sure
-            if not sure.all() and many_equal(table.vectors, found.rows[~sure]):
-                known, table = table.twins, table._replace(twins=look())
+            if len(met := often(table.vectors, found.rows[~sure])):
+                known, table = table.twins, table._replace(twins=look(met))
                 if known is not table.twins:
                     continue  # the same probes are open yet, and need no more than before
             needs[batch] = fetch * GROWTH
-            enough = np.flatnonzero(~sure & np.isfinite(cuts))
+            # All that were proposed match, and more are wanted.
+            short = (cuts == asked.within) & (measured.max(axis=1) <= asked.within) & (fetch < _MOST_FETCHED)
+            enough = np.flatnonzero(~sure & np.isfinite(cuts) & ~short)
             for at in enough:
                 one = only(asked, int(at))
                 answers[batch[at]] = _of_every_row(table, every, probes[batch[at]], one, float(cuts[at]), fetch)
@@ -167,7 +176,7 @@ def _of_every_row(table: Table, every: Every, probe: Vectors, wanted: Wanted, cu
         ranked, cuts = rank(table, near[None], distances[None], wanted)
         if end < len(rows) and by_row.floors(away[rows[end - 1 : end]].astype(np.float64), probe[None], cuts) > cuts:
             break
-    return ranked(0)
+    return ranked(0)._replace(every_row=True)
 
 
 def rank(

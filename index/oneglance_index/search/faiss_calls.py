@@ -6,11 +6,12 @@ opened, not when this module is imported: whoever only asks about galleries need
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ Codes = NDArray[np.uint8]
 GPU_MAX_K = 2048
 # Settings that make cuBLAS compute float32 products with less.
 _INEXACT = ("NVIDIA_TF32_OVERRIDE", "CUBLAS_EMULATE_SINGLE_PRECISION")
+_NICENESS = 9  # a third of the processor's time of who has no more than 0
 _LEAST_CUDA = 12000  # of the driver, for the CUDA 12 that faiss-gpu is built with
 
 
@@ -50,29 +52,50 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def scan_pool(threads: int) -> ThreadPoolExecutor:
-    """Threads in which nearest() runs single-threaded, all of them started. Raises MemoryError.
+class ScanPools(NamedTuple):
+    """Threads in which nearest() runs single-threaded. The processor is for others before it is for the patient ones,
+    of this process or not, where both want it (on Linux)."""
+
+    usual: ThreadPoolExecutor
+    patient: ThreadPoolExecutor
+
+    def shutdown(self) -> None:
+        for pool in self:
+            pool.shutdown()
+
+
+def scan_pools(threads: int) -> ScanPools:
+    """Of so many threads each, all of them started. Raises MemoryError.
 
     They have multiplied matrices together: FAISS's BLAS takes its memory then, for as many products as are under way at
     once, and keeps it; where it gets none it ends the process.
     """
-    pool = ThreadPoolExecutor(threads, "oneglance-scan", initializer=use_one_thread)
-    together = threading.Barrier(threads)
+    pools = ScanPools(
+        ThreadPoolExecutor(threads, "oneglance-scan", initializer=use_one_thread),
+        ThreadPoolExecutor(threads, "oneglance-patient-scan", initializer=_patiently),
+    )
+    together = threading.Barrier(len(pools) * threads)
     try:
-        for started in [pool.submit(_multiply_together, together) for _ in range(threads)]:
+        for started in [pool.submit(_multiply_together, together) for pool in pools for _ in range(threads)]:
             started.result()
     except BaseException as error:
         together.abort()
-        pool.shutdown()
+        pools.shutdown()
         if isinstance(error, RuntimeError):
             raise MemoryError("no thread can be started") from error
         raise
-    return pool
+    return pools
 
 
 def use_one_thread() -> None:
     """Makes FAISS's loops and its BLAS single-threaded when they are called from the calling thread."""
     load().omp_set_num_threads(1)
+
+
+def _patiently() -> None:
+    use_one_thread()
+    with contextlib.suppress(OSError):  # a sandbox may forbid it
+        os.nice(_NICENESS)  # of this thread
 
 
 # How many threads of this process have multiplied together.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from oneglance_index.records import Vectors
+from oneglance_index.records import Integers, Vectors
 from oneglance_index.search.bounds import ByRow
 from oneglance_index.search.exact import Every, Look, Nearest, Table
 from oneglance_index.search.labelled import LetThrough
@@ -57,7 +57,7 @@ class _Few:
             distances[i] = found[at[i]]
         return Proposed(distances, at, ByRow(self._table.vectors.shape[1]))
 
-    def look(self) -> Twins:
+    def look(self, _: Integers) -> Twins:
         if self._twins is None:
             self._twins = find_twins(self._table.vectors, self._table.numbers)
         return self._twins

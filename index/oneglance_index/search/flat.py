@@ -45,7 +45,7 @@ from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.labelled import HeldSubjects
 from oneglance_index.search.rows import FrozenRows, RowArrays, pause
 from oneglance_index.search.scan import Scan
-from oneglance_index.search.twins import NO_TWINS, Twins, find_twins
+from oneglance_index.search.twins import NO_TWINS, Twins, equal_rows, find_twins
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -55,6 +55,8 @@ log = logging.getLogger(__name__)
 _PENDING_ROWS = 2048
 # What is pending is copied so much at a time, and so much is moved up by a step of a compaction.
 _STEP_BYTES = 4 << 20
+# To look for the rows of more values one by one takes longer than to look for all twins.
+_FEW_VALUES = 16
 # Dead rows beyond this, or this share of the rows, are worth a compaction.
 _MIN_DEAD_ROWS = 64
 _DEAD_SHARE = 0.01
@@ -100,9 +102,11 @@ class ExactIndex:
         self._max_norm = 0.0
         self._subjects = HeldSubjects({}, {})
         self._revision = 0
-        # Those whose norms are inf; and whether rows were written since they were looked for.
+        # Those whose norms are inf; and how often rows moved or got another value.
         self._twins = NO_TWINS
-        self._twins_unknown = True
+        self._moves = 0
+        # How many append() is to bring.
+        self._expected = 0
         # What answers may lose, and since the last search what sees to that.
         self._may_lose: Approximation | None = None
         self._approximate: Approximate | None = None
@@ -136,6 +140,7 @@ class ExactIndex:
         self._revision = revision
         self._subjects = HeldSubjects(subject_ids, labels or {})
         self._held = RowArrays.empty(capacity, self.dimension)
+        self._expected = capacity
         self._reserve(capacity)
 
     def append(self, rows: Rows, subject_ids: Mapping[int, str] | None = None) -> None:
@@ -148,6 +153,9 @@ class ExactIndex:
                 self._approximate.has(self._rows)
             with self._pending_lock:
                 self._told += len(rows.numbers)
+        if self._rows == self._expected:
+            self._look_for_all_twins()
+        with self._lock:
             self._extend()
 
     def reserve(self, encodings: int, subjects: int) -> None:
@@ -179,7 +187,7 @@ class ExactIndex:
             return Checksum(int(live.sum()), int(self._held.numbers[: self._rows].sum(where=live)))
 
     def apply(self, *changes: Change) -> None:
-        """Takes over the changes of a committed revision. Searches that start afterwards see all of them. Never
+        """Takes over changes of a committed transaction. Searches that start afterwards see all of them. Never
         waits for a search."""
         with self._pending_lock:
             for change in changes:
@@ -268,22 +276,43 @@ class ExactIndex:
         held = self._held
         return Table(held.vectors[rows], held.numbers[rows], held.subjects[rows], self._max_norm, len(self._subjects))
 
-    def _look_for_twins(self) -> Twins:
-        """Where the scan hides some: all there are now. Without memory for that, it is done without."""
-        if self._twins_unknown and self._scan.hides:
-            rows = slice(0, self._rows)
-            with contextlib.suppress(MemoryError):
-                self._show_twins()
-                found = find_twins(self._held.vectors[rows], self._held.numbers[rows])
-                self._held.norms[found.hidden] = np.inf
-                self._twins = found
-            self._twins_unknown = False
+    def _look_for_twins(self, met: Integers) -> Twins:
+        """Where the scan hides some: with those of these rows. Without memory for that, it is done without."""
+        rows = slice(0, self._rows)
+        if not self._scan.hides:
+            return self._twins
+        with contextlib.suppress(MemoryError):
+            if len(met) > _FEW_VALUES:
+                self._hide(find_twins(self._held.vectors[rows], self._held.numbers[rows]))
+                return self._twins
+            for row in met.tolist():
+                equal = equal_rows(self._held.vectors[rows], self._held.norms[rows], row)
+                if len(equal) > 1:
+                    known, self._twins = self._twins, self._twins.with_class(equal, self._held.numbers[rows])
+                    self._held.norms[self._twins.hidden[len(known.hidden) :]] = np.inf
         return self._twins
+
+    def _look_for_all_twins(self) -> None:
+        """So that the first search needn't; others go on meanwhile. Not while a compaction moves rows."""
+        with self._lock:
+            held, rows, moves = self._held, slice(0, self._rows), self._moves
+        if self._scan.hides:
+            with contextlib.suppress(MemoryError):
+                found = find_twins(held.vectors[rows], held.numbers[rows])
+                with self._lock:
+                    if self._moves == moves:
+                        self._hide(found)
+
+    def _hide(self, found: Twins) -> None:
+        """Of these twins scans propose one of each class, and every other row. The lock is held."""
+        self._show_twins()
+        self._held.norms[found.hidden] = np.inf
+        self._twins = found
 
     def _show_twins(self) -> None:
         """Scans propose every row again. Raises MemoryError before anything is changed."""
         self._held.norms[self._twins.hidden] = self._held.norms[self._twins.equal_to]
-        self._twins, self._twins_unknown = NO_TWINS, True
+        self._twins = NO_TWINS
 
     def _among(
         self, table: Table, nearest: Nearest, look: Look, searches: Sequence[Search], *, whole: bool
@@ -328,7 +357,7 @@ class ExactIndex:
         near = near_subjects(search, ranked, [table.vectors] * len(ranked), self._subjects, not self._templates)
         kind = self.kind if exact else NEARLY
         whole = Whole(self._revision, len(self._subjects), self._rows - self._dead, exact, kind, self.device)
-        return answer(search, near, whole)
+        return answer(search, near, whole, sum(one.every_row for one in ranked))
 
     def approximate(self, wanted: Approximation | None) -> None:
         self._may_lose = wanted
@@ -409,10 +438,13 @@ class ExactIndex:
         memory is taken but where somebody still looks at what freeze() gave out. Raises MemoryError and DeviceLost;
         the next one goes on from there."""
         with self._compacting:
+            twins = len(self._twins.shown) > 0
             for _ in range(2 if self._gap else 1):
                 if self._begin_compaction():
                     while self._move_up():
                         pause()
+            if twins:
+                self._look_for_all_twins()
 
     def _begin_compaction(self) -> bool:
         """Whether there is anything to do."""
@@ -433,6 +465,7 @@ class ExactIndex:
             self._extend()
             assert self._gap is not None
             self._show_twins()
+            self._moves += 1
             start, stop = self._gap.start, min(self._gap.stop + step, self._rows)
             first = self._gap.stop
             live = np.flatnonzero(self._held.subjects[first:stop] >= 0) + first
@@ -513,7 +546,7 @@ class ExactIndex:
             rows = self._places(np.concatenate([change.added for change in rewriting]), end)
             if np.isinf(self._held.norms[rows]).any() or np.isin(rows, self._twins.shown).any():
                 self._show_twins()
-            self._twins_unknown = True
+            self._moves += 1
             vectors = np.concatenate([change.vectors for change in rewriting])
             norms = squared_norms(vectors)
             largest = max(largest, float(np.sqrt(norms.max())))
@@ -558,13 +591,13 @@ class ExactIndex:
         held, rows = self._held, slice(self._rows, end)
         held.vectors[rows], held.norms[rows] = new.vectors, norms
         held.numbers[rows], held.subjects[rows] = new.numbers, new.subjects
-        self._twins_unknown = True
         return end, max(self._max_norm, float(np.sqrt(norms.max(initial=0.0))))
 
     def _grow(self, rows: int) -> None:
         room = self._room
         if room is None or room.capacity < rows:
             room = self._larger(rows)
+        self._moves += 1
         self._scan.extend(room.vectors, room.norms, self._scan.rows)  # else it would keep the former arrays in memory
         if self._frozen:  # somebody looks at them yet
             room.copy_from(self._held, self._rows)

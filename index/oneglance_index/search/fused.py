@@ -234,6 +234,7 @@ def _joined(parts: Sequence[Found | GalleryError]) -> Found | GalleryError:
         matches=tuple(one.matches[0] for one in found),
         truncated=tuple(one.truncated[0] for one in found),
         exact=all(one.exact for one in found),
+        every_row=sum(one.every_row for one in found),
     )
 
 

@@ -77,7 +77,7 @@ class GalleryIndex(Protocol):
         """What the index holds, to be compared with what the store holds."""
 
     def apply(self, *changes: Change) -> None:
-        """Takes over the changes of one committed revision, in order; must not wait for a search. Later searches see
+        """Takes over changes of one committed transaction, in order; must not wait for a search. Later searches see
         all of them."""
 
     def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:

@@ -25,12 +25,13 @@ from oneglance_index.search.scan import CpuScan, every_distance
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What an index computes with: `threads` threads of a pool, which run FAISS single-threaded, and the device.
-    `coded`: on the host rows are kept as codes, too."""
+    `coded`: on the host rows are kept as codes, too. `patient`: a pool like the other for scans for many probes."""
 
     pool: ThreadPoolExecutor
     threads: int
     device: Device
     coded: bool
+    patient: ThreadPoolExecutor | None = None
 
 
 # Makes an empty index for encodings of this dimension, and this rule of fusion, of the generation of this number.
@@ -42,8 +43,9 @@ def _flat(dimension: int, machine: Machine, fusion: str, generation: int) -> Gal
     if device.remote is not None:
         return _at_milvus(dimension, device.remote, fusion, generation)
     coded = machine.coded and device.gpu is None
-    host = CodedScan(machine.pool, machine.threads, dimension) if coded else CpuScan(machine.pool, machine.threads)
-    every = functools.partial(every_distance, machine.pool, machine.threads)
+    pools = machine.pool, machine.threads
+    host = CodedScan(*pools, dimension, machine.patient) if coded else CpuScan(*pools, machine.patient)
+    every = functools.partial(every_distance, *pools)
     if device.gpu is None:
         index = ExactIndex(dimension, host, every, templates=has_template(fusion), pool=machine.pool)
     else:
@@ -51,7 +53,7 @@ def _flat(dimension: int, machine: Machine, fusion: str, generation: int) -> Gal
         index = ExactIndex(dimension, GpuScan(device.gpu, dimension), every, spare, templates=has_template(fusion))
     if not has_template(fusion):
         return index
-    singles = ExactIndex(dimension, CpuScan(machine.pool, machine.threads), every, ordered=False)
+    singles = ExactIndex(dimension, CpuScan(*pools, machine.patient), every, ordered=False)
     return FusedIndex(index, singles, margin=fusion == "margin")
 
 

@@ -38,6 +38,8 @@ from oneglance_index.search.midst import Midst
 
 # Up to this many probes FAISS's row path is faster than its matrix path.
 ROW_PATH_PROBES = 3
+# More go to patient threads.
+FEW_PROBES = 8
 # Handing work to another thread costs about 50 us; a part must be worth it (multiply-adds).
 _WORTH_A_THREAD = 1 << 20
 
@@ -89,13 +91,15 @@ class Scan(Protocol):
 
 
 class CpuScan:
-    """Scans the caller's own arrays; the pool's threads must be engine.use_one_thread ones."""
+    """Scans the caller's own arrays; the pools' threads must be engine.use_one_thread ones. Scans for many probes go to
+    `patient`, if there is one: who waits for a single one, in whichever gallery, doesn't wait for these."""
 
     device = "cpu"
     hides = True
 
-    def __init__(self, pool: ThreadPoolExecutor, threads: int) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, threads: int, patient: ThreadPoolExecutor | None = None) -> None:
         self._pool = pool
+        self._patient = patient or pool
         self._threads = threads
         self._matrix = np.empty((0, 1), np.float32)
         self._norms = np.empty(0, np.float32)
@@ -132,7 +136,8 @@ class CpuScan:
             Part(start, stop - start, functools.partial(find, start, stop))
             for start, stop in parts_of(self.rows, self._matrix.size * len(queries), self._threads)
         ]
-        return Proposed(*nearest_of_parts(self._pool, parts, queries, k), bounds)
+        pool = self._pool if len(queries) <= FEW_PROBES else self._patient
+        return Proposed(*nearest_of_parts(pool, parts, queries, k), bounds)
 
     def _point(self) -> Vectors | None:
         """As Midst.look. Without memory for that, it is done without: then more rows may have to be measured."""

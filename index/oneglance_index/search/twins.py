@@ -3,8 +3,8 @@
 Else a scan that proposes some rows more than are wanted may see nothing but one encoding that was enrolled a thousand
 times, and every one of these would have to be measured to know what else there is.
 
-Looking for them takes about as long as ten scans for one probe, so it is done only once a scan has proposed many equal
-rows. A hash tells which rows may be equal; their bytes decide.
+All are looked for once an index is loaded, and after they moved: a hash tells which rows may be equal; their bytes
+decide. Of those that came since, a value is looked for once a scan has proposed many rows of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from oneglance_index.records import Integers, Vectors
 # So few equal rows are no trouble: scans propose that many more than are wanted.
 _LEAST = 8
 # How many rows are compared at a time, and how many times as many members of a class are looked at next.
-_COMPARED_AT_ONCE = 8192
+_COMPARED_AT_ONCE = 2048  # fit into the cache
 _GROWTH = 4
 
 Keys = NDArray[np.uint64]
@@ -91,6 +91,26 @@ class Twins(NamedTuple):
         more_distances[probes, columns] = np.repeat(distances.ravel(), lengths.ravel())
         return np.concatenate([rows, more_rows], axis=1), np.concatenate([distances, more_distances], axis=1)
 
+    def with_class(self, equal: Integers, numbers: Integers) -> Twins:
+        """With one class more, or more rows of a known one. equal: rows that aren't hidden yet, all of one value.
+        numbers: of all rows."""
+        at = np.minimum(np.searchsorted(self.shown, equal), len(self.shown) - 1)
+        known = equal[self.shown[at] == equal] if len(self.shown) else equal[:0]
+        shown = known[:1] if len(known) else equal[:1]
+        first = int(np.searchsorted(self.shown, shown[0]))
+        behind = first + min(len(known), 1)
+        start, end = self.starts[first], self.starts[behind]
+        new = equal[~np.isin(equal, [*known, *shown])]
+        rows = np.concatenate([self.rows[start:end] if len(known) else shown, new])
+        rows = rows[np.argsort(numbers[rows])]
+        return Twins(
+            np.concatenate([self.shown[:first], shown, self.shown[behind:]]),
+            np.concatenate([self.rows[:start], rows, self.rows[end:]]),
+            np.concatenate([self.starts[: first + 1], self.starts[behind:] + len(rows) - (end - start)]),
+            np.concatenate([self.hidden, new]),
+            np.concatenate([self.equal_to, np.repeat(shown, len(new))]),
+        )
+
 
 _NONE = np.empty(0, np.int64)
 NO_TWINS = Twins(_NONE, _NONE, np.zeros(1, np.int64), _NONE, _NONE)
@@ -101,12 +121,12 @@ def find_twins(vectors: Vectors, numbers: Integers) -> Twins:
     if not len(vectors):
         return NO_TWINS
     keys = _keys(vectors)
+    if not _many(np.sort(keys)).any():
+        return NO_TWINS
     order = np.argsort(keys)
     begins = np.flatnonzero(np.append(True, np.diff(keys[order]) != 0))
     sizes = np.diff(np.append(begins, len(order)))
     large = sizes >= _LEAST
-    if not large.any():
-        return NO_TWINS
     rows, sizes = order[np.repeat(large, sizes)], sizes[large]
     shown = np.repeat(np.minimum.reduceat(rows, np.cumsum(sizes) - sizes), sizes)
     equal = np.empty(len(rows), np.bool_)  # but for rows of the same hash by chance
@@ -121,18 +141,46 @@ def find_twins(vectors: Vectors, numbers: Integers) -> Twins:
     return Twins(shown[starts], rows, np.append(starts, len(rows)), rows[hidden], shown[hidden])
 
 
-def many_equal(vectors: Vectors, rows: Integers) -> bool:
-    """Whether many of the rows int64 [q, f] that were proposed to one of the probes are equal."""
+def equal_rows(vectors: Vectors, norms: Vectors, row: int) -> Integers:
+    """The rows that equal a given one and have its norm, as a hidden row has not: ascending."""
+    integers = _as_integers(vectors)
+    rows = np.flatnonzero(norms == norms[row])
+    rows = rows[integers[rows, 0] == integers[row, 0]]
+    equal = np.empty(len(rows), np.bool_)
+    for start in range(0, len(rows), _COMPARED_AT_ONCE):
+        part = slice(start, start + _COMPARED_AT_ONCE)
+        equal[part] = (integers[rows[part]] == integers[row]).all(axis=1)
+    found: Integers = rows[equal]
+    return found
+
+
+def often(vectors: Vectors, rows: Integers) -> Integers:
+    """Of the rows int64 [q, f] that were proposed to some probes: one of each value that one probe got many of."""
     if rows.shape[1] < _LEAST:
-        return False
-    keys = np.sort(_keys(vectors[rows.ravel()]).reshape(rows.shape), axis=1)
-    return bool((keys[:, _LEAST - 1 :] == keys[:, : keys.shape[1] - _LEAST + 1]).any())
+        return rows[:0, 0]
+    keys = _keys(vectors[rows.ravel()]).reshape(rows.shape)
+    order = np.argsort(keys, axis=1)
+    keys, rows = np.take_along_axis(keys, order, 1), np.take_along_axis(rows, order, 1)
+    many = _many(keys)
+    _, at = np.unique(keys[:, _LEAST - 1 :][many], return_index=True)
+    return rows[:, _LEAST - 1 :][many][at]
+
+
+def _many(keys: Keys) -> NDArray[np.bool_]:
+    """Of keys in order, from the first on that may be the last of so many equal ones: whether it is."""
+    equal: NDArray[np.bool_] = keys[..., _LEAST - 1 :] == keys[..., : max(0, keys.shape[-1] - _LEAST + 1)]
+    return equal
 
 
 def _keys(vectors: Vectors) -> Keys:
     """A hash of the bytes of each row: sums of products with odd numbers that nobody can know."""
     integers = _as_integers(vectors)
-    keys: Keys = np.einsum("nd,d->n", integers, _odd(integers.shape[1]))
+    keys = np.empty(len(integers), np.uint64)
+    for start in range(0, len(integers), _COMPARED_AT_ONCE):
+        part = integers[start : start + _COMPARED_AT_ONCE]
+        # Of a highest bit, as -0.0 has, a product knows no more than that it is there: it is told lower down, too.
+        told = part if part.dtype == np.uint32 else part ^ (part >> np.uint64(29))
+        keys[start : start + len(part)] = np.einsum("nd,d->n", told, _odd(integers.shape[1]))
     return keys
 
 

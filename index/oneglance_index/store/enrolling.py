@@ -12,7 +12,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from oneglance_core.names import composed
-from oneglance_index.encodings import check_encodings
+from oneglance_index.encodings import as_encodings, check_encodings
 from oneglance_index.errors import EncoderMismatch, EncodingKeyExists, LimitExceeded, SubjectExists
 from oneglance_index.records import (
     NO_NOTE,
@@ -32,7 +32,7 @@ from oneglance_index.store.doubting import doubt
 from oneglance_index.store.gathering import Gathering, NewSubject
 from oneglance_index.store.ledger import Ledger
 from oneglance_index.store.mutations import NOTHING_REMOVED, Applied, Effect, kept_of, log_deletions
-from oneglance_index.store.notes import content
+from oneglance_index.store.notes import content, contents
 from oneglance_index.store.queries import Place, StoredSubject
 from oneglance_index.store.recent import Recent
 from oneglance_index.store.rekeying import destroyed, new_key, rekey
@@ -44,7 +44,7 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def labels_as_json(labels: Mapping[str, str]) -> str:
-    return _encode(dict(labels))
+    return _encode(dict(labels)) if labels else "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ class Enroll:
     doubting: Doubting | None = None
     retention: Retention | None = None
     notes: Sequence[Note] = ()
+    checked: bool = False  # the values of the encodings, float32 [n, any]
 
     def gather(self, db: sqlite3.Connection, gathering: Gathering) -> Applied[Enrolled] | None:
         """Leaves it to `gathering` to write a new subject. None for one that is there, or a request that isn't new:
@@ -72,7 +73,7 @@ class Enroll:
         self._check_encoder(at)
         if self.request_id is not None and not gathering.is_new_request(new, self.request_id):
             return None
-        vectors = check_encodings(self.encodings, at.dimension)
+        vectors = (as_encodings if self.checked else check_encodings)(self.encodings, at.dimension)
         name = composed(self.subject_id)
         if not gathering.is_new_subject(new, name):
             return None
@@ -96,11 +97,11 @@ class Enroll:
         if self.request_id is not None:
             remembered = self._remembered(self.request_id, enrolled, subject, now)
         labels = labels_as_json(self.labels or {}).encode()
-        contents = list(map(content, vectors, self._notes()))
+        kept_as = list(map(content, vectors, self.notes)) if self.notes else contents(vectors)
         kept_until = self.retention or _NO_RETENTION
         gathering.add(
             new,
-            NewSubject(subject, name, labels, kept_until, now, revision, numbers[0], contents, remembered),
+            NewSubject(subject, name, labels, kept_until, now, revision, numbers[0], kept_as, remembered),
         )
         change = Change(
             *(revision, np.array(numbers, np.int64), vectors, subject, name, NOTHING_REMOVED),
@@ -119,7 +120,7 @@ class Enroll:
             answered = self.request_memory.find(db, at, self.subject_id, self.request_id, self.request_digest, now)
             if answered is not None:
                 return Applied(answered)
-        vectors = check_encodings(self.encodings, at.dimension)
+        vectors = (as_encodings if self.checked else check_encodings)(self.encodings, at.dimension)
         found = queries.find_subject(db, gallery, self.subject_id)
         name = composed(self.subject_id) if found is None else found.id
         if found is not None and self.on_existing == "fail":
@@ -176,6 +177,8 @@ class Enroll:
 
     def _check_keys(self, subject_id: str, held: Collection[Note]) -> None:
         """`held`: the notes of the encodings that stay."""
+        if not self.notes:
+            return
         known = {note.key for note in held}
         for key in filter(None, (note.key for note in self.notes)):
             if key in known:

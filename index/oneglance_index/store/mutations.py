@@ -6,9 +6,10 @@ returns its result and the Effect that an index has to follow once the transacti
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Generic, Protocol, TypeVar, get_args
 
@@ -59,10 +60,10 @@ NOTHING_REMOVED: Integers = np.empty(0, np.int64)
 class Effect:
     """What a committed mutation means for the index of a generation: to make it, to change it, or to drop it.
 
-    `changes` are of one revision, each of another subject. `updated` is the gallery after its own settings changed;
-    `remade` says that its rule of fusion did, so that the index is made anew from the store. `negatives` is the number
-    of a subject whose negatives changed, and whether it has any now; `having_negatives`, of one that is remade, the
-    numbers of all that have some, where these changed, too.
+    `changes` are of one transaction, and those of one revision each of another subject. `updated` is the gallery after
+    its own settings changed; `remade` says that its rule of fusion did, so that the index is made anew from the store.
+    `negatives` is the number of a subject whose negatives changed, and whether it has any now; `having_negatives`, of
+    one that is remade, the numbers of all that have some, where these changed, too.
     """
 
     generation: int
@@ -74,6 +75,23 @@ class Effect:
     dropped: bool = False
     negatives: tuple[int, bool] | None = None
     having_negatives: frozenset[int] | None = None
+
+    @property
+    def only_changes(self) -> bool:
+        settings = (self.created, self.updated, self.negatives, self.having_negatives)
+        return not (self.remade or self.dropped) and all(one is None for one in settings)
+
+
+def joined(effects: Iterable[Effect]) -> Iterator[Effect]:
+    """The same, where those that follow one another and only change one index are one: an index takes over all changes
+    of a transaction in less time than one by one."""
+    for (generation, only_changes), some in itertools.groupby(effects, lambda one: (one.generation, one.only_changes)):
+        if only_changes:
+            first, *others = some
+            changes = itertools.chain(first.changes, *(other.changes for other in others))
+            yield Effect(generation, first.gallery_id, tuple(changes))
+        else:
+            yield from some
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,15 @@ from oneglance_index.store.seals import damaged
 def content(vector: Vectors, note: Note = NO_NOTE) -> bytes:
     """As the store keeps it before it is encrypted: float32 [D], little-endian, and the note."""
     kept = vector.astype("<f4", copy=False).tobytes()
-    if note != NO_NOTE:
+    if note is not NO_NOTE and note != NO_NOTE:
         kept += json.dumps([note.key, note.source], ensure_ascii=False).encode()
     return kept
+
+
+def contents(vectors: Vectors) -> list[bytes]:
+    """content() of each of these, float32 [n, D], without notes."""
+    kept, size = vectors.astype("<f4", copy=False).tobytes(), 4 * vectors.shape[1]
+    return [kept[start : start + size] for start in range(0, len(kept), size)]
 
 
 def has_note(sealed: bytes, dimension: int) -> bool:

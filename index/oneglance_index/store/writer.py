@@ -56,6 +56,7 @@ from oneglance_index.store.mutations import (
     Effect,
     ForgetSnapshot,
     Mutation,
+    joined,
 )
 from oneglance_index.store.outcomes import Outcome, Place, Together
 from oneglance_index.store.reserve import Reserve
@@ -325,7 +326,7 @@ class Writer:
         self.commits += 1
         self._failure = None
         self._settle_slots()
-        self._follower.follow(effects)
+        self._follower.follow(list(joined(effects)))
         self._on_change(changes)
         self._reserve.fill()
         try:

@@ -20,7 +20,7 @@ from oneglance_server.calls import Call
 from oneglance_server.errors import NotServing, Overloaded
 from oneglance_server.limiter import Limiter
 
-_STEP_SECONDS = 0.3
+_STEP_SECONDS = 0.1
 _FIRST_STEP = 64  # cost
 _LEAST_STEP = 32  # less isn't worth a batch
 _GATHER_SECONDS, _GATHER_STEP_SECONDS, _GATHERED_ROWS = 0.03, 0.005, 64

@@ -31,7 +31,7 @@ from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.limiter import Limiter
-from oneglance_server.offload import Threads
+from oneglance_server.offload import Threads, off_loop
 from oneglance_server.service.auditing import Audit
 from oneglance_server.service.breaches import breaches_of, policy_of
 from oneglance_server.service.content import (
@@ -59,6 +59,7 @@ from oneglance_server.service.plan import Space, encoder_unknown
 from oneglance_server.service.thresholds import Deciding, Thresholds
 
 _CANDIDATES_PER_PROBE = 64  # take about as long to rank as another probe to compare
+_JUDGED_ON_THE_LOOP = 128  # probes: a millisecond
 _BY_PROBABILITY = 4  # times as long as by distance, of small galleries; of larger ones the batcher's steps get shorter
 
 
@@ -94,7 +95,7 @@ class IdentificationService:
     answered in steps; ``scans`` lets scans of all galleries through, in turns by caller.
 
     ``on_decision(gallery_id, decision)`` hears every decision: "identified", "unknown", "same", "different",
-    "not_compared".
+    "not_compared". ``on_every_row(gallery_id, probes)``: of those for which every row was looked at.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class IdentificationService:
         observer: BatchObserver,
         crowded: Callable[[], bool],
         on_decision: Callable[[str, str, int], None],
+        on_every_row: Callable[[str, int], None],
         audit: Audit,
     ) -> None:
         self._store = store
@@ -122,6 +124,7 @@ class IdentificationService:
         self._thresholds = thresholds
         self._drift = drift
         self._on_decision = on_decision
+        self._on_every_row = on_every_row
         self._audit = audit
         self._batchers: dict[str, Batcher[Search, Found]] = {}
         self._new_batcher = functools.partial(
@@ -210,31 +213,13 @@ class IdentificationService:
         threshold = deciding.at(found.subjects, found.encodings)
         if within is not None and within != threshold.value:  # the gallery changed meanwhile, and tau with it
             threshold = replace(threshold, value=within)
-        answers = []
-        breached = breaches_of(probes, encoded, policy_of(gallery))
-        for owner, face, broken, nearest, matches, truncated in zip(
-            encoded.owners, encoded.faces, breached, found.candidates, found.matches, found.truncated, strict=True
-        ):
-            given = tuple(itertools.islice(_without_negatives(nearest), 2))
-            under = bool(given) and given[0].score <= threshold.value
-            ambiguous = under and len(given) > 1 and given[1].score - given[0].score < least_gap
-            withheld = not under and any(one.score <= threshold.value for one in nearest)
-            mate = given[0].subject_id if under and not ambiguous else None
-            if not all_matches:
-                matches, truncated = (), False
-            # To the first who can be given at least.
-            shown = nearest[: max(candidates, nearest.index(given[0]) + 1)] if given else nearest[:candidates]
-            answers.append(
-                Identification(
-                    *(owner, face, mate, shown, matches, truncated, given, ambiguous, broken), withheld=withheld
-                )
-            )
-        if not everybody:
-            answers = [_within_tau(answer, threshold.value) for answer in answers]
-        compared = len(answers)
-        answers = _with_refused(answers, encoded.photos)
-        if one_face_each:
-            answers = each_in_one_face(answers)
+        if not all_matches:
+            found = replace(found, matches=((),) * len(found.matches), truncated=(False,) * len(found.truncated))
+        judging = functools.partial(
+            _judged, probes, encoded, found, gallery, threshold, candidates, least_gap, everybody, one_face_each
+        )
+        answers = await off_loop(judging, when=len(found.candidates) > _JUDGED_ON_THE_LOOP)
+        compared = len(found.candidates)
         known = sum(answer.identified is not None for answer in answers)
         self._decided(gallery, identified=known, unknown=compared - known, not_compared=len(answers) - compared)
         provenance = _provenance(gallery, encoded, found)
@@ -415,7 +400,10 @@ class IdentificationService:
             replace(search, probes=search.probes[start : start + size]) for start in range(0, len(search.probes), size)
         ]
         rows = [len(step.probes) for step in steps]
-        return _together(await batcher.submit_all(steps, call, rows=rows, costs=[count * each for count in rows]))
+        found = _together(await batcher.submit_all(steps, call, rows=rows, costs=[count * each for count in rows]))
+        if found.every_row and gallery_id in self._batchers:
+            self._on_every_row(gallery_id, found.every_row)
+        return found
 
     def _verified(
         self,
@@ -453,6 +441,39 @@ class IdentificationService:
             return self._store.known(gallery.id).created == gallery.created
         except (GalleryNotFound, StoreClosed):
             return False
+
+
+def _judged(
+    probes: Sequence[Content],
+    encoded: Encoded,
+    found: Found,
+    gallery: Gallery,
+    threshold: Tau,
+    candidates: int,
+    least_gap: float,
+    everybody: bool,
+    one_face_each: bool,
+) -> list[Identification]:
+    """Who each probe is. ``everybody``: the caller may see who is beyond tau, too."""
+    answers = []
+    breached = breaches_of(probes, encoded, policy_of(gallery))
+    for owner, face, broken, nearest, matches, truncated in zip(
+        encoded.owners, encoded.faces, breached, found.candidates, found.matches, found.truncated, strict=True
+    ):
+        given = tuple(itertools.islice(_without_negatives(nearest), 2))
+        under = bool(given) and given[0].score <= threshold.value
+        ambiguous = under and len(given) > 1 and given[1].score - given[0].score < least_gap
+        withheld = not under and any(one.score <= threshold.value for one in nearest)
+        mate = given[0].subject_id if under and not ambiguous else None
+        # To the first who can be given at least.
+        shown = nearest[: max(candidates, nearest.index(given[0]) + 1)] if given else nearest[:candidates]
+        answers.append(
+            Identification(*(owner, face, mate, shown, matches, truncated, given, ambiguous, broken), withheld=withheld)
+        )
+    if not everybody:
+        answers = [_within_tau(answer, threshold.value) for answer in answers]
+    answers = _with_refused(answers, encoded.photos)
+    return each_in_one_face(answers) if one_face_each else answers
 
 
 def _decision(answer: Identification) -> Decision:
@@ -513,6 +534,7 @@ def _together(steps: Sequence[Found]) -> Found:
         candidates=tuple(itertools.chain.from_iterable(found.candidates for found in steps)),
         matches=tuple(itertools.chain.from_iterable(found.matches for found in steps)),
         truncated=tuple(itertools.chain.from_iterable(found.truncated for found in steps)),
+        every_row=sum(found.every_row for found in steps),
     )
 
 

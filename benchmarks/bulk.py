@@ -1,14 +1,16 @@
 """Encodings enrolled in bulk while somebody identifies: how many a second, beside the store alone, which is the limit.
 
-    python -m benchmarks.bulk [--encodings 100000] [--held 1000000] [--rounds 3]
+    python -m benchmarks.bulk [--encodings 100000] [--held 1000000] [--rounds 3] [--before CHECKOUT]
 
 Rounds alternate between the store alone (a process that writes as the server does, and nothing else), messages of many
 subjects, and one subject a message, each into a gallery that holds ``--held`` subjects x 128. While the server enrolls,
-a client identifies one probe after the other, in that very gallery. What the server answered is fsynced.
+a client identifies one probe after the other, in that very gallery. What the server answered is fsynced. ``--before``
+runs the server of another checkout of this project, too, in turns.
 """
 
 import itertools
 import os
+import shutil
 import statistics
 import tempfile
 import threading
@@ -23,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.report import options, table
+from benchmarks.stage import sides
 from oneglance import Client, encoded_subject, encoding, enroll_request
 from oneglance_core.manifests import InputSpec
 from oneglance_index import LocalGalleries, NewEncodings
@@ -108,9 +111,10 @@ def main() -> None:
     parser.add_argument("--encodings", type=int, default=100_000, help="enrolled in a round")
     parser.add_argument("--held", type=int, default=1_000_000, help="subjects there before")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT")
     o = parser.parse_args()
     taken: dict[str, list[tuple[float, float, int]]] = {}
-    seconds: list[float] = []
+    seconds: dict[str, list[float]] = {side.name: [] for side in sides(o.before)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = values_model(folder / "model", InputSpec(kind="image", shape=(8, 16, 1), dtype="uint8", color="gray"))
@@ -125,19 +129,26 @@ def main() -> None:
         with LocalGalleries.open(folder / "alone") as store:
             store.create_gallery("g", encoder_digest=digest, dimension=D).result()
             write(store, held, "held")
-        with ServerProcess(folder / "data", models=model) as server, Client(server.address) as client:
-            served = Served(server, client, digest)
-            for number in range(o.rounds):
-                rows, prefix = vectors(o.encodings, 1 + number), f"{number}-"
-                with LocalGalleries.open(folder / "alone") as store:
-                    took = timed(partial(write, store, rows, prefix), time.process_time)
-                taken.setdefault("the store alone", []).append((*took, len(rows)))
-                with served.identifying(held[:1000], seconds):
-                    took = timed(partial(served.many, rows, prefix), served.cpu_seconds)
-                    taken.setdefault(f"{MANY} subjects a message", []).append((*took, len(rows)))
-                    few = rows[: len(rows) // 20]
-                    took = timed(partial(served.single, few, f"one-{prefix}"), served.cpu_seconds)
-                    taken.setdefault("one subject a message", []).append((*took, len(few)))
+        for side in sides(o.before):
+            shutil.copytree(folder / "data", folder / side.name)
+        for number in range(o.rounds):
+            rows, prefix = vectors(o.encodings, 1 + number), f"{number}-"
+            with LocalGalleries.open(folder / "alone") as store:
+                took = timed(partial(write, store, rows, prefix), time.process_time)
+            taken.setdefault("the store alone", []).append((*took, len(rows)))
+            for side in sides(o.before):
+                with (
+                    ServerProcess(folder / side.name, models=model, checkout=side.checkout) as server,
+                    Client(server.address) as client,
+                ):
+                    served = Served(server, client, digest)
+                    with served.identifying(held[:1000], seconds[side.name]):
+                        took = timed(partial(served.many, rows, prefix), served.cpu_seconds)
+                        taken.setdefault(f"{side.name}, {MANY} subjects a message", []).append((*took, len(rows)))
+                        few = rows[: len(rows) // 20]
+                        took = timed(partial(served.single, few, f"one-{prefix}"), served.cpu_seconds)
+                        taken.setdefault(f"{side.name}, one subject a message", []).append((*took, len(few)))
+                    server.terminate()
     limit = statistics.median(count / wall for wall, _, count in taken["the store alone"])
     told = []
     for what, rounds in taken.items():
@@ -146,8 +157,8 @@ def main() -> None:
         told.append((what, rate, rate / limit, micros))
     title = f"Bulk enrollment into {o.held:,} x {D}, while one client identifies"
     table(title, ("", "encodings/s", "of the store alone", "CPU, us each, with identifying"), told)
-    p50, p99 = np.percentile(seconds, [50, 99]) * 1000
-    table("Identify meanwhile", ("calls", "p50, ms", "p99, ms"), [(len(seconds), float(p50), float(p99))])
+    calls = [(name, len(took), *(np.percentile(took, [50, 99]) * 1000).tolist()) for name, took in seconds.items()]
+    table("Identify meanwhile", ("server", "calls", "p50, ms", "p99, ms"), calls)
 
 
 if __name__ == "__main__":

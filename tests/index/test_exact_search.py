@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -533,3 +534,11 @@ def test_a_scan_for_many_probes_leaves_threads_to_one_for_few(monkeypatch: pytes
         through.set()
         many.result(PATIENCE_SECONDS)
     pools.shutdown()
+
+
+def test_patient_threads_leave_the_processor_to_others() -> None:
+    pools = engine.scan_pools(1)
+    usual, patient = (pool.submit(os.getpriority, os.PRIO_PROCESS, 0).result(PATIENCE_SECONDS) for pool in pools)
+    pools.shutdown()
+    assert usual == os.getpriority(os.PRIO_PROCESS, 0)
+    assert patient == min(usual + 5, 19)

@@ -1,5 +1,6 @@
 """What is told at a start, before anybody waits for models: addresses, variables, galleries without their encoder."""
 
+import gc
 import json
 import os
 import socket
@@ -16,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from oneglance import Client
 from oneglance_server.environment import OTHERS, unknown_variables
 from oneglance_server.errors import StartupError
+from oneglance_server.process import leave_what_is_loaded_alone
 from oneglance_server.settings import BUNDLED, BUNDLED_MODEL, BUNDLED_STYLIZER, Settings, load_settings
 from tests.pictures import picture
 from tests.running import ServerProcess, server_thread
@@ -156,3 +158,13 @@ def test_changes_leave_a_line_of_the_log(models: tuple[Path, Path], tmp_path: Pa
     if subjects == "hashed":
         assert '"ada"' not in text
         assert '"bob"' not in text
+
+
+def test_the_collector_of_cycles_passes_over_what_is_loaded() -> None:
+    thresholds = gc.get_threshold()
+    try:
+        leave_what_is_loaded_alone()
+        assert gc.get_freeze_count() > 1000
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)

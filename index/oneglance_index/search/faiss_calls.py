@@ -27,7 +27,7 @@ Codes = NDArray[np.uint8]
 GPU_MAX_K = 2048
 # Settings that make cuBLAS compute float32 products with less.
 _INEXACT = ("NVIDIA_TF32_OVERRIDE", "CUBLAS_EMULATE_SINGLE_PRECISION")
-_NICENESS = 9  # a third of the processor's time of who has no more than 0
+_NICENESS = 5  # a third of the processor's time of who has no more than 0
 _LEAST_CUDA = 12000  # of the driver, for the CUDA 12 that faiss-gpu is built with
 
 

@@ -466,7 +466,8 @@ class Found:
     where no `within` was asked for. `truncated[i]` says that more subjects lay within it than the limit let through.
     `exact` is whether these are certainly the nearest. `revision`, `subjects` and `encodings` describe the gallery as
     it was searched: candidates and matches are of one revision. `kind` and `device` are what did the search. `among`:
-    how many subjects the filter of the search let through, None where it had none.
+    how many subjects the filter of the search let through, None where it had none. `unchecked`: not every row of the
+    store was found to be sound yet, since the start.
     """
 
     candidates: tuple[tuple[Candidate, ...], ...]
@@ -479,6 +480,7 @@ class Found:
     kind: str
     device: str
     among: int | None = None
+    unchecked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -559,6 +561,15 @@ def whole_subjects(blocks: Iterable[Rows]) -> Iterator[Rows]:
             yield rows.at(slice(start))
     if left is not None:
         yield left
+
+
+class ToldSubjects(NamedTuple):
+    """Subjects of a gallery as the store has them at a revision: ids by number, and labels, as JSON, of those that have
+    any."""
+
+    revision: int
+    ids: Mapping[int, str]
+    labels: Mapping[int, bytes]
 
 
 class Checksum(NamedTuple):

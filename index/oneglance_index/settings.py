@@ -58,6 +58,12 @@ class IndexSettings(Frozen):
         description="Rows a second time in the host's memory, a byte for each number, a quarter more: searches for few"
         " probes read these, and answers are the same; or off. Not on a GPU, which has its own.",
     )
+    start_check: Literal["before", "behind"] = Field(
+        "before",
+        description="When a start looks at every row of the store, and loads galleries: before anything is answered, or"
+        " behind, the small galleries first, each answering once it is loaded; where a row is damaged, nothing is"
+        " answered any more once it is found. On a GPU and with a Milvus it is before.",
+    )
     gpu_temp_memory_bytes: int = Field(
         640 << 20, ge=1 << 20, le=1536 << 20, description="Scratch memory of the index on a GPU."
     )

@@ -199,6 +199,6 @@ def keep_keys(patch: Patch = setattr) -> None:
 
     patch(slots.Slots, "_renew", lambda self, slots, alone: None)
     patch(keys.Keys, "destroy", lambda self, gallery: self._destroyed.add(gallery))
-    patch(keys.Keys, "keep_only", lambda self, galleries: None)
+    patch(keys.Keys, "keep_only", lambda self, galleries, last: None)
     patch(database.Store, "rotate_key", lambda self, gallery: None)
     patch(database.Store, "rotate_master_key", lambda self: None)

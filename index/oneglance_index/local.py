@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import logging
 import math
 import sqlite3
@@ -74,6 +73,7 @@ from oneglance_index.records import (
 from oneglance_index.search import faiss_calls as engine
 from oneglance_index.search.device import Device, open_device
 from oneglance_index.search.kinds import GalleryIndex, IndexInfo
+from oneglance_index.search.labelled import ChangedMeanwhile
 from oneglance_index.search.loading import Progress
 from oneglance_index.search.questions import check_searches
 from oneglance_index.search.registry import Machine, check_supported
@@ -87,6 +87,7 @@ from oneglance_index.store.following import Follow, Following, TauRule, followab
 from oneglance_index.store.mutations import Mutation
 from oneglance_index.store.requests import RequestMemory
 from oneglance_index.store.slots import KeyDestroyed
+from oneglance_index.store.subjects import told_subjects
 from oneglance_index.store.writer import MUTATION_BYTES, OnChange, unheard
 from oneglance_index.waiting import then
 
@@ -128,9 +129,14 @@ class LocalGalleries:
                 *(data_dir, self._store, settings.snapshot_every_encodings),
                 *(self._sweep, settings.sweep_every_seconds),
             )
+            later = settings.start_check == "behind" and device.gpu is None and device.remote is None
             try:
-                self._opened.load(self._store, self._upkeep, progress)
+                self._check = self._opened.load(self._store, self._upkeep, progress, later)
+                if not later:
+                    self._check.run()
                 self._move_taus()
+                if later:
+                    self._check.begin(self.await_loaded)
             except BaseException:
                 self._upkeep.close(until=0)
                 self._store.close(until=0)
@@ -304,6 +310,8 @@ class LocalGalleries:
             ]
         except (TypeError, ValueError, OutOfMemory) as error:
             return _failed(error)
+        if self._check.fault is not None:
+            return _failed(self._check.fault)
         made: list[Mutation[Any]] = [*enrolls]
         if self._tau_rule is not None and enrolls:  # once for all, in the same transaction
             made.append(Follow(enrolls[0].gallery_id, self._tau_rule))
@@ -445,6 +453,8 @@ class LocalGalleries:
         patient: bool = False,
     ) -> Future[T]:
         """With what it makes of the τ that follows: see Following."""
+        if self._check.fault is not None:
+            return _failed(self._check.fault)
         mutation = self._spelled(mutation)
         if self._tau_rule is not None:
             mutation = Following(mutation, self._tau_rule, anew)
@@ -452,6 +462,8 @@ class LocalGalleries:
 
     def _submit(self, mutation: Mutation[T], size: int = MUTATION_BYTES) -> Future[T]:
         """Of one that the τ that follows doesn't depend on."""
+        if self._check.fault is not None:
+            return _failed(self._check.fault)
         return self._store.write(self._spelled(mutation), size=size)
 
     def _spelled(self, mutation: Any) -> Any:
@@ -494,7 +506,16 @@ class LocalGalleries:
     def trouble(self) -> str | None:
         if self._store.closed:
             return "the store is closed"
-        return self._device.trouble() or self._store.trouble() or self._upkeep.trouble()
+        return self._device.trouble() or self._store.trouble() or self._upkeep.trouble() or self._check.trouble()
+
+    def await_loaded(self) -> None:
+        """Returns once every gallery has been loaded since the start, or the store is closed."""
+        self._opened.await_loaded()
+
+    @property
+    def sound(self) -> bool:
+        """Whether all rows of the store were found to be sound since the start: see IndexSettings.start_check."""
+        return self._check.done
 
     # Reading.
 
@@ -527,14 +548,22 @@ class LocalGalleries:
 
     def subject_ids(self, gallery_id: str, among: SubjectFilter = EVERYBODY) -> list[str]:
         with _memory("to list who is meant"):
-            return sorted(subject_id for subject_id, _ in self._find(gallery_id).in_step().those(among)[1])
+            return sorted(subject_id for subject_id, _ in self._those(gallery_id, among)[1])
 
     def count_label(self, gallery_id: str, label: str, among: SubjectFilter = EVERYBODY) -> LabelCounts:
         with _memory("to count labels"):
-            revision, those = self._find(gallery_id).in_step().those(among)
-            values = Counter(json.loads(labels).get(label) for _, labels in those)
-            without = values.pop(None, 0)
-            return LabelCounts(len(those), values, without, revision)
+            revision, those = self._those(gallery_id, among)
+            values = Counter(labels[label] for _, labels in those if label in labels)
+            return LabelCounts(len(those), values, len(those) - values.total(), revision)
+
+    def _those(self, gallery_id: str, among: SubjectFilter) -> tuple[int, list[tuple[str, Mapping[str, str]]]]:
+        """A revision, and the ids and labels of the subjects that a filter lets through at that."""
+        told = self._store.read(lambda db: told_subjects(db, queries.place(db, gallery_id).number, None))
+        if told is None:
+            raise GalleryNotFound(gallery_id)
+        labels = {number: queries.read_labels(text.decode()) for number, text in told.labels.items()}
+        those = [(subject_id, labels.get(number, {})) for number, subject_id in told.ids.items()]
+        return told.revision, [one for one in those if one[0].startswith(among.id_prefix) and among.labels_pass(one[1])]
 
     def list_likenesses(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LikenessPage:
         _check_page_size(page_size)
@@ -584,7 +613,7 @@ class LocalGalleries:
 
     def search_many(self, gallery_id: str, searches: Sequence[Search]) -> list[Found | GalleryError]:
         while True:
-            with contextlib.suppress(negatives.SubjectGone):
+            with contextlib.suppress(negatives.SubjectGone, ChangedMeanwhile):
                 return self._search(self._find(gallery_id), searches)
 
     def _search(self, opened: Opened, searches: Sequence[Search]) -> list[Found | GalleryError]:
@@ -617,7 +646,9 @@ class LocalGalleries:
         now = self._opened.get(gallery_id)
         if now is not None and now.having_negatives is not having and not now.having_negatives <= having:
             raise negatives.SubjectGone
-        return found
+        if self._check.done:
+            return found
+        return [replace(one, unchecked=True) if isinstance(one, Found) else one for one in found]
 
     def verify(
         self,
@@ -639,18 +670,22 @@ class LocalGalleries:
         )
 
     def _others(self, gallery_id: str, probes: Vectors, fusion: str) -> Found:
-        opened = self._find(gallery_id)
-        if opened.gallery.active.fusion != fusion:  # its index has yet to follow
-            raise IndexOutOfStep(gallery_id)
-        (found,) = opened.in_step().search([Search(probes, "", MARGIN_OTHERS + 1, exact=True)])
-        if isinstance(found, GalleryError):
-            raise found
-        return found
+        while True:
+            opened = self._find(gallery_id)
+            if opened.gallery.active.fusion != fusion:  # its index has yet to follow
+                raise IndexOutOfStep(gallery_id)
+            with contextlib.suppress(ChangedMeanwhile):
+                (found,) = opened.in_step().search([Search(probes, "", MARGIN_OTHERS + 1, exact=True)])
+                if isinstance(found, GalleryError):
+                    raise found
+                return found
 
     def approximation_state(self, gallery_id: str) -> ApproximationState | None:
         opened = self._find(gallery_id)
+        if opened.gallery.active.kind == EXACT_KIND:
+            return None
         state = None if opened.index is None else opened.index.approximation()
-        return None if state is None else self._opened.tending.told(opened.generation, state)
+        return self._opened.tending.told(opened.generation, state or ApproximationState("exact", "being built"))
 
     def index_info(self, gallery_id: str) -> IndexInfo:
         """The index that answers searches, as it stands. Raises GalleryNotFound, IndexOutOfStep, OutOfMemory."""
@@ -658,6 +693,9 @@ class LocalGalleries:
             return self._find(gallery_id).in_step().info()
 
     def _find(self, gallery_id: str) -> Opened:
+        """Raises GalleryNotFound, StoreClosed, StoreDamaged."""
+        if self._check.fault is not None:
+            raise self._check.fault
         opened = self._opened.get(gallery_id) or self._opened.get(composed(gallery_id))
         if opened is None:
             if self._store.closed:
@@ -712,6 +750,7 @@ class LocalGalleries:
         if self._store.closed:
             return
         until = None if deadline_seconds is None else time.monotonic() + deadline_seconds
+        self._check.stop(self._opened.end_loading)
         self._store.finish(until)
         self._upkeep.close(until)
         self._store.close(until)

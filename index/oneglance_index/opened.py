@@ -21,26 +21,33 @@ import numpy as np
 from oneglance_core.fusion import has_template
 from oneglance_index.approximation import Approximation, approximation_of
 from oneglance_index.errors import GalleryNotFound, GalleryUnfinished, IndexOutOfStep, OutOfMemory, StoreClosed
-from oneglance_index.records import Change, Gallery, Integers, OpenProgress
+from oneglance_index.records import Change, Gallery, OpenProgress
 from oneglance_index.search import snapshot
 from oneglance_index.search.fused import adds_template
 from oneglance_index.search.kinds import GalleryIndex
-from oneglance_index.search.loading import Progress, load_index
-from oneglance_index.search.registry import Machine, make_index
+from oneglance_index.search.loading import Loaded, Progress, load_index
+from oneglance_index.search.registry import Machine, check_supported, make_index
 from oneglance_index.search.tending import Tending
 from oneglance_index.search.upkeep import Upkeep
+from oneglance_index.start_check import StartCheck
 from oneglance_index.store import queries
 from oneglance_index.store.database import Store
 from oneglance_index.store.directory import check_none_is_later
+from oneglance_index.store.keys import copying
 from oneglance_index.store.mutations import Effect, ForgetSnapshot
-from oneglance_index.store.queries import Stored, Subjects
+from oneglance_index.store.queries import Stored
 from oneglance_index.store.recent import Recent
-from oneglance_index.store.store_row import check_galleries, told_store
+from oneglance_index.store.slots import KeyDestroyed
+from oneglance_index.store.store_row import check_known, told_store
 
 # What following a transaction takes besides its rows, about: prepare() sees that there is as much.
 _FOLLOWING_BYTES = 4 << 20
 
 log = logging.getLogger(__name__)
+
+
+def _unheard(_: OpenProgress) -> None:
+    """How far a gallery has come that is loaded again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +87,24 @@ class OpenedGalleries:
         # Guards what an index that is being rebuilt missed, by generation, and the changes of _opened.
         self._rebuilding = threading.Lock()
         self._missed: dict[int, list[tuple[Change, ...]]] = {}
+        # Generations that weren't loaded yet, since the start.
+        self._loading: set[int] = set()
+        self._fewer = threading.Condition(self._rebuilding)
         # Who waits for an index that is being rebuilt, by generation.
         self._awaited: dict[int, list[Callable[[Exception | None], None]]] = {}
 
-    def load(self, store: Store, upkeep: Upkeep, progress: Progress) -> None:
-        """Opens every gallery that the store holds, and removes the snapshots that are of no use.
+    def load(self, store: Store, upkeep: Upkeep, progress: Progress, later: bool) -> StartCheck:
+        """Opens every gallery that the store holds, the small ones first, and forgets the snapshots that are of no use.
+        With `later` they are loaded in the background, and out of step until then: see await_loaded(). Returns what
+        is to be checked yet.
 
         Raises StoreDamaged, StoreMissing, DeviceUnavailable, GenerationUnsupported, OutOfMemory, and what `progress`
         raises.
         """
         self._store, self._upkeep = store, upkeep
-        kept: set[Path] = set()
-        slots: dict[int, Integers] = {}
-        useless: list[int] = []
         with store.reading() as db:
-            deleted = check_galleries(db)
-            galleries = queries.all_galleries(db)
+            deleted = check_known(db)
+            galleries = sorted(queries.all_galleries(db), key=lambda stored: stored.gallery.encodings)
             revisions = {stored.place.generation: stored.gallery.revision for stored in galleries}
             check_none_is_later(self._data_dir, queries.last_generation(db), revisions)
             self._check_card(galleries)
@@ -103,30 +112,53 @@ class OpenedGalleries:
             if remote is not None:
                 remote.engine.belongs_to(told_store(db)[0])
                 remote.engine.keep_only(list(revisions))
-            everybody = queries.all_subjects(db)
+            snapshots = queries.snapshot_revisions(db)
+            kept = {snapshot.path_of(self._data_dir, *named) for named in snapshots.items()}
+            check = StartCheck(store, snapshot.others(self._data_dir, kept))
+            useless = {}
             for stored in galleries:
-                subjects = everybody.pop(stored.place.number, Subjects())
-                loaded = load_index(db, self._data_dir, stored, subjects, self._make_index, progress)
-                generation, revision = stored.place.generation, loaded.snapshot_revision
+                generation, gallery = stored.place.generation, stored.gallery
                 having = queries.subjects_with_negatives(db, stored.place)
-                self._open(generation, stored.gallery, loaded.index, revision, having)
-                slots[stored.place.number] = loaded.slots
-                if revision >= 0:
-                    kept.add(snapshot.path_of(self._data_dir, generation, revision))
-                elif queries.snapshot_record(db, generation) or queries.blocks(db, generation):
-                    useless.append(generation)
-        for gallery, named in slots.items():  # before anything is removed
-            store.keys.of(gallery).check_names(named)
-        snapshot.remove_others(self._data_dir, kept)
-        for generation in useless:
-            store.write(ForgetSnapshot(generation), self, patient=True).result()
-        # A process may have died between a deletion and this.
-        with store.keys.changing():
-            store.keys.keep_only(slots)
-            for gallery, named in slots.items():
-                store.keys.of(gallery).destroy_others(named)
+                if later:
+                    check_supported(gallery.id, gallery.active.kind, gallery.active.fusion)
+                    self._opened[gallery.id] = Opened(generation, gallery, None, having)
+                    self._missed[generation] = []
+                    self._loading.add(generation)
+                    rebuild = functools.partial(self._rebuild, gallery.id, generation, progress)
+                    upkeep.rebuild(generation, rebuild, snapshots.get(generation, -1))
+                    continue
+                loaded = load_index(db, store, self._data_dir, stored, self._make_index, progress)
+                self._open(generation, gallery, loaded.index, loaded.snapshot_revision, having)
+                if loaded.useless is not None:
+                    useless[generation] = loaded.useless
+        for named in useless.items():
+            self._forget_snapshot(*named)
         if deleted:
             upkeep.purge()
+        return check
+
+    def await_loaded(self) -> None:
+        """Returns once every gallery has been loaded since the start, is deleted, or could not be loaded, which is
+        tried again; or end_loading() is called."""
+        with self._fewer:
+            self._fewer.wait_for(lambda: not self._loading)
+
+    def end_loading(self) -> None:
+        """Nobody waits for galleries to be loaded any more."""
+        with self._fewer:
+            self._loading.clear()
+            self._fewer.notify_all()
+
+    def _is_loaded(self, generation: int) -> None:
+        """Or gone, or that failed; `_rebuilding` is held."""
+        self._loading.discard(generation)
+        if not self._loading:
+            self._fewer.notify_all()
+
+    def _forget_snapshot(self, generation: int, revision: int) -> None:
+        """It isn't usable."""
+        self._store.write(ForgetSnapshot(generation), self, patient=True).result()
+        snapshot.remove([snapshot.path_of(self._data_dir, generation, revision)])
 
     def _check_card(self, galleries: Iterable[Stored]) -> None:
         """Raises OutOfMemory where a GPU has no room for all of them: before minutes of loading, not after."""
@@ -244,6 +276,7 @@ class OpenedGalleries:
             with self._rebuilding:
                 del self._opened[effect.gallery_id]
                 self._missed.pop(effect.generation, None)
+                self._is_loaded(effect.generation)
             self._upkeep.drop(effect.generation)
             self._upkeep.purge()
             self._tell(effect.generation, GalleryNotFound(effect.gallery_id))
@@ -292,7 +325,7 @@ class OpenedGalleries:
         having_negatives: frozenset[int] = frozenset(),
     ) -> None:
         self._opened[gallery.id] = Opened(generation, gallery, index, having_negatives)
-        self._upkeep.add(generation, index, snapshot_revision)
+        self._upkeep.add(generation, index, snapshot_revision, gallery.encodings)
 
     # Rebuilding.
 
@@ -310,22 +343,32 @@ class OpenedGalleries:
             self._opened[effect.gallery_id] = Opened(effect.generation, gallery, None, having)
         self._upkeep.rebuild(effect.generation, functools.partial(self._rebuild, effect.gallery_id, effect.generation))
 
-    def _rebuild(self, gallery_id: str, generation: int) -> None:
+    def _rebuild(self, gallery_id: str, generation: int, progress: Progress = _unheard) -> None:
         """Loads the index again, and puts it in its place once it is in step. Called in the upkeep's thread.
 
         Raises GalleryNotFound for one that was deleted, which the upkeep is told of by drop().
         """
+        try:
+            self._load_again(gallery_id, generation, progress)
+        finally:
+            with self._rebuilding:
+                self._is_loaded(generation)
+
+    def _load_again(self, gallery_id: str, generation: int, progress: Progress) -> None:
         missed: list[tuple[Change, ...]] = []
         with self._rebuilding:
             if generation not in self._missed:
                 raise GalleryNotFound(gallery_id)
             self._missed[generation] = missed  # what comes from here on; the rest is in the store
-        with self._store.reading() as db:
-            stored = queries.gallery(db, gallery_id)
-            if stored.place.generation != generation:
-                raise GalleryNotFound(gallery_id)
-            subjects = queries.all_subjects(db).get(stored.place.number, Subjects())
-            loaded = load_index(db, self._data_dir, stored, subjects, self._make_index, self._go_on)
+        found: tuple[Stored, Loaded] | None = None
+        with contextlib.suppress(KeyDestroyed):  # of what is deleted meanwhile
+            found = self._loaded(gallery_id, generation, progress)
+        if found is None:
+            with copying(self._data_dir):  # now deletions wait
+                found = self._loaded(gallery_id, generation, progress)
+        stored, loaded = found
+        if loaded.useless is not None:
+            self._forget_snapshot(generation, loaded.useless)
         with self._rebuilding:
             if self._missed.get(generation) is not missed:  # it was deleted, or missed more than it says
                 raise IndexOutOfStep(gallery_id)
@@ -334,14 +377,28 @@ class OpenedGalleries:
             for changes in missed:
                 if changes[0].revision > stored.gallery.revision:
                     loaded.index.apply(*changes)
-            self._upkeep.add(generation, loaded.index, loaded.snapshot_revision)
-            self._opened[gallery_id] = replace(self._opened[gallery_id], index=loaded.index)
+            self._upkeep.add(generation, loaded.index, loaded.snapshot_revision, stored.gallery.encodings)
+            self._opened[gallery_id] = opened = replace(self._opened[gallery_id], index=loaded.index)
+            loaded.index.approximate(approximation_of(opened.gallery.active.kind))
             del self._missed[generation]
         self._tell(generation, None)
 
-    def _go_on(self, progress: OpenProgress) -> None:
-        if self._upkeep.closing():
-            raise StoreClosed(self._data_dir)
+    def _loaded(self, gallery_id: str, generation: int, progress: Progress) -> tuple[Stored, Loaded]:
+        """As the store is now. Raises KeyDestroyed where some of that was deleted meanwhile."""
+        with self._store.reading() as db:
+            stored = queries.gallery(db, gallery_id)
+            if stored.place.generation != generation:
+                raise GalleryNotFound(gallery_id)
+            loaded = load_index(db, self._store, self._data_dir, stored, self._make_index, self._going_on(progress))
+        return stored, loaded
+
+    def _going_on(self, heard: Progress) -> Progress:
+        def progress(step: OpenProgress) -> None:
+            if self._upkeep.closing():
+                raise StoreClosed(self._data_dir)
+            heard(step)
+
+        return progress
 
 
 def _rows_in(stored: Stored) -> int:

@@ -89,6 +89,14 @@ class GalleryStore(Protocol):
         """Why it can't serve as it should now, for people: it is closed, every write fails, or a gallery's searches do;
         None when all is well. Quick; it may pass by itself."""
 
+    def await_loaded(self) -> None:
+        """Returns once every gallery has been loaded since the start, or this is closed. Until then those that weren't
+        fail with IndexOutOfStep; where that fails, trouble() tells."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether all rows of the store were found to be sound since the start."""
+
     # Keeping.
 
     def rotate_keys(self, gallery_id: str | None = None) -> None:

@@ -470,7 +470,8 @@ class Found:
     `exact` is whether these are certainly the nearest. `revision`, `subjects` and `encodings` describe the gallery as
     it was searched: candidates and matches are of one revision. `kind` and `device` are what did the search. `among`:
     how many subjects the filter of the search let through, None where it had none. `every_row`: for how many probes
-    a scan could not tell the rows apart, so that every row was looked at, in the worst case in float64.
+    a scan could not tell the rows apart, so that every row was looked at, in the worst case in float64. `unchecked`:
+    not every row of the store was found to be sound yet, since the start.
     """
 
     candidates: tuple[tuple[Candidate, ...], ...]
@@ -484,6 +485,7 @@ class Found:
     device: str
     among: int | None = None
     every_row: int = 0
+    unchecked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -564,6 +566,15 @@ def whole_subjects(blocks: Iterable[Rows]) -> Iterator[Rows]:
             yield rows.at(slice(start))
     if left is not None:
         yield left
+
+
+class ToldSubjects(NamedTuple):
+    """Subjects of a gallery as the store has them at a revision: ids by number, and labels, as JSON, of those that have
+    any."""
+
+    revision: int
+    ids: Mapping[int, str]
+    labels: Mapping[int, bytes]
 
 
 class Checksum(NamedTuple):

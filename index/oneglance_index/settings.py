@@ -65,6 +65,12 @@ class IndexSettings(Frozen):
         description="Of the probes with an approximate answer, how many are searched exactly, too, to count decisions"
         " that differ; fewer where that would take more than a twentieth of a core.",
     )
+    start_check: Literal["before", "behind"] = Field(
+        "before",
+        description="When a start looks at every row of the store, and loads galleries: before anything is answered, or"
+        " behind, the small galleries first, each answering once it is loaded; where a row is damaged, nothing is"
+        " answered any more once it is found. On a GPU and with a Milvus it is before.",
+    )
     gpu_temp_memory_bytes: int = Field(
         640 << 20, ge=1 << 20, le=1536 << 20, description="Scratch memory of the index on a GPU."
     )

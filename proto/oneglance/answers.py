@@ -706,6 +706,11 @@ class Provenance(Answer):
     """With a filter, for callers with the right "export": how many of them it lets through."""
     gallery_uid: str = ""
     """Whose revision it is (Gallery.uid): a gallery that was made anew under the same id has another."""
+    unchecked: bool = False
+    """True: the server started a short time ago, and goes on checking that no row of its store was changed, dropped or
+    doubled by something else. The encodings that were compared are those that the store counts, and the rows of the
+    candidates were checked. Where a row is found to be damaged nothing is answered any more, and health says
+    NOT_SERVING."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

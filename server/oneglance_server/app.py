@@ -266,7 +266,8 @@ class Server:
         self.http_address = self._http.address
 
     async def load(self) -> None:
-        """Read and check models and galleries, then serve."""
+        """Read and check models and galleries, then serve: a gallery answers once it is loaded, health says SERVING
+        once all are."""
         settings = self.settings
         loop = asyncio.get_running_loop()
         read_pool = self._pool("read", _READ_THREADS)
@@ -299,6 +300,7 @@ class Server:
             self._watches.append(asyncio.create_task(audit.watch()))
         self._unserved = await loop.run_in_executor(read_pool, _without_encoders, store, models, True)
         self._gate.open(services)
+        await loop.run_in_executor(read_pool, store.await_loaded)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         self._watches.append(asyncio.create_task(self._watch(store, models)))
         log.info(
@@ -332,10 +334,13 @@ class Server:
 
     async def _watch(self, store: GalleryStore, models: Models) -> None:
         """While the store or a model has trouble, health says NOT_SERVING."""
-        well = True
+        well, checked = True, store.sound
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
+                if store.sound and not checked:
+                    checked = True
+                    log.info("store checked", sound=True)
                 if self._unserved:
                     look = functools.partial(_without_encoders, store, models, False)
                     self._unserved = await asyncio.get_running_loop().run_in_executor(None, look)
@@ -471,6 +476,7 @@ def _open_galleries(settings: Settings, thresholds: Thresholds) -> LocalGallerie
         search_threads=settings.search_threads,
         row_codes=settings.row_codes,
         approximate_checked_share=settings.approximate_checked_share,
+        start_check=settings.start_check,
         snapshot_every_encodings=settings.snapshot_every,
         master_key=settings.master_key,
         former_master_key=settings.former_master_key,

@@ -243,6 +243,9 @@ class Settings(Frozen, BaseSettings):
     search_threads: int = as_in(IndexSettings, "search_threads")
     row_codes: Literal["int8", "off"] = as_in(IndexSettings, "row_codes")
     approximate_checked_share: float = as_in(IndexSettings, "approximate_checked_share")
+    start_check: Literal["before", "behind"] = Field(  # health and every answer tell a server's clients of it
+        "behind", description=str(IndexSettings.model_fields["start_check"].description)
+    )
     gpu_memory_bytes: int = Field(
         4 << 30, ge=1 << 20, description="Ceiling of the memory of all models together on a GPU."
     )

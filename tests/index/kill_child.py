@@ -99,7 +99,9 @@ def _work(galleries: LocalGalleries, name: str) -> None:
 
 def main(data_dir: str, round_name: str) -> None:
     # Snapshots as often as can be, so that many kills fall into one.
-    galleries = LocalGalleries.open(Path(data_dir), settings=IndexSettings(snapshot_every_encodings=5))
+    settings = IndexSettings(snapshot_every_encodings=5, start_check="behind")
+    galleries = LocalGalleries.open(Path(data_dir), settings=settings)
+    galleries.await_loaded()
     say("try open")
     for worker in range(4):
         threading.Thread(target=work, args=(galleries, f"{round_name}-{worker}"), daemon=True).start()

@@ -185,10 +185,8 @@ def ascending(values: Iterator[float]) -> list[float]:
 
 def ready(pool: ThreadPoolExecutor, rng: np.random.Generator, count: int, wanted: Approximation) -> Rowed:
     held = Rowed(pool)
-    held.index.append(
-        Rows(np.arange(1, count + 1), np.arange(1, count + 1), rows := points(rng, count)),
-        {number: f"s{number}" for number in range(1, count + 1)},
-    )
+    held.index.load(0, {number: f"s{number}" for number in range(1, count + 1)}, count)
+    held.index.append(Rows(np.arange(1, count + 1), np.arange(1, count + 1), rows := points(rng, count)))
     held.rows = dict(enumerate(rows, 1))
     held._last = count
     held.index.approximate(wanted)

@@ -69,7 +69,7 @@ def test_no_row_is_nearer_than_its_code_says(
     rows[changed] = drawn(data, rng, max(len(changed), 1), dimension)[: len(changed)]
     block.rewrite(rows, changed)
     scan = CodedScan(pool, 1, dimension)
-    scan._blocks, scan._block_rows, scan._norms = [block], 100, np.ones(count, np.float32)
+    scan._blocks, scan.block_rows, scan._norms = [block], 100, np.ones(count, np.float32)
     others = drawn(data, rng, 3, dimension)
     # What the first row is off from its code, many times over: a row is no nearer to anything, as its code says.
     away = rows[0] - (block._point + block.step * (block.codes[0].astype(np.float64) - 128))
@@ -240,3 +240,61 @@ def test_they_are_a_setting(small: None, pool: ThreadPoolExecutor, kept: bool) -
     index.load(1, {number: str(number) for number in numbers.tolist()}, 64)
     index.append(Rows(numbers, numbers, units(np.random.default_rng(5), 64, 32)))
     assert index.info().memory_bytes == 64 * (32 * 4 + 4 + 8 + 8 + (32 if kept else 0))
+
+
+@pytest.fixture
+def patient(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No row is coded in passing."""
+    monkeypatch.setattr(coded, "_CODED_IN_PASSING", 0)
+
+
+def test_many_rows_are_coded_behind_and_searches_go_on(
+    patient: None, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(6)
+    vectors, probes = units(rng, 1000, 32), units(rng, 4, 32)
+    every = partial(every_distance, pool, 2)
+    expected = found(index_of(CpuScan(pool, 2), vectors, every), probes)
+    scan = CodedScan(pool, 2, 32)
+    index = index_of(scan, vectors, every)
+    steps = 0
+    while not steps or index.improve():
+        assert found(index, probes) == expected
+        assert sum(block.rows for block in scan._blocks) == min(1000, 64 * steps)
+        steps += 1
+    assert steps == 17
+    monkeypatch.setattr(engine, "nearest", pytest.fail)  # by codes only
+    assert found(index, probes) == expected
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_what_changes_while_a_block_is_coded_has_no_code_of_before(
+    patient: None, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, compacted: bool
+) -> None:
+    rng = np.random.default_rng(7)
+    vectors = units(rng, 200, 32)
+    scan = CodedScan(pool, 2, 32)
+    every = partial(every_distance, pool, 2)
+    index = index_of(scan, vectors, every)
+    make, none = coded.Coding.make, np.empty((0, 32), np.float32)
+    gone = np.arange(1, 101)
+
+    def meanwhile(coding: coded.Coding) -> None:
+        make(coding)
+        monkeypatch.setattr(coded.Coding, "make", make)
+        for number in gone.tolist():
+            index.apply(Change(1 + number, NONE, none, 0, "", np.array([number]), number))
+        index.apply(Change(102, np.array([201, 202]), vectors[:2], 201, "new", NONE))
+        if compacted:
+            index.compact()
+
+    monkeypatch.setattr(coded.Coding, "make", meanwhile)
+    assert index.improve()
+    left = np.concatenate([vectors[100:], vectors[:2]])
+    for _ in range(2):
+        for i in (0, 50, 99, 100, 101):
+            answer = found(index, left[i : i + 1])
+            assert answer.candidates[0][0].subject_id == ("new" if i >= 100 else f"s{101 + i}")
+            assert answer.candidates[0][0].distance == 0
+        while index.improve():
+            pass

@@ -154,4 +154,4 @@ def test_a_snapshot_in_the_clear_that_can_not_be_removed_is_said(
 
     monkeypatch.setattr(Path, "unlink", fail)
     with pytest.raises(Exception, match="it stays"):
-        snapshot.remove_others(data_dir, set())
+        snapshot.remove(snapshot.others(data_dir, set()))

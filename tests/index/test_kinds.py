@@ -26,8 +26,9 @@ from oneglance_index import (
     OpenProgress,
     Search,
 )
-from oneglance_index.records import Change, Checksum, Rows, SubjectFilter
+from oneglance_index.records import Change, Checksum, Rows
 from oneglance_index.search import faiss_calls
+from oneglance_index.search.labelled import Directory
 from oneglance_index.search.registry import KINDS, Machine
 from oneglance_index.store import queries
 from oneglance_index.store.ledger import Ledger
@@ -83,10 +84,9 @@ class FewIndex:
         self.ids: dict[int, str] = {}
         self.revision = 0
 
-    def load(
-        self, revision: int, subject_ids: dict[int, str], capacity: int, labels: Mapping[int, bytes] | None = None
-    ) -> None:
-        self.revision, self.ids = revision, dict(subject_ids)
+    def load(self, revision: int, subjects: Mapping[int, str] | Directory, capacity: int) -> None:
+        self.revision = revision
+        self.ids = dict(subjects if isinstance(subjects, Mapping) else subjects.everybody().ids)
 
     def append(self, rows: Rows) -> None:
         type(self).most_at_once = max(self.most_at_once, len(rows.numbers))
@@ -121,9 +121,6 @@ class FewIndex:
     def wants_tending(self) -> bool:
         return False
 
-    def those(self, among: SubjectFilter) -> tuple[int, list[tuple[str, bytes]]]:
-        return self.revision, [(name, b"{}") for name in self.ids.values()]
-
     def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
         def answer(probe: Vectors, k: int) -> tuple[Candidate, ...]:
             near = [
@@ -152,6 +149,9 @@ class FewIndex:
 
     def freeze(self) -> FrozenFew:
         return FrozenFew(self.revision, self.rows)
+
+    def improve(self) -> bool:
+        return False
 
     def retire(self, drop: bool) -> None:
         pass

@@ -130,7 +130,7 @@ def test_what_cannot_be_loaded_is_named(galleries: LocalGalleries, monkeypatch: 
     galleries.close()
     with monkeypatch.context() as patched:
         patched.setattr(flat.ExactIndex, "load", full)
-        with pytest.raises(OutOfMemory, match="to load gallery 'g': its 1 encodings of dimension 8 take 0 MB"):
+        with pytest.raises(OutOfMemory, match="to load gallery 'h': its 0 encodings of dimension 8 take 0 MB"):
             LocalGalleries.open(galleries.data_dir)
     LocalGalleries.open(galleries.data_dir).close()  # and is not locked
 

@@ -165,6 +165,13 @@ class ToyStore(GalleryStore):
     def trouble(self) -> str | None:
         return "closed" if self._closed else None
 
+    def await_loaded(self) -> None:
+        pass
+
+    @property
+    def sound(self) -> bool:
+        return True
+
     def queued_writes(self) -> int:
         return 0
 

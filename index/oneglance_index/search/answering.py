@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import NamedTuple
@@ -14,7 +13,7 @@ import numpy as np
 from oneglance_core.pair_head import probabilities_of, scores_of
 from oneglance_index.records import Candidate, Found, Search, Vectors
 from oneglance_index.search.exact import Ranked
-from oneglance_index.search.labelled import HeldSubjects
+from oneglance_index.search.labelled import Concerns, HeldSubjects, Named
 
 
 class Whole(NamedTuple):
@@ -29,18 +28,36 @@ class Whole(NamedTuple):
 
 
 def near_subjects(
-    search: Search, ranked: Sequence[Ranked], vectors: Sequence[Vectors], held: HeldSubjects, numbered: bool
+    search: Search, ranked: Sequence[Ranked], vectors: Sequence[Vectors], named: Named, numbered: bool
 ) -> list[tuple[Candidate, ...]]:
     """The candidates that were ranked for each probe, whose rows are of these vectors; `numbered`: rows are
     encodings."""
-    labels = functools.cache(held.labels) if search.labels else None  # of one subject in many answers once
-    near = [_candidates(found, held, numbered or search.singly, labels) for found in ranked]
+    labels = named.labels if search.labels else None
+    near = [_candidates(found, named.ids, numbered or search.singly, labels) for found in ranked]
     if search.head is None:
         return near
     return [
         _with_probabilities(search, candidates, search.head.logits(rows[found.rows], probe))
         for candidates, found, rows, probe in zip(near, ranked, vectors, search.probes, strict=True)
     ]
+
+
+def who_is_told(
+    held: HeldSubjects,
+    searches: Sequence[Search],
+    ranked: Sequence[Sequence[Ranked]],
+    revision: int,
+    concerns: Concerns,
+) -> Named:
+    """Who the subjects are that were ranked for the probes of each search. Raises as HeldSubjects.named()."""
+    numbers: set[int] = set()
+    labelled: set[int] = set()
+    for search, of_probes in zip(searches, ranked, strict=True):
+        for one in of_probes:
+            numbers.update(one.subjects.tolist())
+            if search.labels:
+                labelled.update(one.subjects.tolist())
+    return held.named(numbers, labelled, revision, concerns)
 
 
 def answer(search: Search, near: Sequence[tuple[Candidate, ...]], whole: Whole, every_row: int = 0) -> Found:
@@ -69,13 +86,13 @@ def _with_probabilities(search: Search, found: Sequence[Candidate], logits: Vect
 
 
 def _candidates(
-    found: Ranked, held: HeldSubjects, numbered: bool, labels: Callable[[int], Mapping[str, str]] | None
+    found: Ranked, ids: Mapping[int, str], numbered: bool, labels: Mapping[int, Mapping[str, str]] | None
 ) -> tuple[Candidate, ...]:
     columns = (found.subjects.tolist(), found.numbers.tolist(), found.distances.tolist())
     return tuple(
         Candidate(
-            *(held[subject], str(number) if numbered else "", distance, distance),
-            labels=labels(subject) if labels else None,
+            *(ids[subject], str(number) if numbered else "", distance, distance),
+            labels=None if labels is None else labels[subject],
             number=subject,
         )
         for subject, number, distance in zip(*columns, strict=True)

@@ -34,6 +34,8 @@ _LEAST_PROPOSED = 128
 _MOST_PROPOSED = 1024
 _BLOCK_BYTES = 16 << 20  # of codes
 _CODED_AT_ONCE = 1 << 19  # numbers
+# Up to so many numbers are coded as they come, which takes a search some ms.
+_CODED_IN_PASSING = 1 << 20
 # Codes are -127 to 127 while a block is coded; later rows may go beyond that by so much.
 _MOST, _HEADROOM = 127.0, 1.1
 
@@ -65,11 +67,17 @@ class Block:
 
     def follow(self, rows: Vectors) -> None:
         """These are its rows now: some behind the others are new, or gone."""
-        self.codes[len(rows) : self._written] = 0
-        self._written, self.rows = len(rows), min(self.rows, len(rows))
+        self.cut(rows)
+        self._written = len(rows)
         if len(rows) > 2 * self._fitted or not self._code(rows, slice(self.rows, len(rows))):
             self._fit(rows)
         self.rows = len(rows)
+
+    def cut(self, rows: Vectors) -> None:
+        """These are left, of those it has."""
+        if len(rows) < self._written:
+            self.codes[len(rows) : self._written] = 0
+            self._written, self.rows = len(rows), min(self.rows, len(rows))
 
     def rewrite(self, rows: Vectors, at: Integers) -> None:
         """Some of its rows have changed."""
@@ -113,16 +121,36 @@ class Block:
             yield at, rows[at] - self._point
 
 
+class Coding:
+    """The coding of one block's rows, while searches go on."""
+
+    def __init__(self, scan: CodedScan, at: int, rows: Vectors, changes: int) -> None:
+        self._scan, self._rows = scan, rows
+        self.at, self.changes = at, changes
+        self._block: Block | None = None
+
+    def make(self) -> None:
+        block = Block(self._scan.block_rows, self._rows.shape[1])
+        block.follow(self._rows)
+        self._block = block
+
+    def take(self) -> None:
+        assert self._block is not None
+        self._scan.take(self, self._block)
+
+
 class CodedScan(CpuScan):
-    """Of rows of one dimension. Without memory for codes it does without."""
+    """Of rows of one dimension. Without memory for codes it does without; many rows that come at once it codes when it
+    is told to improve, and until then reads the rows themselves."""
 
     def __init__(
         self, pool: ThreadPoolExecutor, threads: int, dimension: int, patient: ThreadPoolExecutor | None = None
     ) -> None:
         super().__init__(pool, threads, patient)
         self._dimension = dimension
-        self._block_rows = max(1, _BLOCK_BYTES // dimension)
+        self.block_rows = max(1, _BLOCK_BYTES // dimension)
         self._blocks: list[Block] = []
+        self._changes = 0  # of rows that were in
 
     @property
     def memory_bytes(self) -> int:
@@ -133,28 +161,51 @@ class CodedScan(CpuScan):
         super().extend(matrix, norms, rows)
         if rows == before:
             return  # the arrays may be others, which don't hold the rows yet
-        blocks = -(-rows // self._block_rows) if rows >= _LEAST_ROWS else 0
+        blocks = -(-rows // self.block_rows) if rows >= _LEAST_ROWS else 0
         for block in self._blocks[blocks:]:
             block.follow(matrix[:0])
         del self._blocks[blocks:]
+        if rows < before:
+            self._changes += 1
+            for at in range(blocks)[-1:]:
+                self._blocks[at].cut(self._rows_of(at))
         with contextlib.suppress(MemoryError):
             while len(self._blocks) < blocks:
-                self._blocks.append(Block(self._block_rows, self._dimension))
-            changed = [at for at, block in enumerate(self._blocks) if block.rows != len(self._rows_of(at))]
-            for _ in self._pool.map(lambda at: self._blocks[at].follow(self._rows_of(at)), changed):
-                pass
+                self._blocks.append(Block(self.block_rows, self._dimension))
+            if self._uncoded() * self._dimension <= _CODED_IN_PASSING:
+                for _ in self._pool.map(lambda at: self._blocks[at].follow(self._rows_of(at)), self._behind()):
+                    pass
+
+    def _behind(self) -> list[int]:
+        """Blocks of which some rows aren't coded."""
+        return [at for at, block in enumerate(self._blocks) if block.rows != len(self._rows_of(at))]
+
+    def _uncoded(self) -> int:
+        return self.rows - sum(block.rows for block in self._blocks) if self._blocks else 0
+
+    def improvement(self) -> Coding | None:
+        behind = self._behind()
+        if not behind or self._uncoded() * self._dimension <= _CODED_IN_PASSING:
+            return None
+        return Coding(self, behind[0], self._rows_of(behind[0]), self._changes)
+
+    def take(self, coding: Coding, block: Block) -> None:
+        """A block was coded, unless its rows changed meanwhile."""
+        if coding.changes == self._changes and coding.at < len(self._blocks):
+            self._blocks[coding.at] = block
 
     def rewrite(self, matrix: Vectors, norms: Vectors, rows: Iterable[int]) -> None:
+        self._changes += 1
         changed = np.array(sorted(rows), np.int64)
         super().rewrite(matrix, norms, changed.tolist())
-        numbers = changed // self._block_rows
+        numbers = changed // self.block_rows
         for number in np.unique(numbers[numbers < len(self._blocks)]).tolist():
-            at = changed[numbers == number] - number * self._block_rows
+            at = changed[numbers == number] - number * self.block_rows
             self._blocks[number].rewrite(self._rows_of(number), at)
 
     def _rows_of(self, block: int) -> Vectors:
-        first = block * self._block_rows
-        return self._matrix[first : first + self._block_rows]
+        first = block * self.block_rows
+        return self._matrix[first : first + self.block_rows]
 
     def nearest(self, queries: Vectors, k: int, max_norm: float) -> Proposed:
         coded = sum(block.rows for block in self._blocks) == self.rows
@@ -163,7 +214,7 @@ class CodedScan(CpuScan):
         asked = [[block.query(query) for query in queries] for block in self._blocks]
         wanted = min(max(k, _LEAST_PROPOSED, min(self._dimension, _MOST_PROPOSED)), self.rows)
         ends = {end for _, end in parts_of(self.rows, self._matrix.size * len(queries), self._threads)}
-        borders = sorted({*range(0, self.rows, self._block_rows), *ends})
+        borders = sorted({*range(0, self.rows, self.block_rows), *ends})
         scan = functools.partial(self._among_codes, asked, wanted)
         found = merged(list(self._pool.map(scan, borders[:-1], borders[1:])), wanted)
         if np.isinf(found[0]).any():  # fewer are shown
@@ -173,7 +224,7 @@ class CodedScan(CpuScan):
     def _among_codes(self, asked: list[list[Query]], k: int, start: int, stop: int) -> tuple[Vectors, Integers]:
         """Of the rows from `start` to `stop`, which are of one block: the k nearest to each query by their codes, how
         near they can be, and their numbers, float32 and int64 [q, k]."""
-        number, first = divmod(start, self._block_rows)
+        number, first = divmod(start, self.block_rows)
         block, count = self._blocks[number], stop - start
         codes, norms = block.codes[first : first + count], self._norms[start:stop]
         floors = np.empty((len(asked[number]), min(k, count)), np.float32)

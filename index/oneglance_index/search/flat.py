@@ -16,6 +16,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
@@ -33,16 +34,15 @@ from oneglance_index.records import (
     Integers,
     Rows,
     Search,
-    SubjectFilter,
     Vectors,
 )
-from oneglance_index.search.answering import Whole, answer, near_subjects
+from oneglance_index.search.answering import Whole, answer, near_subjects, who_is_told
 from oneglance_index.search.approximate import NEARLY, Approximate, to_come
 from oneglance_index.search.by_head import likeliest_rows
 from oneglance_index.search.exact import Every, Look, Nearest, Ranked, Table, nearest_subjects, wanted_by
 from oneglance_index.search.filtered import filtered
 from oneglance_index.search.kinds import IndexInfo
-from oneglance_index.search.labelled import HeldSubjects
+from oneglance_index.search.labelled import ChangedMeanwhile, Directory, HeldSubjects
 from oneglance_index.search.rows import FrozenRows, RowArrays, pause
 from oneglance_index.search.scan import Scan
 from oneglance_index.search.twins import NO_TWINS, Twins, equal_rows, find_twins
@@ -57,6 +57,8 @@ _PENDING_ROWS = 2048
 _STEP_BYTES = 4 << 20
 # To look for the rows of more values one by one takes longer than to look for all twins.
 _FEW_VALUES = 16
+# A change that is committed comes sooner, unless following the store fails.
+_TOLD_SECONDS = 2.0
 # Dead rows beyond this, or this share of the rows, are worth a compaction.
 _MIN_DEAD_ROWS = 64
 _DEAD_SHARE = 0.01
@@ -100,7 +102,7 @@ class ExactIndex:
         self._rows = 0
         self._dead = 0
         self._max_norm = 0.0
-        self._subjects = HeldSubjects({}, {})
+        self._subjects = HeldSubjects({})
         self._revision = 0
         # Those whose norms are inf; and how often rows moved or got another value.
         self._twins = NO_TWINS
@@ -120,11 +122,16 @@ class ExactIndex:
         self._lock = threading.Lock()
         # Held while a compaction moves rows, step by step.
         self._compacting = threading.Lock()
+        # One at a time reads everybody.
+        self._reading = threading.Lock()
         # Guards what is below only; held for moments.
         self._pending_lock = threading.Lock()
+        self._arrived = threading.Condition(self._pending_lock)
         self._pending: deque[Change] = deque()
         self._pending_rows = 0
         self._pending_removals = 0
+        self._newest = 0  # the revision of the last change
+        self._retired = False
         # `_told`: rows held or pending; `_promised`: rows there is room for. `_room`: arrays to grow into, if any.
         self._told = 0
         self._promised = 0
@@ -134,20 +141,16 @@ class ExactIndex:
     def device(self) -> str:
         return self._scan.device
 
-    def load(
-        self, revision: int, subject_ids: dict[int, str], capacity: int, labels: Mapping[int, bytes] | None = None
-    ) -> None:
-        self._revision = revision
-        self._subjects = HeldSubjects(subject_ids, labels or {})
+    def load(self, revision: int, subjects: Mapping[int, str] | Directory, capacity: int) -> None:
+        self._revision = self._newest = revision
+        self._subjects = HeldSubjects(subjects, some=not self._ordered)
         self._held = RowArrays.empty(capacity, self.dimension)
         self._expected = capacity
         self._reserve(capacity)
 
-    def append(self, rows: Rows, subject_ids: Mapping[int, str] | None = None) -> None:
-        """`subject_ids`: of subjects that load() wasn't told of."""
+    def append(self, rows: Rows) -> None:
         with self._lock:
-            for number, subject_id in (subject_ids or {}).items():
-                self._subjects.put(number, subject_id, None)
+            self._subjects.came(rows.subjects)
             self._rows, self._max_norm = self._write(rows)
             if self._approximate is not None:
                 self._approximate.has(self._rows)
@@ -190,6 +193,8 @@ class ExactIndex:
         """Takes over changes of a committed transaction. Searches that start afterwards see all of them. Never
         waits for a search."""
         with self._pending_lock:
+            self._newest = changes[-1].revision
+            self._arrived.notify_all()
             for change in changes:
                 self._pending.append(change)
                 self._pending_rows += len(change.added)
@@ -204,8 +209,15 @@ class ExactIndex:
             finally:
                 self._lock.release()
 
+    def pass_over(self, revision: int) -> None:
+        with self._arrived:
+            self._newest = revision
+            self._arrived.notify_all()
+
     def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
         """One scan answers them all, from one revision; where there is no memory for that, one scan each."""
+        if any(search.among != EVERYBODY for search in searches):
+            self._know_everybody()
         with self._lock:
             try:
                 self._drain()
@@ -216,6 +228,38 @@ class ExactIndex:
                 return self._or_spare(lambda _: list(self._answers(searches)))
             except MemoryError:
                 return [self._alone(search) for search in searches]
+
+    def _know_everybody(self) -> None:
+        """Reads who the subjects are, unless they are in memory: searches without a filter go on meanwhile."""
+        with self._reading:
+            with self._lock:
+                self._drain()
+                if self._subjects.in_memory:
+                    return
+                directory = self._subjects.begin_reading()
+            told = directory.everybody()
+            if not self._is_told(told.revision):
+                raise ChangedMeanwhile
+            with self._lock:
+                self._subjects.know(told)
+
+    def _is_told(self, revision: int) -> bool:
+        """Whether all changes up to a revision have come: those that are committed do so in a moment, unless another
+        index takes the place of this one."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._retired or self._newest >= revision, _TOLD_SECONDS)
+            return self._newest >= revision
+
+    def _concerns(self, revision: int, subjects: AbstractSet[int]) -> bool:
+        """Whether a pending change, up to a revision, is about one of these subjects; the lock is held."""
+        if not self._is_told(revision):
+            return True
+        with self._pending_lock:
+            return any(
+                change.subject in subjects or change.removed_subject in subjects
+                for change in self._pending
+                if change.revision <= revision
+            )
 
     def _extend(self) -> None:
         """The scan has all rows now, as they are; the lock is held. MemoryError, DeviceLost."""
@@ -324,21 +368,33 @@ class ExactIndex:
         if by_distance:
             probes = np.concatenate([search.probes for search in by_distance])
             ranked = iter(nearest_subjects(table, nearest, self._every, look, probes, wanted_by(by_distance)))
-        return [
-            self._found(search, table, near[i], exact=False)
-            if i in near
-            else self._surely(search, table, ranked, of_all=whole)
+        found = [
+            near[i] if i in near else self._surely(search, table, ranked, of_all=whole)
             for i, search in enumerate(searches)
         ]
+        named = who_is_told(self._subjects, searches, found, self._revision, self._concerns)
+        return [
+            answer(
+                search,
+                near_subjects(search, each, [table.vectors] * len(each), named, not self._templates),
+                self._whole(exact=i not in near),
+                sum(one.every_row for one in each),
+            )
+            for i, (search, each) in enumerate(zip(searches, found, strict=True))
+        ]
 
-    def _surely(self, search: Search, table: Table, ranked: Iterator[Ranked], *, of_all: bool) -> Found:
-        """The exact answer to a search; `ranked` has next what ranks its probes by distance."""
+    def _surely(self, search: Search, table: Table, ranked: Iterator[Ranked], *, of_all: bool) -> list[Ranked]:
+        """Who is certainly nearest; `ranked` has next what ranks the search's probes by distance."""
         if search.by_probability:
-            return self._found(search, table, [_likeliest(table, search, probe) for probe in search.probes], exact=True)
+            return [_likeliest(table, search, probe) for probe in search.probes]
         found = list(itertools.islice(ranked, len(search.probes)))
         if self._approximate is not None and of_all:
             self._approximate.saw(search, found, table.vectors)
-        return self._found(search, table, found, exact=True)
+        return found
+
+    def _whole(self, *, exact: bool) -> Whole:
+        kind, encodings = self.kind if exact else NEARLY, self._rows - self._dead
+        return Whole(self._revision, len(self._subjects), encodings, exact, kind, self.device)
 
     def _nearly(self, table: Table, searches: Sequence[Search]) -> dict[int, list[Ranked]]:
         """What seems nearest to the probes of those searches for which that will do, by their places."""
@@ -351,13 +407,6 @@ class ExactIndex:
         found = iter(self._approximate.nearest_subjects(table, self._held.norms, probes, wanted))
         ranked = {i: list(itertools.islice(found, len(searches[i].probes))) for i in served}
         return {i: sure for i, all_of in ranked.items() if len(sure := [one for one in all_of if one]) == len(all_of)}
-
-    def _found(self, search: Search, table: Table, ranked: Sequence[Ranked], *, exact: bool) -> Found:
-        """What the ranked subjects of each probe answer; the lock is held."""
-        near = near_subjects(search, ranked, [table.vectors] * len(ranked), self._subjects, not self._templates)
-        kind = self.kind if exact else NEARLY
-        whole = Whole(self._revision, len(self._subjects), self._rows - self._dead, exact, kind, self.device)
-        return answer(search, near, whole, sum(one.every_row for one in ranked))
 
     def approximate(self, wanted: Approximation | None) -> None:
         self._may_lose = wanted
@@ -396,16 +445,6 @@ class ExactIndex:
             self._drain()
             yield self._table()
 
-    def subject_ids(self, numbers: Sequence[int]) -> dict[int, str]:
-        """Of subjects that load() or append() told."""
-        with self._lock:
-            return {number: self._subjects[number] for number in numbers}
-
-    def those(self, among: SubjectFilter) -> tuple[int, list[tuple[str, bytes]]]:
-        with self._lock:
-            self._drain()
-            return self._revision, list(self._subjects.those(among))
-
     def info(self) -> IndexInfo:
         with self._lock:
             self._drain()
@@ -427,8 +466,27 @@ class ExactIndex:
             self._frozen.add(frozen)
             return frozen
 
+    def improve(self) -> bool:
+        with self._lock:
+            self._drain()
+            self._extend()
+            better = self._scan.improvement()
+            if better is None:
+                return False
+            held, rows = self._held, slice(0, self._rows)
+            kept = FrozenRows(self._revision, held.numbers[rows], held.subjects[rows], held.vectors[rows])
+            self._frozen.add(kept)  # so that the rows stay where they are
+        better.make()
+        with self._lock:
+            better.take()
+            self._frozen.discard(kept)
+        return True
+
     def retire(self, drop: bool) -> None:
-        """It holds nothing elsewhere."""
+        """It holds nothing elsewhere; it is told nothing any more."""
+        with self._arrived:
+            self._retired = True
+            self._arrived.notify_all()
 
     def wants_compaction(self) -> bool:
         return worth_compacting(self._dead + self._pending_removals, self._rows)

@@ -22,9 +22,10 @@ import numpy as np
 from oneglance_core.fusion import MARGIN_OTHERS, farthest_margin_match, margin_scores, template, templates
 from oneglance_index.approximation import Approximation, ApproximationState
 from oneglance_index.errors import GalleryError
-from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, SubjectFilter, Vectors
+from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, Vectors
 from oneglance_index.search.flat import worth_compacting
 from oneglance_index.search.kinds import IndexInfo, RowIndex
+from oneglance_index.search.labelled import Directory
 from oneglance_index.search.singles import NONE, Singles
 
 
@@ -53,12 +54,10 @@ class FusedIndex:
     def device(self) -> str:
         return self._templates.device
 
-    def load(
-        self, revision: int, subject_ids: dict[int, str], capacity: int, labels: Mapping[int, bytes] | None = None
-    ) -> None:
-        self._templates.load(revision, subject_ids, len(subject_ids), labels)
+    def load(self, revision: int, subjects: Mapping[int, str] | Directory, capacity: int) -> None:
+        self._templates.load(revision, subjects, len(subjects))
         # No more than these can be of subjects with several: for each of them one more than one at least.
-        self._singles.load(revision, min(capacity, 2 * (capacity - len(subject_ids))))
+        self._singles.load(revision, subjects, min(capacity, 2 * (capacity - len(subjects))))
         self._sizes = deque([(revision, 0)])
 
     def append(self, rows: Rows) -> None:
@@ -148,9 +147,6 @@ class FusedIndex:
                 return [_scored(*each) for each in zip(searches, found, strict=True)]
             reaches = needed
 
-    def those(self, among: SubjectFilter) -> tuple[int, list[tuple[str, bytes]]]:
-        return self._templates.those(among)
-
     def info(self) -> IndexInfo:
         with self._lock:
             encodings = self._checksum.encodings
@@ -164,6 +160,9 @@ class FusedIndex:
 
     def freeze(self) -> None:
         """Not all encodings are here."""
+
+    def improve(self) -> bool:
+        return self._templates.improve()
 
     def retire(self, drop: bool) -> None:
         self._templates.retire(drop)

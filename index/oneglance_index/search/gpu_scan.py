@@ -152,6 +152,9 @@ class GpuScan:
                 chunk.rows = min(chunk.rows, max(0, rows - first))
             self._chunks = [chunk for chunk in self._chunks if chunk.rows]
 
+    def improvement(self) -> None:
+        """There is none."""
+
     def rewrite(self, matrix: Vectors, norms: Vectors, rows: Iterable[int]) -> None:
         changed = np.array(sorted(rows), np.int64)
         for run in np.split(changed, np.flatnonzero(np.diff(changed) > 1) + 1):

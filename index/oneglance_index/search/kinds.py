@@ -8,7 +8,8 @@ from typing import Protocol
 
 from oneglance_index.approximation import Approximation, ApproximationState
 from oneglance_index.errors import GalleryError
-from oneglance_index.records import Change, Checksum, Found, Rows, Search, SubjectFilter
+from oneglance_index.records import Change, Checksum, Found, Rows, Search
+from oneglance_index.search.labelled import Directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,9 @@ class GalleryIndex(Protocol):
     def device(self) -> str:
         """Where searches run now."""
 
-    def load(
-        self, revision: int, subject_ids: dict[int, str], capacity: int, labels: Mapping[int, bytes] | None = None
-    ) -> None:
+    def load(self, revision: int, subjects: Mapping[int, str] | Directory, capacity: int) -> None:
         """Starts from a known state, before any search: called once, then append() with the rows of that state.
-        `labels` are those of the subjects that have any, as JSON, by number."""
+        `subjects`: their ids by number, or who knows them."""
 
     def append(self, rows: Rows) -> None:
         """Adds a block of encodings, whose numbers are above all there are; where the rule of fusion has templates, all
@@ -84,17 +83,19 @@ class GalleryIndex(Protocol):
         """Answers all questions, at least one, from one revision; the i-th answers the i-th.
 
         Their probes are known to be usable and of this dimension, their encoder to be the right one. One that there is
-        no memory for gets OutOfMemory in place of an answer; that is raised where it concerns all.
+        no memory for gets OutOfMemory in place of an answer; that is raised where it concerns all. Raises
+        ChangedMeanwhile where it is to be asked again, and what the directory of load() raises.
         """
-
-    def those(self, among: SubjectFilter) -> tuple[int, list[tuple[str, bytes]]]:
-        """A revision, and the ids and labels, as JSON, of the subjects that a filter lets through at that."""
 
     def info(self) -> IndexInfo: ...
 
     def freeze(self) -> Frozen | None:
         """The present encodings; searches and changes go on meanwhile. None where it doesn't hold them all: where the
         rule of fusion has templates a snapshot is made of what the store holds, else there is none."""
+
+    def improve(self) -> bool:
+        """A part of what makes searches faster, and can be done while they go on. Whether there may be more to do.
+        Raises MemoryError, DeviceLost."""
 
     def retire(self, drop: bool) -> None:
         """Another takes its place, or (`drop`) its gallery is deleted: what it holds elsewhere is written no more, or
@@ -124,8 +125,7 @@ class GalleryIndex(Protocol):
 
 
 class RowIndex(GalleryIndex, Protocol):
-    """A GalleryIndex whose rows may be templates, or of subjects that are told as they come: ExactIndex says how."""
+    """A GalleryIndex whose rows may be templates, or of some of the subjects only: ExactIndex says how."""
 
-    def append(self, rows: Rows, subject_ids: Mapping[int, str] | None = None) -> None: ...
-
-    def subject_ids(self, numbers: Sequence[int]) -> dict[int, str]: ...
+    def pass_over(self, revision: int) -> None:
+        """All changes up to a revision that concern its rows were applied."""

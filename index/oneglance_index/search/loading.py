@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneglance_core.fusion import has_template
-from oneglance_index.errors import GalleryNotFound, OutOfMemory
-from oneglance_index.records import Gallery, Integers, OpenProgress, Rows
+from oneglance_index.errors import GalleryNotFound, OutOfMemory, StoreDamaged
+from oneglance_index.records import Gallery, Integers, OpenProgress, Rows, ToldSubjects
 from oneglance_index.search import snapshot
 from oneglance_index.search.kinds import GalleryIndex
+from oneglance_index.search.labelled import ChangedMeanwhile, Directory
 from oneglance_index.search.snapshot import SnapshotUnusable
 from oneglance_index.store import queries
-from oneglance_index.store.ciphers import keys_of, slots_of
+from oneglance_index.store.ciphers import keys_of, read_since, slots_of
 from oneglance_index.store.database import Store
-from oneglance_index.store.queries import SnapshotRecord, Stored, Subjects
-from oneglance_index.store.seals import damaged, gallery_total
+from oneglance_index.store.queries import SnapshotRecord, Stored
+from oneglance_index.store.seals import damaged
+from oneglance_index.store.slots import KeyDestroyed
+from oneglance_index.store.subjects import told_subjects
 
 _BLOCK_ROWS = 16_384
 _SUBJECTS_AT_ONCE = 2048
@@ -34,23 +38,50 @@ MakeIndex = Callable[[Gallery, int], GalleryIndex]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """`snapshot_revision` is that of its usable snapshot, -1 without one; `slots` are those of all keys in use."""
+    """`snapshot_revision` is that of its usable snapshot, -1 without one; `useless`: of one that the store knows
+    and that isn't usable, None where there is none."""
 
     index: GalleryIndex
     snapshot_revision: int
-    slots: Integers
+    useless: int | None
+
+
+class StoredSubjects:
+    """The Directory of a gallery: its store."""
+
+    def __init__(self, store: Store, stored: Stored) -> None:
+        self._store, self._gallery, self._count = store, stored.place.number, stored.gallery.subjects
+
+    def __len__(self) -> int:
+        return self._count
+
+    def those(self, numbers: AbstractSet[int], labelled: AbstractSet[int]) -> ToldSubjects:
+        return self._told(numbers, labelled)
+
+    def everybody(self) -> ToldSubjects:
+        return self._told(None, frozenset())
+
+    def _told(self, numbers: AbstractSet[int] | None, labelled: AbstractSet[int]) -> ToldSubjects:
+        told = self._store.read(lambda db: told_subjects(db, self._gallery, numbers, labelled))
+        if told is None:
+            raise ChangedMeanwhile
+        return told
+
+    def lacks(self, number: int) -> StoreDamaged:
+        return StoreDamaged(self._store.path, f"subject number {number} is missing")
 
 
 def load_index(
-    db: sqlite3.Connection, data_dir: Path, stored: Stored, subjects: Subjects, make: MakeIndex, progress: Progress
+    db: sqlite3.Connection, store: Store, data_dir: Path, stored: Stored, make: MakeIndex, progress: Progress
 ) -> Loaded:
-    """The index of a gallery's active generation, equal to the store.
+    """The index of a gallery's active generation: it has the encodings that the store counts, by their numbers. Whether
+    all rows are sound says check_rows().
 
-    `subjects` are those that the store holds of it. `db` must see one state of the store throughout. Raises
-    StoreDamaged if the store contradicts itself, OutOfMemory, and what `make` and `progress` raise.
+    `db` must see one state of `store` throughout. Raises StoreDamaged if that contradicts itself, KeyDestroyed where
+    some of it was deleted since, OutOfMemory, and what `make` and `progress` raise.
     """
     try:
-        return _load(db, data_dir, stored, subjects, make, progress)
+        return _load(db, StoredSubjects(store, stored), data_dir, stored, make, progress)
     except MemoryError:
         gallery = stored.gallery
         megabytes = gallery.encodings * (4 * gallery.active.dimension + 20) / 1e6
@@ -61,37 +92,37 @@ def load_index(
 
 
 def _load(
-    db: sqlite3.Connection, data_dir: Path, stored: Stored, subjects: Subjects, make: MakeIndex, progress: Progress
+    db: sqlite3.Connection,
+    directory: Directory,
+    data_dir: Path,
+    stored: Stored,
+    make: MakeIndex,
+    progress: Progress,
 ) -> Loaded:
-    gallery = stored.gallery
-    if gallery_total(db, stored.place.number, subjects.total) != stored.place.total:
-        raise damaged(db, f"gallery {gallery.id!r} doesn't have the rows that it counts: `oneglance check` says which")
-    checksum = queries.checksum(db, stored.place.generation)
+    gallery, generation = stored.gallery, stored.place.generation
+    checksum = queries.checksum(db, generation)
     if checksum.encodings != gallery.encodings:
         raise damaged(db, f"gallery {gallery.id!r} counts {gallery.encodings} encodings, holds {checksum.encodings}")
-    subject_ids, slots = subjects.ids, subjects.slots
-    if len(subject_ids) != gallery.subjects:
-        raise damaged(db, f"gallery {gallery.id!r} counts {gallery.subjects} subjects, holds {len(subject_ids)}")
-    reason = ""
-    record = queries.snapshot_record(db, stored.place.generation)
+    record, reason = queries.snapshot_record(db, generation), ""
     if record is not None:
-        loader = _Loader(db, stored, make(gallery, stored.place.generation), subjects, progress, "snapshot", "")
-        blocks = np.array([block.slot for block in record.blocks], np.int64)
+        loader = _Loader(db, stored, make(gallery, generation), directory, progress, "snapshot", "")
         try:
-            if np.isin(blocks, slots).any():
-                raise SnapshotUnusable("a block has the key of a subject")
-            loader.add_snapshot(snapshot.path_of(data_dir, stored.place.generation, record.revision), record)
+            loader.add_snapshot(snapshot.path_of(data_dir, generation, record.revision), record)
             if loader.index.checksum() == checksum:
-                return Loaded(loader.index, record.revision, np.concatenate([slots, blocks]))
+                return Loaded(loader.index, record.revision, None)
             reason = "the snapshot and what came since don't add up to the store"
         except SnapshotUnusable as error:
+            slots, since = slots_of(db, stored.place.number), read_since(db)
+            if any(slots.was_destroyed(block.slot, since) for block in record.blocks):
+                raise KeyDestroyed from error
             reason = str(error)
     source = "store" if gallery.encodings else "empty"
-    loader = _Loader(db, stored, make(gallery, stored.place.generation), subjects, progress, source, reason)
+    loader = _Loader(db, stored, make(gallery, generation), directory, progress, source, reason)
     loader.add_all()
     if loader.index.checksum() != checksum:
         raise damaged(db, f"the encodings of gallery {gallery.id!r} contradict their index")
-    return Loaded(loader.index, -1, slots)
+    useless = -1 if queries.blocks(db, generation) else None
+    return Loaded(loader.index, -1, useless if record is None else record.revision)
 
 
 class _Loader:
@@ -102,7 +133,7 @@ class _Loader:
         db: sqlite3.Connection,
         stored: Stored,
         index: GalleryIndex,
-        subjects: Subjects,
+        directory: Directory,
         progress: Progress,
         source: str,
         reason: str,
@@ -112,11 +143,9 @@ class _Loader:
         self._stored = stored
         self._progress = progress
         self._source = (source, reason)
-        self._subjects = subjects.ids.keys()
         self._by_subject = has_template(stored.place.fusion)
         self._done = 0
-        labels = subjects.labels(db, stored.place.number)
-        index.load(stored.gallery.revision, subjects.ids, stored.gallery.encodings, labels)
+        index.load(stored.gallery.revision, directory, stored.gallery.encodings)
 
     def add_snapshot(self, path: Path, record: SnapshotRecord) -> None:
         """The encodings of the snapshot that weren't deleted since, and those that came since. Raises
@@ -172,9 +201,6 @@ class _Loader:
             self._add(rows)
 
     def _add(self, rows: Rows) -> None:
-        if not self._subjects >= set(rows.subjects.tolist()):
-            detail = "there are encodings of a subject that isn't there"
-            raise SnapshotUnusable(detail) if self._source[0] == "snapshot" else damaged(self._db, detail)
         self.index.append(rows)
         self._done += len(rows.numbers)
         self._report()

@@ -58,12 +58,12 @@ def _flat(dimension: int, machine: Machine, fusion: str, generation: int) -> Gal
 
 
 def _at_milvus(dimension: int, remote: Remote, fusion: str, generation: int) -> GalleryIndex:
-    def part(name: str, templates: bool = False) -> MilvusIndex:
-        return MilvusIndex(remote.engine, remote.writer, Collection(generation, name, dimension), templates)
+    def part(name: str, templates: bool = False, some: bool = False) -> MilvusIndex:
+        return MilvusIndex(remote.engine, remote.writer, Collection(generation, name, dimension), templates, some)
 
     if not has_template(fusion):
         return part("encodings")
-    return FusedIndex(part("templates", templates=True), part("singles"), margin=fusion == "margin")
+    return FusedIndex(part("templates", templates=True), part("singles", some=True), margin=fusion == "margin")
 
 
 KINDS: dict[str, IndexFactory] = {EXACT_KIND: _flat, APPROXIMATE: _flat}

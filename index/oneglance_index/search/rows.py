@@ -101,6 +101,12 @@ def _give_back(part: Vectors) -> None:
             _LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), ctypes.c_int(mmap.MADV_DONTNEED))
 
 
+def trim() -> None:
+    """Gives what malloc keeps of memory that was freed back to the system, where that is known how."""
+    with contextlib.suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 # Bounds what FrozenRows.blocks() and RowArrays.take_over() copy at a time.
 _BLOCK_BYTES = 8 << 20

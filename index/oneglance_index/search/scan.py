@@ -53,6 +53,16 @@ class Proposed(NamedTuple):
     bounds: Bounds
 
 
+class Improvement(Protocol):
+    """What is made of rows as they are, while calls go on, and then taken over."""
+
+    def make(self) -> None:
+        """Nobody moves or frees the rows meanwhile; those that change make it void. Raises MemoryError."""
+
+    def take(self) -> None:
+        """No call is under way."""
+
+
 class Scan(Protocol):
     """A set of rows, all of one dimension.
 
@@ -84,6 +94,9 @@ class Scan(Protocol):
 
     def rewrite(self, matrix: Vectors, norms: Vectors, rows: Iterable[int]) -> None:
         """These rows, which are in, have changed in the arrays."""
+
+    def improvement(self) -> Improvement | None:
+        """What would make it faster; None: nothing."""
 
     def nearest(self, queries: Vectors, k: int, max_norm: float) -> Proposed:
         """The k rows nearest to each query float32 [q, D]; 1 <= k <= rows less those that are hidden. max_norm: at
@@ -122,6 +135,9 @@ class CpuScan:
 
     def rewrite(self, matrix: Vectors, norms: Vectors, rows: Iterable[int]) -> None:
         self._midst.rewrite(matrix, rows)  # else it reads the arrays themselves
+
+    def improvement(self) -> Improvement | None:
+        return None
 
     def nearest(self, queries: Vectors, k: int, max_norm: float) -> Proposed:
         by_row = len(queries) <= ROW_PATH_PROBES

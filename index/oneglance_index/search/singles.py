@@ -7,7 +7,7 @@ nearest of the templates that are encodings, and the nearest of these.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from oneglance_index.errors import GalleryError
 from oneglance_index.records import Candidate, Change, Found, Integers, Rows, Search
 from oneglance_index.search.kinds import IndexInfo, RowIndex
+from oneglance_index.search.labelled import Directory
 
 NONE: Integers = np.empty(0, np.int64)
 # So many more of the nearest templates are looked at first, since some are no encodings; then times as many.
@@ -35,21 +36,24 @@ class Singles:
         # was deleted a moment ago could be taken for an encoding.
         self._several: set[int] = set()
 
-    def load(self, revision: int, capacity: int) -> None:
-        self._rows.load(revision, {}, capacity)
+    def load(self, revision: int, subjects: Mapping[int, str] | Directory, capacity: int) -> None:
+        self._rows.load(revision, subjects, capacity)
 
     def append(self, rows: Rows, counts: Integers) -> None:
         """All encodings of some subjects, one subject after the other, who have `counts` of them, int64 [s]."""
         here = np.repeat(counts > 1, counts)
         if here.any():
-            several = np.unique(rows.subjects[here]).tolist()
-            self._rows.append(rows.at(here), self._templates.subject_ids(several))
-            self._several.update(several)
+            self._rows.append(rows.at(here))
+            self._several.update(rows.subjects[here].tolist())
 
     def reserve(self, encodings: int, subjects: int) -> None:
         self._rows.reserve(encodings, subjects)
 
     def apply(self, change: Change) -> None:
+        self._apply(change)
+        self._rows.pass_over(change.revision)
+
+    def _apply(self, change: Change) -> None:
         if change.subject in self._several:
             self._rows.apply(replace(change, kept=None, kept_numbers=None))
             return
@@ -106,9 +110,9 @@ def _joined(alone: Found | GalleryError, several: Found | GalleryError) -> Found
 
 def _merged(alone: Sequence[Candidate], several: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """Nearest first, each subject once: one may have got its second encoding between the two searches."""
-    best: dict[str, Candidate] = {}
+    best: dict[int, Candidate] = {}
     for one in sorted((*alone, *several), key=lambda one: one.distance):
-        best.setdefault(one.subject_id, one)
+        best.setdefault(one.number, one)
     return tuple(best.values())
 
 

@@ -16,7 +16,9 @@ import functools
 import io
 import os
 import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from oneglance_index.store.directory import (
     SNAPSHOTS_NAME,
 )
 from oneglance_index.store.disk import disk_error
+from oneglance_index.store.hashing import Buffer
 from oneglance_index.store.queries import NewSnapshot, SnapshotRecord
 from oneglance_index.store.slots import KeyDestroyed, Slots, new_key
 
@@ -56,8 +59,8 @@ def path_of(data_dir: Path, generation: int, revision: int) -> Path:
     return data_dir / SNAPSHOTS_NAME / f"{generation}-{revision}{SNAPSHOT_SUFFIX}"
 
 
-# Of a generation's number and bytes, with a key of the store: 64 hexadecimal digits (Keys.snapshot_digest).
-Digest = Callable[[int, bytes], str]
+# Of a generation's number and contents, with a key of the store: 64 hexadecimal digits (Keys.snapshot_digest).
+Digest = Callable[[int, Iterable[Buffer]], str]
 
 
 def write(
@@ -90,15 +93,18 @@ def write(
                 ends.append(start)
             numbers, subjects = numbers[:start], subjects[:start]
             header = _HEADER.pack(_MAGIC[frozen.by_subject], frozen.revision, start, dimension, len(ends))
-            tail = b"".join(values.tobytes() for values in (numbers, subjects, np.array(ends, "<i8")))
-            file.write(tail)
+            tail = [values.data.cast("B") for values in (numbers, subjects, np.array(ends, "<i8")) if len(values)]
+            for values in tail:
+                file.write(values)
             file.seek(0)
             file.write(header)
     except OSError as error:
         raise disk_error(error, path) from error
     layout = _Layout(start, dimension, len(ends))
     bounds = _bounds(subjects if frozen.by_subject else numbers, np.array(ends, np.int64))
-    return NewSnapshot(frozen.revision, digest(generation, header + tail), layout.size, bounds, keys, frozen.by_subject)
+    return NewSnapshot(
+        frozen.revision, digest(generation, [header, *tail]), layout.size, bounds, keys, frozen.by_subject
+    )
 
 
 def _in_blocks(parts: Iterable[Rows], size: int, by_subject: bool) -> Iterator[Rows]:
@@ -169,6 +175,8 @@ def read(
             if not alive.keys() <= set(known):
                 raise SnapshotUnusable("the store has other blocks")
             file.seek(_HEADER.size)
+            if sys.platform == "linux":
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
             start = 0
             for end, (first, last) in zip(ends.tolist(), known, strict=True):
                 part, start = slice(start, end), end
@@ -189,7 +197,7 @@ def read(
 
 
 def _read_frame(
-    file: io.BufferedReader, record: SnapshotRecord, dimension: int, digest: Callable[[bytes], str]
+    file: io.BufferedReader, record: SnapshotRecord, dimension: int, digest: Callable[[Iterable[Buffer]], str]
 ) -> tuple[Integers, Integers, Integers]:
     """Numbers of encodings, of subjects, and where blocks end: what the file's real size allows."""
     size = os.fstat(file.fileno()).st_size
@@ -205,26 +213,27 @@ def _read_frame(
         raise SnapshotUnusable("the header doesn't fit the gallery")
     file.seek(layout.tail_at)
     tail = file.read()
-    if digest(header + tail) != record.sha256:
+    if digest([header, tail]) != record.sha256:
         raise SnapshotUnusable("the content is not what the store vouches for")
     integers = np.frombuffer(tail, "<i8").astype(np.int64, copy=False)
     return integers[:encodings], integers[encodings : 2 * encodings], integers[2 * encodings :]
 
 
-def remove_others(data_dir: Path, keep: set[Path]) -> None:
-    """Removes the files in the snapshot folder that are not in `keep`; what can't be removed stays, but what isn't
-    encrypted. Raises StoreIOError."""
-    try:
-        entries = [*(data_dir / SNAPSHOTS_NAME).iterdir()]
-    except OSError:
-        return
-    for path in entries:
-        if path not in keep and not path.is_dir():
-            try:
-                path.unlink()
-            except OSError as error:
-                if not _is_encrypted(path):
-                    raise disk_error(error, path) from error
+def others(data_dir: Path, keep: set[Path]) -> list[Path]:
+    """The files in the snapshot folder that are not in `keep`."""
+    with suppress(OSError):
+        return [path for path in (data_dir / SNAPSHOTS_NAME).iterdir() if path not in keep and not path.is_dir()]
+    return []
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Removes files of snapshots; what can't be removed stays, but what isn't encrypted. Raises StoreIOError."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            if not _is_encrypted(path):
+                raise disk_error(error, path) from error
 
 
 def _is_encrypted(path: Path) -> bool:

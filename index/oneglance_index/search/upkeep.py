@@ -39,6 +39,10 @@ _SLICE_SECONDS = 0.004
 _FIRST_SLICE, _LARGEST_SLICE = 64, 512
 
 
+# So many encodings that came may be worth Index.improve().
+_MANY_ENCODINGS = 8192
+
+
 @dataclass(slots=True)
 class Timed:
     """A mutation, and how long it took."""
@@ -64,6 +68,7 @@ class _Kept:
     index: GalleryIndex
     snapshot_revision: int
     changed_encodings: int = 0
+    unimproved: int = 0
     working: threading.Lock = field(default_factory=threading.Lock)
 
     def wants_snapshot(self, every: int) -> bool:
@@ -140,9 +145,12 @@ class Upkeep:
             fitting = int(size * _SLICE_SECONDS / max(timed.seconds, 1e-6))
             size = max(1, min(2 * size, fitting, _LARGEST_SLICE))
 
-    def add(self, generation: int, index: GalleryIndex, snapshot_revision: int) -> None:
+    def add(self, generation: int, index: GalleryIndex, snapshot_revision: int, encodings: int = 0) -> None:
+        """`encodings`: how many it has."""
         with self._lock:
-            self._kept[generation] = _Kept(index, snapshot_revision)
+            self._kept[generation] = _Kept(index, snapshot_revision, unimproved=encodings)
+        if encodings >= _MANY_ENCODINGS:
+            self._due.set()
 
     def drop(self, generation: int) -> None:
         """Forgets an index and removes its snapshot."""
@@ -154,14 +162,16 @@ class Upkeep:
         """Called by the writer after each commit: must be quick."""
         kept = self._kept[generation]
         kept.changed_encodings += encodings
-        if kept.wants_snapshot(self._snapshot_every):
+        kept.unimproved += encodings
+        if kept.wants_snapshot(self._snapshot_every) or kept.unimproved >= _MANY_ENCODINGS:
             self._due.set()
 
-    def rebuild(self, generation: int, rebuild: Callable[[], None]) -> None:
-        """Forgets an index, but not its snapshot, and calls `rebuild` in the background until it doesn't raise."""
+    def rebuild(self, generation: int, rebuild: Callable[[], None], snapshot_revision: int = -1) -> None:
+        """Forgets an index, but not its snapshot, and calls `rebuild` in the background until it doesn't raise.
+        `snapshot_revision`: of the snapshot where there was no index yet."""
         with self._lock:
             known = self._kept.pop(generation, None) or self._repairs.get(generation)
-            self._repairs[generation] = _Repair(rebuild, known.snapshot_revision if known else -1)
+            self._repairs[generation] = _Repair(rebuild, known.snapshot_revision if known else snapshot_revision)
         self._due.set()
 
     def closing(self) -> bool:
@@ -221,6 +231,20 @@ class Upkeep:
                 for number, kept in self._chosen(None):
                     if kept.wants_snapshot(self._snapshot_every) and not self._closing.is_set():
                         self._try(number, kept, compact=kept.index.wants_compaction())
+            self._improve()
+
+    def _improve(self) -> None:
+        """Where many encodings came at once; what is due goes first."""
+        for _, kept in self._chosen(None):
+            while kept.unimproved >= _MANY_ENCODINGS and not self._due.is_set():
+                unimproved = kept.unimproved
+                try:
+                    more = kept.index.improve()
+                except Exception as error:  # want of memory: searches take longer
+                    log.warning("an index could not be made faster: %s", error)
+                    more = False
+                if not more:
+                    kept.unimproved -= unimproved
 
     def _next_try(self) -> float | None:
         """How long to wait at most for what is due, seconds; None: for ever."""

@@ -7,13 +7,14 @@ but has no master key can't make a seal.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b, sha256
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 KEY_BYTES = 32
+Buffer = bytes | memoryview
 
 _SNAPSHOTS = b"oneglance snapshots"
 
@@ -25,10 +26,13 @@ def seal_key(seed: bytes) -> bytes:
     return HKDF(SHA256(), KEY_BYTES, salt=None, info=b"oneglance seals").derive(seed)
 
 
-def snapshot_digest(seed: bytes, generation: int, content: bytes) -> str:
-    """Of what is not encrypted in a snapshot of a generation: 64 hexadecimal digits."""
+def snapshot_digest(seed: bytes, generation: int, contents: Iterable[Buffer]) -> str:
+    """Of what is not encrypted in a snapshot of a generation, one after the other: 64 hexadecimal digits."""
     key = HKDF(SHA256(), KEY_BYTES, salt=None, info=_SNAPSHOTS).derive(seed)
-    return hmac.new(key, b"%d " % generation + content, sha256).hexdigest()
+    hashed = hmac.new(key, b"%d " % generation, sha256)
+    for content in contents:
+        hashed.update(content)
+    return hashed.hexdigest()
 
 
 class Hashes(dict[str, Hash]):

@@ -33,7 +33,7 @@ from oneglance_index.errors import MasterKeyMissing, MasterKeyWrong, StoreBusy, 
 from oneglance_index.store.descriptors import Descriptors
 from oneglance_index.store.directory import COMMITS_NAME, KEYS_NAME
 from oneglance_index.store.disk import disk_error, is_at, locked, not_for_long, overwrite, write_at
-from oneglance_index.store.hashing import Hashes, seal_key, snapshot_digest
+from oneglance_index.store.hashing import Buffer, Hashes, seal_key, snapshot_digest
 from oneglance_index.store.slots import SLOT_BYTES, Journal, KeyDestroyed, Slots, ecb
 from oneglance_index.store.tables import KEYED_SINCE
 
@@ -127,9 +127,9 @@ class Keys:
         """As hashes_in(), of a store with this master key."""
         return hashes_in(record, [self._master_key], self._path)
 
-    def snapshot_digest(self, generation: int, content: bytes) -> str:
+    def snapshot_digest(self, generation: int, contents: Iterable[Buffer]) -> str:
         """See hashing.py."""
-        return snapshot_digest(self.signing_seed, generation, content)
+        return snapshot_digest(self.signing_seed, generation, contents)
 
     def require_seals(self) -> None:
         """From now on the database is sealed with a key, and one that says that it isn't is not believed. Call it in
@@ -202,16 +202,18 @@ class Keys:
         for slots in some:
             slots.destroy_doomed()
 
-    def keep_only(self, galleries: Iterable[int]) -> None:
-        """Destroys the keys of all other galleries, and files that a process left behind. Call it in changing(). Raises
-        StoreIOError."""
-        kept = set(galleries)
+    def keep_only(self, galleries: Iterable[int], last: int) -> None:
+        """Destroys the keys of all other galleries up to number `last`, and files that a process left behind. Call it
+        in changing(). Raises StoreIOError."""
         with self._lock:
+            kept = set(galleries) - self._destroyed
             names = {self._slots_path(gallery, self._opened(gallery)[1]).name for gallery in kept}
             names |= {GALLERIES_NAME, COMMITS_NAME}
+            names |= {slots.name for gallery, slots in self._slots.items() if gallery > last}
             try:
                 records = -(-os.fstat(self._file).st_size // _RECORD_BYTES)  # the last one may be half written
-                gone = np.array([gallery for gallery in range(1, records) if gallery not in kept], np.int64)
+                ended = min(records, last + 1)
+                gone = np.array([gallery for gallery in range(1, ended) if gallery not in kept], np.int64)
                 for gallery in gone.tolist():
                     self._forget(gallery)
                 # All of them: what an overwriting that failed left on the disk can't be seen from here.

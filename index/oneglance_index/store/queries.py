@@ -10,11 +10,8 @@ import itertools
 import json
 import sqlite3
 import struct
-from array import array
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -254,14 +251,25 @@ def _place(db: sqlite3.Connection, gallery_id: str, unfinished: bool) -> Place |
 
 def knowledge_of(db: sqlite3.Connection, gallery: int) -> Total | None:
     """What a gallery of this number knows of its rows; None for one that is deleted. Raises StoreDamaged."""
+    known = _knowledge(db, gallery)
+    return None if known is None else known[1]
+
+
+def revision_of(db: sqlite3.Connection, gallery: int) -> int | None:
+    """Of a gallery of this number; None for one that is deleted. Raises StoreDamaged."""
+    known = _knowledge(db, gallery)
+    return None if known is None else known[0]
+
+
+def _knowledge(db: sqlite3.Connection, gallery: int) -> tuple[int, Total] | None:
     rows = db.execute(
-        "SELECT id, number, revision, subjects, encodings, sealed_rows, sealed_digest, root FROM galleries"
-        " WHERE number = ?",
+        "SELECT id, revision, subjects, encodings, sealed_rows, sealed_digest, root FROM galleries WHERE number = ?",
         (gallery,),
     ).fetchall()
-    if str(rows[0]["id"]).startswith(TOMBSTONE):
+    if not rows or str(rows[0]["id"]).startswith(TOMBSTONE):
         return None
-    return _known_total(db, gallery, tuple(rows[0])[2:])
+    known = tuple(rows[0])[1:]
+    return known[0], _known_total(db, gallery, known)
 
 
 def all_rows(db: sqlite3.Connection, table: Sealed) -> sqlite3.Cursor:
@@ -306,10 +314,24 @@ def all_galleries(db: sqlite3.Connection) -> list[Stored]:
     return [stored_gallery(db, row) for row in db.execute(f"{_GALLERY} ORDER BY g.number").fetchall()]
 
 
+def last_gallery(db: sqlite3.Connection) -> int:
+    """The highest number that a gallery ever had, 0 before the first."""
+    return _last_number(db, "galleries")
+
+
 def last_generation(db: sqlite3.Connection) -> int:
     """The highest number that a generation ever had, 0 before the first."""
-    rows = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'generations'").fetchall()
+    return _last_number(db, "generations")
+
+
+def _last_number(db: sqlite3.Connection, table: str) -> int:
+    rows = db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchall()
     return int(rows[0]["seq"]) if rows else 0
+
+
+def snapshot_revisions(db: sqlite3.Connection) -> dict[int, int]:
+    """Of the snapshots that there are, by generation."""
+    return dict(map(tuple, db.execute("SELECT generation, revision FROM snapshots").fetchall()))
 
 
 class StoredEncoding(NamedTuple):
@@ -461,11 +483,12 @@ def decrypted(db: sqlite3.Connection, subject: StoredSubject, key: AESGCM, seale
     """What is encrypted with the key of a subject. Raises KeyDestroyed, StoreDamaged."""
     content = ciphers.decrypt(key, sealed, identity)
     if content is None:
-        raise _undecryptable(db, subject.gallery, subject.number, subject.slot)
+        raise undecryptable(db, subject.gallery, subject.number, subject.slot)
     return content
 
 
-def _undecryptable(db: sqlite3.Connection, gallery: int, subject: int, slot: int) -> Exception:
+def undecryptable(db: sqlite3.Connection, gallery: int, subject: int, slot: int) -> Exception:
+    """The error where something doesn't decrypt: KeyDestroyed or StoreDamaged."""
     if ciphers.slots_of(db, gallery).was_destroyed(slot, ciphers.read_since(db)):
         return KeyDestroyed()
     return damaged(db, f"what is encrypted of subject number {subject} doesn't fit its key")
@@ -607,7 +630,7 @@ def _rows(db: sqlite3.Connection, at: Place, rows: list[tuple[Any, ...]]) -> Row
             key, last = slots.read(slot), slot
         content = ciphers.decrypt(key, sealed, ciphers.encoding_identity(generation, number))
         if content is None:
-            raise _undecryptable(db, at.number, subject, slot)
+            raise undecryptable(db, at.number, subject, slot)
         vectors.append(content)
     numbers = np.array([row[0] for row in rows], np.int64)
     subjects = np.array([row[2] for row in rows], np.int64)
@@ -631,64 +654,21 @@ def subjects_deleted_since(db: sqlite3.Connection, generation: int, revision: in
     return _integers(db, rows, "subject")
 
 
+def has_strays(db: sqlite3.Connection) -> bool:
+    """Whether there are encodings of a subject that isn't there."""
+    rows = db.execute(
+        "SELECT 1 FROM encodings AS e INDEXED BY encodings_by_subject"
+        " WHERE NOT EXISTS (SELECT 1 FROM subjects WHERE number = e.subject) LIMIT 1"
+    )
+    return bool(rows.fetchall())
+
+
 def checksum(db: sqlite3.Connection, generation: int) -> Checksum:
     rows = db.execute(
         "SELECT COUNT(*) AS encodings, COALESCE(SUM(number), 0) AS total FROM encodings WHERE generation = ?",
         (generation,),
     ).fetchall()
     return Checksum(rows[0]["encodings"], rows[0]["total"])
-
-
-# The bytes of no labels, "{}", as they are encrypted.
-_NO_LABELS = ciphers.OVERHEAD_BYTES + 2
-
-
-class Subjects:
-    """The subjects of a gallery: their ids by number, the slots of their keys, and the sum of their rows' seals."""
-
-    def __init__(self) -> None:
-        self.ids: dict[int, str] = {}
-        self._slots = array("q")
-        self._digest = 0
-        self._labelled: dict[int, tuple[int, bytes]] = {}
-
-    def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Rows of `subjects`."""
-        self.ids.update(map(itemgetter(0, 6), rows))
-        self._slots.extend([row[3] for row in rows])
-        self._digest += sum(row[-1] for row in rows)
-        self._labelled.update((row[0], (row[3], row[7])) for row in rows if len(row[7]) > _NO_LABELS)
-
-    def labels(self, db: sqlite3.Connection, gallery: int) -> dict[int, bytes]:
-        """Those of the subjects that have any, as JSON, by number. Raises KeyDestroyed, StoreDamaged."""
-        slots, found = ciphers.slots_of(db, gallery), {}
-        for number, (slot, sealed) in self._labelled.items():
-            content = ciphers.decrypt(slots.read(slot), sealed, ciphers.labels_identity(gallery, number))
-            if content is None:
-                raise _undecryptable(db, gallery, number, slot)
-            found[number] = content
-        return found
-
-    @property
-    def slots(self) -> Integers:
-        """int64 [n]."""
-        return np.array(self._slots, np.int64)
-
-    @property
-    def total(self) -> Total:
-        return Total(len(self.ids), self._digest % MODULUS)
-
-
-def all_subjects(db: sqlite3.Connection) -> dict[int, Subjects]:
-    """Of all galleries, by number. Raises StoreDamaged where a row isn't sound."""
-    found: defaultdict[int, Subjects] = defaultdict(Subjects)
-    # Few at once: a list of as many rows as a large gallery has subjects keeps the garbage collector busy.
-    cursor = all_rows(db, SUBJECTS)
-    while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-        SUBJECTS.check_all(db, rows)
-        for gallery, own in itertools.groupby(rows, key=itemgetter(1)):
-            found[gallery].add(list(own))
-    return found
 
 
 class Block(NamedTuple):

@@ -30,6 +30,7 @@ from oneglance_index.store.seals import (
     signed,
 )
 from oneglance_index.store.store_row import check_galleries
+from oneglance_index.store.subjects import all_subjects
 
 _ROWS_AT_ONCE = 4096
 
@@ -42,7 +43,7 @@ def check_sealed(db: sqlite3.Connection) -> None:
         for rows in _blocks(db, table):
             table.check_all(db, rows)
     check_galleries(db)
-    subjects = queries.all_subjects(db)
+    subjects = all_subjects(db)
     for row in db.execute("SELECT number FROM galleries").fetchall():
         number = row["number"]
         known = queries.knowledge_of(db, number)
@@ -62,7 +63,7 @@ def seal_counts(db: sqlite3.Connection) -> None:
     """What the galleries know of their rows, and the store of its galleries, in the transaction that is open. Its seal
     is left to the caller."""
     galleries = db.execute("SELECT number, revision, subjects, encodings, seal FROM galleries").fetchall()
-    subjects = queries.all_subjects(db)
+    subjects = all_subjects(db)
     for row in galleries:
         own = subjects[row["number"]].total if row["number"] in subjects else NO_ROWS
         total = gallery_total(db, row["number"], own)

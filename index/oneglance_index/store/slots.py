@@ -97,11 +97,18 @@ class Slots:
         except OSError as error:
             raise disk_error(error, path) from error
         self._used = bytearray(b"\1") * self._count  # whether it is used or doomed
+        # Slots that there were at first, of which those may be left behind that aren't known to have been in use since.
+        self._unsure: bytearray | None = bytearray(b"\1") * self._count
         self._take_over(path, key)
 
     def _take_over(self, path: Path, key: bytes) -> None:
         self._path, self._name = path, path.name
         self._decryptor, self._encryptor = ecb(key).decryptor(), ecb(key).encryptor()
+
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        return self._name
 
     @contextmanager
     def _using(self) -> Iterator[int]:
@@ -195,6 +202,10 @@ class Slots:
                 if not (0 <= slot < self._count and self._used[slot]):
                     raise StoreDamaged(self._path, f"slot {slot} was in use, but isn't known to be")
             self._doomed |= gone
+            if self._unsure is not None:
+                for slot in gone:
+                    if slot < len(self._unsure):
+                        self._unsure[slot] = 0
 
     def destroy_doomed(self) -> None:
         """When it returns, the doomed keys are nowhere on the disk. Call it in Keys.changing()."""
@@ -225,16 +236,20 @@ class Slots:
             raise StoreDamaged(self._path, "a slot is named by two rows")
 
     def destroy_others(self, named: NDArray[np.int64]) -> None:
-        """Destroys all keys but those in the slots that rows name. Call it in Keys.changing(), before any is taken.
-        Raises as check_names()."""
+        """Destroys all keys that were there at first but those in the slots that rows name, at any time since. Call it
+        in Keys.changing(), once. Raises as check_names()."""
         with self._renewing, self._lock:
             self.check_names(named)
-            used = np.zeros(self._count, np.uint8)
-            used[named] = 1
-            free = np.flatnonzero(used == 0)
+            if self._unsure is None or self._closed:
+                return
+            left = np.frombuffer(self._unsure, np.uint8).copy()
+            left[named[named < len(left)]] = 0
+            free = np.flatnonzero(left)
             self._renew(free, alone=True)
-            self._used = bytearray(used.tobytes())
-            self._free, self._doomed, self._fresh = free.tolist(), set(), {}
+            for slot in free.tolist():
+                self._used[slot] = 0
+            self._free += free.tolist()
+            self._unsure = None
 
     def close(self) -> None:
         with self._renewing, self._lock:

@@ -85,9 +85,15 @@ def check_store(db: sqlite3.Connection) -> StoreRow:
 
 
 def check_galleries(db: sqlite3.Connection) -> bool:
+    """As check_known() and check_others()."""
+    some_deleted = check_known(db)
+    check_others(db)
+    return some_deleted
+
+
+def check_known(db: sqlite3.Connection) -> bool:
     """That the store has the galleries that it knows of, each with one active generation unless it is deleted, and
-    that all rows but those of subjects and encodings are sound. Returns whether rows of deleted galleries are left.
-    Raises StoreDamaged."""
+    that no number is given again. Returns whether rows of deleted galleries are left. Raises StoreDamaged."""
     rows = db.execute(
         f"SELECT {GALLERIES.columns}, (SELECT COUNT(*) FROM generations"
         " WHERE gallery = galleries.number AND state = 'active') AS active FROM galleries"
@@ -102,17 +108,23 @@ def check_galleries(db: sqlite3.Connection) -> bool:
     roots = db.execute("SELECT root FROM galleries").fetchall()
     if hashes_of(db).keyed and sum(row["root"] for row in roots) % MODULUS != store.roots:
         raise damaged(db, "a gallery isn't what it was last")
+    for row in all_rows(db, GENERATIONS):
+        GENERATIONS.check(db, row)
+    _check_sequences(db)
+    return any(row["id"].startswith(TOMBSTONE) for row in rows)
+
+
+def check_others(db: sqlite3.Connection) -> None:
+    """That all rows but those of subjects and encodings are sound, and are found. Raises StoreDamaged."""
     # Those that are looked for by what they hold: one that was changed would not be found, and not be missed.
-    for table in (GENERATIONS, THRESHOLDS, NEGATIVES, REQUESTS):
+    for table in (THRESHOLDS, NEGATIVES, REQUESTS):
         for row in all_rows(db, table):
             table.check(db, row)
-    _check_sequences(db)
     # That rows are found by their indexes, too. Encodings are read by theirs, and are added up (loading.py).
     for name in ("galleries", "generations", "thresholds", "negatives", "snapshots", "subjects", "requests"):
         for row in db.execute(f"PRAGMA integrity_check({name})").fetchall():
             if row[0] != "ok":
                 raise damaged(db, row[0])
-    return any(row["id"].startswith(TOMBSTONE) for row in rows)
 
 
 def _check_sequences(db: sqlite3.Connection) -> None:

@@ -530,6 +530,7 @@ class Provenance(google.protobuf.message.Message):
     GALLERY_SIZE_FIELD_NUMBER: builtins.int
     FILTERED_SIZE_FIELD_NUMBER: builtins.int
     GALLERY_UID_FIELD_NUMBER: builtins.int
+    UNCHECKED_FIELD_NUMBER: builtins.int
     encoder_digest: builtins.str
     """Identity of the encoder (see Model.digest)."""
     execution_provider: builtins.str
@@ -557,6 +558,11 @@ class Provenance(google.protobuf.message.Message):
     """With a filter, for callers with the right "export": how many of them it lets through."""
     gallery_uid: builtins.str
     """Whose revision it is (Gallery.uid): a gallery that was made anew under the same id has another."""
+    unchecked: builtins.bool
+    """True: the server started a short time ago, and goes on checking that no row of its store was changed, dropped or
+    doubled by something else. The encodings that were compared are those that the store counts, and the rows of the
+    candidates were checked. Where a row is found to be damaged nothing is answered any more, and health says NOT_SERVING.
+    """
     def __init__(
         self,
         *,
@@ -569,9 +575,10 @@ class Provenance(google.protobuf.message.Message):
         gallery_size: builtins.int = ...,
         filtered_size: builtins.int | None = ...,
         gallery_uid: builtins.str = ...,
+        unchecked: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_filtered_size", b"_filtered_size", "filtered_size", b"filtered_size"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_filtered_size", b"_filtered_size", "encoder_digest", b"encoder_digest", "exact", b"exact", "execution_provider", b"execution_provider", "filtered_size", b"filtered_size", "gallery_revision", b"gallery_revision", "gallery_size", b"gallery_size", "gallery_uid", b"gallery_uid", "index_device", b"index_device", "index_kind", b"index_kind"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_filtered_size", b"_filtered_size", "encoder_digest", b"encoder_digest", "exact", b"exact", "execution_provider", b"execution_provider", "filtered_size", b"filtered_size", "gallery_revision", b"gallery_revision", "gallery_size", b"gallery_size", "gallery_uid", b"gallery_uid", "index_device", b"index_device", "index_kind", b"index_kind", "unchecked", b"unchecked"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_filtered_size", b"_filtered_size"]) -> typing.Literal["filtered_size"] | None: ...
 
 Global___Provenance: typing_extensions.TypeAlias = Provenance

@@ -119,6 +119,7 @@ class Provenance:
     gallery_size: int = 0
     filtered_size: int | None = None
     gallery_uid: str = ""
+    unchecked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

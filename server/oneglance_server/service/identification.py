@@ -598,4 +598,5 @@ def _provenance(gallery: Gallery, encoded: Encoded, found: Found) -> Provenance:
         gallery_size=found.subjects,
         filtered_size=found.among,
         gallery_uid=gallery.uid,
+        unchecked=found.unchecked,
     )

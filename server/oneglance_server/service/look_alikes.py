@@ -161,6 +161,7 @@ def _provenance(gallery: Gallery, found: Found | None) -> Provenance:
     return Provenance(
         *(gallery.active.encoder_digest, "", found.kind, found.device, found.exact, found.revision, found.subjects),
         gallery_uid=gallery.uid,
+        unchecked=found.unchecked,
     )
 
 

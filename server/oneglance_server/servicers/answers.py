@@ -205,6 +205,7 @@ def to_provenance(provenance: Provenance) -> pb.Provenance:
         gallery_size=provenance.gallery_size,
         filtered_size=provenance.filtered_size,
         gallery_uid=provenance.gallery_uid,
+        unchecked=provenance.unchecked,
     )
 
 

@@ -9,7 +9,7 @@ search: what is written to Milvus is masked by what is here for every search tha
 When it is loaded, number and stamp of every row at Milvus are compared with the store; what differs is written. So
 whatever was under way when either of them died comes out whole.
 
-Not here, but in this process: ids and labels of subjects, about 200 bytes each.
+Not here, but in this process, once a search had a filter: ids and labels of subjects, about 200 bytes each.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -37,10 +38,10 @@ from oneglance_index.records import (
     SubjectFilter,
     Vectors,
 )
-from oneglance_index.search.answering import Whole, answer, near_subjects
+from oneglance_index.search.answering import Whole, answer, near_subjects, who_is_told
 from oneglance_index.search.exact import wanted_by
 from oneglance_index.search.kinds import IndexInfo
-from oneglance_index.search.labelled import HeldSubjects
+from oneglance_index.search.labelled import Directory, HeldSubjects
 from oneglance_index.search.milvus.engine import Collection, Engine, Hits, Known
 from oneglance_index.search.milvus.nearest import Finder, Local
 
@@ -62,19 +63,23 @@ class _Row(NamedTuple):
 
 
 class MilvusIndex:
-    """The rows of one part of a generation; `templates` as of ExactIndex. `writer` is told when there is anything to
+    """The rows of one part of a generation; `templates` as of ExactIndex, `some` as of
+    HeldSubjects. `writer` is told when there is anything to
     write. Safe for any thread: one search at a time, and apply() never waits for it."""
 
     kind = "flat"
     exact = True
 
-    def __init__(self, engine: Engine, writer: Writer, collection: Collection, templates: bool = False) -> None:
+    def __init__(
+        self, engine: Engine, writer: Writer, collection: Collection, templates: bool = False, some: bool = False
+    ) -> None:
         self.dimension = collection.dimension
         self._engine, self._writer, self._collection = engine, writer, collection
-        self._templates = templates
+        self._templates, self._some = templates, some
         self._made = False  # whether the collection is there, as this index knows it
         self._since = 0  # of Engine.write
-        self._subjects = HeldSubjects({}, {})
+        self._subjects = HeldSubjects({})
+        self._reading = threading.Lock()  # one at a time reads everybody
         self._revision, self._rows, self._total, self._change = 0, 0, 0, 0
         self._here: dict[int, _Row] = {}
         self._local: Local | None = None  # of what is here
@@ -95,11 +100,9 @@ class MilvusIndex:
     def device(self) -> str:
         return self._engine.name
 
-    def load(
-        self, revision: int, subject_ids: dict[int, str], capacity: int, labels: Mapping[int, bytes] | None = None
-    ) -> None:
+    def load(self, revision: int, subjects: Mapping[int, str] | Directory, capacity: int) -> None:
         self._revision = revision
-        self._subjects = HeldSubjects(subject_ids, labels or {})
+        self._subjects = HeldSubjects(subjects, some=self._some)
         with self._writing:  # whoever had the collection before is retired, and has written
             self._engine.drop_others(self._collection)
             self._unclaimed = self._engine.known(self._collection)
@@ -110,10 +113,9 @@ class MilvusIndex:
         if self._unclaimed is not None:
             self._claimed = np.zeros(len(self._unclaimed.numbers), np.bool_)
 
-    def append(self, rows: Rows, subject_ids: Mapping[int, str] | None = None) -> None:
+    def append(self, rows: Rows) -> None:
         with self._lock:
-            for number, subject_id in (subject_ids or {}).items():
-                self._subjects.put(number, subject_id, None)
+            self._subjects.came(rows.subjects)
             missing = self._claim(rows)
             for number, subject, vector in zip(
                 missing.numbers.tolist(), missing.subjects.tolist(), missing.vectors, strict=True
@@ -170,6 +172,9 @@ class MilvusIndex:
             self._waiting_rows += sum(len(change.added) for change in changes)
         self._writer.due(self)
 
+    def pass_over(self, revision: int) -> None:
+        """It waits for none."""
+
     def _drain(self) -> None:
         """Takes over what is pending; the lock is held."""
         self._settle()
@@ -191,6 +196,8 @@ class MilvusIndex:
             self._revision = change.revision
 
     def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
+        if any(search.among != EVERYBODY for search in searches):
+            self._know_everybody()
         with self._lock:
             self._drain()
             answers: dict[int, Found | GalleryError] = {}
@@ -203,6 +210,17 @@ class MilvusIndex:
                     answers |= dict(zip(sound, found, strict=True))
             return [answers[at] for at in range(len(searches))]
 
+    def _know_everybody(self) -> None:
+        with self._reading:
+            with self._lock:
+                self._drain()
+                if self._subjects.in_memory:
+                    return
+                directory = self._subjects.begin_reading()
+            told = directory.everybody()
+            with self._lock:
+                self._subjects.know(told)
+
     def _among(self, among: SubjectFilter, searches: Sequence[Search]) -> list[Found]:
         through = None if among == EVERYBODY else self._subjects.let_through(among)
         live = len(self._subjects) if through is None else through.count
@@ -211,18 +229,30 @@ class MilvusIndex:
         ranked = iter(finder.nearest(np.concatenate([one.probes for one in searches]), wanted_by(searches)))
         whole = Whole(self._revision, len(self._subjects), self._rows, True, self.kind, self.device)
         found = []
-        for search in searches:
-            of_probes = [next(ranked) for _ in search.probes]
+        parts = [[next(ranked) for _ in search.probes] for search in searches]
+        named = who_is_told(
+            self._subjects, searches, [[one for _, one in part] for part in parts], self._revision, self._concerns
+        )
+        for search, of_probes in zip(searches, parts, strict=True):
             near = near_subjects(
                 search,
                 [one for _, one in of_probes],
                 [table.vectors for table, _ in of_probes],
-                self._subjects,
+                named,
                 not self._templates,
             )
             one = answer(search, near, whole)
             found.append(one if through is None else replace(one, among=through.count))
         return found
+
+    def _concerns(self, revision: int, subjects: AbstractSet[int]) -> bool:
+        """Whether a change that is pending is about one of these subjects."""
+        with self._room:
+            return any(
+                change.subject in subjects or change.removed_subject in subjects
+                for change in self._pending
+                if change.revision <= revision
+            )
 
     def _ask(self, probes: Vectors, most: int, where: str, reach: float | None) -> Hits:
         if not self._made:
@@ -281,15 +311,6 @@ class MilvusIndex:
         with self._writing:
             self._engine.drop(self._collection)
 
-    def subject_ids(self, numbers: Sequence[int]) -> dict[int, str]:
-        with self._lock:
-            return {number: self._subjects[number] for number in numbers}
-
-    def those(self, among: SubjectFilter) -> tuple[int, list[tuple[str, bytes]]]:
-        with self._lock:
-            self._drain()
-            return self._revision, list(self._subjects.those(among))
-
     def info(self) -> IndexInfo:
         with self._lock:
             self._drain()
@@ -298,6 +319,9 @@ class MilvusIndex:
                 *(self.kind, self.device, self.exact, self._revision, len(self._subjects), self._rows),
                 *(self._gone, memory),
             )
+
+    def improve(self) -> bool:
+        return False
 
     def freeze(self) -> None:
         """The store has them all."""

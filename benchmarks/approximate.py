@@ -6,14 +6,16 @@ strangers in. Known probes are other examples: on the first half the index learn
 and on strangers, decisions are counted that differ from the exact ones. Rivals get the same rows, threads and probes;
 what they find nearest is held against tau; each is set to several efforts, and what it loses is counted on the same
 probes.
-Probes come 64 at a time, and one at a time. Rivals are packages of PyPI: hnswlib, usearch, scalable-vs (svs).
+Probes come 64 at a time, and one at a time. With --like subjects spread as encodings do that there are. Rivals are
+packages of PyPI: hnswlib, usearch, scalable-vs (svs).
 """
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,7 @@ from benchmarks.report import options, table
 from oneglance_index import Approximation, Found, Search
 from oneglance_index.records import Rows
 from oneglance_index.search import faiss_calls as engine
+from oneglance_index.search.cells import cells_for, centres_of
 from oneglance_index.search.coded import CodedScan
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.scan import every_distance
@@ -32,34 +35,79 @@ DIMENSION, WITHIN = 128, 0.24
 PROBES, LETS_IN = 16_000, 0.01
 BATCHES = (64, 1)
 ALONE = 1000  # so many of them are asked one at a time
+CERTAIN_ROWS, CERTAIN_PROBES = 50_000, 200
 Find = Callable[[Vectors], tuple[Numbers, Vectors]]  # the nearest, from 0, and its squared distance
 
 
-def faces(rows: int) -> tuple[Vectors, Vectors, Vectors]:
-    """Enrolled ones, known probes and strangers: float32 [*, D]."""
+class People(NamedTuple):
+    """How encodings spread: their mean float32 [D], and what turns standard normal numbers into the difference of a
+    subject from it, and of an example from its subject, both float32 [D, D]."""
+
+    mean: Vectors
+    of_subjects: Vectors
+    of_examples: Vectors
+
+
+def made_up() -> People:
     rng = np.random.default_rng(0)
     spread = np.exp(-np.arange(DIMENSION) / 25)
-    spread = np.sqrt(spread / spread.sum()).astype(np.float32)
+    spread = np.sqrt(spread / spread.sum())[:, None]
+    turns = [np.linalg.qr(rng.standard_normal((DIMENSION, DIMENSION)))[0] for _ in range(2)]
     of_subjects, of_examples = (
-        np.linalg.qr(rng.standard_normal((DIMENSION, DIMENSION)))[0].astype(np.float32) * np.float32(scale)
-        for scale in (1.0, WITHIN**0.5)
+        (spread * turn * scale).astype(np.float32) for turn, scale in zip(turns, (1.0, WITHIN**0.5), strict=True)
     )
+    return People(np.zeros(DIMENSION, np.float32), of_subjects, of_examples)
+
+
+def like(files: Sequence[Path]) -> People:
+    """As the subjects of these .npz spread, each file's names apart."""
+    parts = [np.load(file) for file in files]
+    means, away = [], []
+    for part in parts:
+        for name in np.unique(part["subjects"]):
+            own = part["encodings"][part["subjects"] == name]
+            if len(own) > 1:
+                means.append(own.mean(axis=0))
+                away.append((own - means[-1]) * np.sqrt(len(own) / (len(own) - 1)))
+    spreads = (np.cov(np.array(means).T), np.cov(np.concatenate(away).T))
+    roots = [np.linalg.cholesky(one + 1e-6 * np.eye(len(one))).T.astype(np.float32) for one in spreads]
+    return People(np.mean(means, axis=0, dtype=np.float32), *roots)
+
+
+def faces(rows: int, people: People, unit: bool) -> tuple[Vectors, Vectors, Vectors]:
+    """Enrolled ones, known probes and strangers: float32 [*, D]."""
+    rng = np.random.default_rng(1)
 
     def drawn(count: int, turn: Vectors) -> Vectors:
-        made = np.empty((count, DIMENSION), np.float32)
+        made = np.empty((count, len(turn)), np.float32)
         for start in range(0, count, 1 << 16):
             part = made[start : start + (1 << 16)]
-            part[:] = (rng.standard_normal(part.shape, dtype=np.float32) * spread) @ turn
+            part[:] = rng.standard_normal(part.shape, dtype=np.float32) @ turn
         return made
 
-    def unit(vectors: Vectors) -> Vectors:
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    def told(vectors: Vectors) -> Vectors:
+        vectors += people.mean
+        if unit:
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors
 
-    subjects = drawn(rows, of_subjects)
-    known = unit(subjects[:PROBES] + drawn(PROBES, of_examples))
-    subjects += drawn(rows, of_examples)
-    return unit(subjects), known, unit(drawn(PROBES // 2, of_subjects) + drawn(PROBES // 2, of_examples))
+    subjects = drawn(rows, people.of_subjects)
+    known = told(subjects[:PROBES] + drawn(PROBES, people.of_examples))
+    subjects += drawn(rows, people.of_examples)
+    strangers = drawn(PROBES // 2, people.of_subjects) + drawn(PROBES // 2, people.of_examples)
+    return told(subjects), known, told(strangers)
+
+
+def certain(rows: Vectors, probes: Vectors, tau: float) -> float:
+    """Of rows in cells as the index makes them, the share that is certainly farther from a probe than tau, by the
+    triangle inequality with the centre of its cell: what need not be looked at for an exact decision."""
+    rows, probes = rows[:CERTAIN_ROWS], probes[:CERTAIN_PROBES]
+    centres = centres_of(np.ascontiguousarray(rows), cells_for(len(rows)), lambda: False)
+    assert centres is not None
+    cells = engine.Cells(centres).cells_of(np.ascontiguousarray(rows))
+    own = np.linalg.norm(rows - centres[cells], axis=1)
+    away = np.linalg.norm(probes[:, None] - centres, axis=2)
+    return float(np.mean([((away[i, cells] - own) ** 2 > tau).mean() for i in range(len(probes))]))
 
 
 def asked(find: Find, probes: Vectors, batch: int) -> tuple[Numbers, Vectors, float]:
@@ -150,21 +198,25 @@ RIVALS = {"hnswlib": hnswlib_index, "usearch": usearch_index, "svs": svs_index}
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("rows", metavar="ROWS", nargs="?", type=int, default=1_000_000)
+    parser.add_argument(
+        "--like", metavar="FILE.npz", nargs="+", type=Path, help="subjects spread as these (oneglance-exporter encode)"
+    )
+    parser.add_argument("--tau", type=float, help="in place of the one that lets 1 %% of strangers in")
     parser.add_argument("--rivals", metavar="NAME,...", default=",".join(RIVALS), help="which to compare with")
     told = parser.parse_args()
-    rows, known, strangers = faces(told.rows)
+    rows, known, strangers = faces(told.rows, like(told.like) if told.like else made_up(), unit=not told.like)
     learned, known = known[: PROBES // 2], known[PROBES // 2 :]
     threads = engine.cores()
     lines: list[list[object]] = []
     builds: list[list[object]] = []
     with engine.scan_pools(threads).usual as pool:
-        scan = CodedScan(pool, threads, DIMENSION)
-        index = ExactIndex(DIMENSION, scan, functools.partial(every_distance, pool, threads), pool=pool)
+        scan = CodedScan(pool, threads, rows.shape[1])
+        index = ExactIndex(rows.shape[1], scan, functools.partial(every_distance, pool, threads), pool=pool)
         numbers = np.arange(1, len(rows) + 1)
         index.load(1, {number: str(number) for number in numbers.tolist()}, len(rows))
         index.append(Rows(numbers, numbers, rows))
         exactly = functools.partial(Ours(index, 0.0).find, True)
-        tau = float(np.quantile(asked(exactly, strangers, 64)[1], LETS_IN))
+        tau = told.tau or float(np.quantile(asked(exactly, strangers, 64)[1], LETS_IN))
         ours = Ours(index, tau)
         exactly, nearly = (functools.partial(ours.find, exact) for exact in (True, False))
         probes = np.concatenate([known, strangers])
@@ -172,6 +224,8 @@ def main() -> None:
         sure = np.where(away <= tau, nearest, -1)
         right = (sure[: len(known)] == np.arange(len(learned), len(learned) + len(known))).mean()
         print(f"tau {tau:.3f}; {100 * right:.2f} % of known probes are identified, by exact search", flush=True)
+        sure_of = certain(rows, np.concatenate([known[:CERTAIN_PROBES:2], strangers[:CERTAIN_PROBES:2]]), tau)
+        print(f"{100 * sure_of:.2f} % of rows are certainly farther than tau, by the triangle inequality", flush=True)
         lines.append(measured("ours, exact", "", exactly, known, strangers, sure, tau))
         for share in (0.99, 0.999):
             index.approximate(Approximation(share))
@@ -196,7 +250,7 @@ def main() -> None:
             lines.append(measured(name, effort, find, known, strangers, sure, tau))
             print(lines[-1], flush=True)
     header = ("", "effort", "probes/s, 64 at a time", "one at a time", "differ: with a match", "without")
-    table(f"{len(rows):,} x {DIMENSION}", header, lines)
+    table(f"{len(rows):,} x {rows.shape[1]}", header, lines)
     table("Built in", ("", "s"), builds)
 
 

@@ -82,7 +82,8 @@ def verification(v: Verification) -> str:
     return (
         f"same {percent(v.mated.value)} of mated pairs ({of(v.mated)}), "
         f"{percent(v.non_mated.value)} of non-mated pairs ({of(v.non_mated)})\n"
-        f"tau {distance(v.tau)} was calibrated for 1:K; for 1:1 alone it is strict"
+        f"tau {distance(v.tau)} "
+        + ("is the model's for 1:1" if v.of_pairs else "was calibrated for 1:K; for 1:1 alone it is strict")
     )
 
 

@@ -7,7 +7,7 @@ from time import monotonic, perf_counter
 import numpy as np
 
 from oneglance import Client, enroll_request, identify_request
-from oneglance.v1.common_pb2 import Provenance, Threshold
+from oneglance.v1.common_pb2 import THRESHOLD_SOURCE_MODEL, Provenance, Threshold
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_NOT_COMPARED, IdentifyResult
 from oneglance_apps.demo.collection import Stranger, Subject
 from oneglance_apps.demo.errors import DemoError
@@ -57,9 +57,11 @@ class Identification:
 
 @dataclass(frozen=True)
 class Verification:
-    """1:1 at ``tau``. mated, non_mated: the share of those pairs that were decided to be the same."""
+    """1:1 at ``tau``. of_pairs: the model's, for single pairs; else the gallery's, calibrated for 1:K. mated, non_mated:
+    the share of those pairs that were decided to be the same."""
 
     tau: float
+    of_pairs: bool
     mated: Share
     non_mated: Share
 
@@ -165,13 +167,13 @@ def verify_pairs(
         if others:
             claims.append((outcome, others[int(rng.integers(len(others)))]))
     same: list[bool] = []
-    tau = 0.0
+    tau, of_pairs = 0.0, False
     for i, (outcome, claim) in enumerate(claims, 1):
         answer = client.verify(GALLERY, claim, outcome.probe.example())
         same.append(answer.same)
-        tau = answer.threshold.tau
+        tau, of_pairs = answer.threshold.tau, answer.threshold.source == THRESHOLD_SOURCE_MODEL
         progress(i, len(claims))
-    return Verification(tau, mated=share(same[: len(own)]), non_mated=share(same[len(own) :]))
+    return Verification(tau, of_pairs, mated=share(same[: len(own)]), non_mated=share(same[len(own) :]))
 
 
 def _outcome(probe: Probe, result: IdentifyResult) -> Outcome:

@@ -130,6 +130,10 @@ def test_drawings_of_the_generator_on_the_page(tmp_path: Path, monkeypatch: pyte
     assert results.command == f"oneglance demo {loaded} --subjects 12 --strangers 6 --seed 0 --fpir 0.05"
     page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "12 characters" in page.text
+    # With too few strangers to fit tau on, both are the model's, and Verify's is one for single pairs.
+    assert results.verification.of_pairs
+    assert results.verification.tau != figures.tau
+    assert "is the model's for single pairs" in " ".join(page.text.split())
     # A landscape in every style, before and after, and what it took.
     stylization = results.stylization
     assert stylization is not None

@@ -57,8 +57,8 @@ class Identification:
 
 @dataclass(frozen=True)
 class Verification:
-    """1:1 at ``tau``. of_pairs: the model's, for single pairs; else the gallery's, calibrated for 1:K. mated, non_mated:
-    the share of those pairs that were decided to be the same."""
+    """1:1 at ``tau``. of_pairs: the model's, for single pairs; else the gallery's, calibrated for 1:K. mated,
+    non_mated: the share of those pairs that were decided to be the same."""
 
     tau: float
     of_pairs: bool

@@ -133,6 +133,8 @@ class OpenedGalleries:
                     useless[generation] = loaded.useless
         for named in useless.items():
             self._forget_snapshot(*named)
+        if later:
+            check.remove_leftovers()
         if deleted:
             upkeep.purge()
         return check

@@ -404,7 +404,10 @@ class ExactIndex:
             return {}
         probes = np.concatenate([searches[i].probes for i in served])
         wanted = wanted_by([searches[i] for i in served])
-        found = iter(self._approximate.nearest_subjects(table, self._held.norms, probes, wanted))
+        try:
+            found = iter(self._approximate.nearest_subjects(table, self._held.norms, probes, wanted))
+        except MemoryError:
+            return {}
         ranked = {i: list(itertools.islice(found, len(searches[i].probes))) for i in served}
         return {i: sure for i, all_of in ranked.items() if len(sure := [one for one in all_of if one]) == len(all_of)}
 
@@ -436,7 +439,7 @@ class ExactIndex:
         with self._looking():
             near = self._approximate
         if near is not None:
-            near.tend(self._looking, ended)
+            near.tend(self._looking, lambda: ended() or self._retired or self._may_lose != near.wanted)
 
     @contextlib.contextmanager
     def _looking(self) -> Iterator[Table]:

@@ -38,6 +38,8 @@ def test_which_face_is_enrolled() -> None:
     assert enroll_request("g", "s", ONE, face="largest").examples[0] == photo(ONE, "largest")
     with pytest.raises(TypeError, match="photo"):
         enroll_request("g", "s", photo(ONE), face="largest")
+    with pytest.raises(ValueError, match="'largest', 'aligned', a box .* not 'larges'"):
+        enroll_request("g", "s", ONE, face="larges")  # type: ignore[arg-type]
 
 
 def test_all_errors_and_the_version_are_there() -> None:
@@ -45,6 +47,7 @@ def test_all_errors_and_the_version_are_there() -> None:
         if isinstance(kind, type) and issubclass(kind, errors.OneglanceError):
             assert getattr(oneglance, name) is kind
             assert name in oneglance.__all__
+    assert set(oneglance.__all__) <= set(dir(oneglance))  # what an interpreter completes names from
     assert oneglance.__version__.split(".")[0].isdecimal()
 
 

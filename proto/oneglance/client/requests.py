@@ -197,6 +197,8 @@ def photo(
     elif face == "aligned":
         selector.aligned = True
     elif face is not None:
+        if isinstance(face, str):
+            raise ValueError(f"face is 'largest', 'aligned', a box (x, y, width, height) or None, not {face!r}")
         x, y, width, height = face
         selector.box.CopyFrom(Box(x=x, y=y, width=width, height=height))
     if isinstance(content, np.ndarray):

@@ -295,16 +295,14 @@ class Approximate:
 
     def _first_recent(self, vectors: Vectors, subjects: Integers) -> tuple[Sorted, Copy] | None:
         """What is to be sorted in next, and where; None: nothing that is worth it now."""
-        if self._coming is not None:
-            copy = self._coming.first_recent(vectors, subjects)
-            if copy is not None:
-                return self._coming, copy
+        if self._coming is not None and self._coming.recent(len(vectors)) <= _MANY_RECENT:
             self._sorted, self._coming, self._reach, self._tried_tau = self._coming, None, None, None
             self._met.clear()
-        if self._sorted is not None and self._sorted.recent(len(vectors)) > _MANY_RECENT:
-            copy = self._sorted.first_recent(vectors, subjects)
-            return None if copy is None else (self._sorted, copy)
-        return None
+        where = self._coming or self._sorted
+        if where is None or where.recent(len(vectors)) <= _MANY_RECENT:
+            return None
+        copy = where.first_recent(vectors, subjects)
+        return None if copy is None else (where, copy)
 
     def _tune(self, known: Sorted, looking: Looking) -> None:
         """Finds how far to look for the usual τ, where live mates came, or that is another one."""
@@ -340,7 +338,7 @@ class Approximate:
         """Probes and their matches within τ, both float32 [n, D], that are made."""
         count = min(_LAST_MATES, math.ceil(_MISSED / (1 - self.wanted.mates_found)))
         rng = np.random.default_rng(0)
-        of, towards = (self._copied(rng.integers(self._rows, size=count), looking) for _ in range(2))
+        of, towards = (self._copied(rng.integers(max(1, self._rows), size=count), looking) for _ in range(2))
         count = min(len(of), len(towards))
         of = of[:count]
         step = towards[:count] - of

@@ -144,7 +144,7 @@ def main() -> None:
                 fill(page, tab, known, unknown)
                 page.wait_for_timeout(600)  # transitions
                 page.mouse.move(0, 0)
-                shot = Image.open(io.BytesIO(page.screenshot(full_page=width < 800)))
+                shot = Image.open(io.BytesIO(page.screenshot(full_page=width < 800 or tab == "look")))
                 shot.convert("RGB").save(options.out / f"{tab}-{width}.webp", quality=80, method=6)
             page.close()
         browser.close()

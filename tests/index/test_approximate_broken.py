@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from oneglance_index import Approximation, Found, Search
+from oneglance_index import Approximation, Found, LocalGalleries, Search
 from oneglance_index.approximation import ApproximationState
 from oneglance_index.errors import GalleryError
 from oneglance_index.search import approximate, cells, flat, tending
@@ -387,3 +388,23 @@ def test_what_failed_is_not_tried_again_at_each_search() -> None:
         assert tried == ["sort"]
     finally:
         tended.close()
+
+
+def test_who_sets_it_again_in_the_store_ends_what_an_alarm_began(tmp_path: Path) -> None:
+    wanted = Approximation(0.9, exact_on_alarm=True)
+    with LocalGalleries.open(tmp_path) as store:
+        store.create_gallery("g", encoder_digest="e", dimension=4).result()
+        store.set_approximation("g", wanted).result()
+        index = store._opened.get("g")
+        assert index is not None
+        assert index.index is not None
+        index.index.info()
+        index.index.alarm(stay_exact=True)
+        store.set_threshold("g", 0.5).result()
+        state = store.approximation_state("g")
+        assert state is not None
+        assert state.because == "alarm"
+        store.set_approximation("g", wanted).result()
+        state = store.approximation_state("g")
+        assert state is not None
+        assert state.because == "few subjects"

@@ -38,7 +38,7 @@ def test_which_face_is_enrolled() -> None:
     assert enroll_request("g", "s", ONE, face="largest").examples[0] == photo(ONE, "largest")
     with pytest.raises(TypeError, match="photo"):
         enroll_request("g", "s", photo(ONE), face="largest")
-    with pytest.raises(ValueError, match="'largest', 'aligned', a box .* not 'larges'"):
+    with pytest.raises(ValueError, match=r"'largest', 'aligned', a box .* not 'larges'"):
         enroll_request("g", "s", ONE, face="larges")  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""The demo's kill comes after enough acknowledgements, however long these take; it gives up where none comes any more."""
+"""The demo's kill comes after enough acknowledgements, however long these take; it gives up where none comes."""
 
 import threading
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from oneglance_apps.server_process import ServerProcess
 
 
 class Slow:
-    """Server, client and clock in one: each look at the log is one enrollment of ``seconds``; after ``last`` none ends."""
+    """Server, client and clock in one: each look at the log is one enrollment of ``seconds``; ``last`` is the last."""
 
     def __init__(self, seconds: float, last: int) -> None:
         self.seconds, self.last, self.enrolled, self.waited = seconds, last, 0, 0.0

@@ -149,7 +149,7 @@ def hnswlib_index(rows: Vectors, threads: int) -> Iterator[tuple[str, Find]]:
     index = hnswlib.Index("l2", rows.shape[1])
     index.init_index(len(rows), M=16, ef_construction=100)
     index.add_items(rows, num_threads=threads)
-    for effort in (16, 32, 64, 128, 256):
+    for effort in (64, 256, 1024, 4096):
         index.set_ef(effort)
 
         def find(probes: Vectors) -> tuple[Numbers, Vectors]:
@@ -164,7 +164,7 @@ def usearch_index(rows: Vectors, threads: int) -> Iterator[tuple[str, Find]]:
         ndim=rows.shape[1], metric="l2sq", dtype="i8", connectivity=16, expansion_add=100
     )
     index.add(np.arange(len(rows)), rows, threads=threads)
-    for effort in (16, 32, 64, 128, 256):
+    for effort in (64, 256, 1024, 4096):
         index.expansion_search = effort
 
         def find(probes: Vectors) -> tuple[Numbers, Vectors]:
@@ -182,7 +182,7 @@ def svs_index(rows: Vectors, threads: int) -> Iterator[tuple[str, Find]]:
         svs.VamanaBuildParameters(alpha=1.2, graph_max_degree=32, window_size=100), rows, svs.DistanceType.L2, threads
     )
     index.num_threads = threads
-    for effort in (8, 16, 32, 64, 128):
+    for effort in (32, 128, 512, 2048):
         index.search_window_size = effort
 
         def find(probes: Vectors) -> tuple[Numbers, Vectors]:

@@ -125,6 +125,7 @@ class LocalGalleries:
             machine = Machine(self._pool.usual, threads, device, settings.row_codes != "off", self._pool.patient)
             self._opened = OpenedGalleries(machine, data_dir, settings.approximate_checked_share)
             self._store = Store(data_dir, self._opened, settings, on_change)
+            self._check = StartCheck(self._store, [])  # until it is known what there is
             self._upkeep = Upkeep(
                 *(data_dir, self._store, settings.snapshot_every_encodings),
                 *(self._sweep, settings.sweep_every_seconds),
@@ -519,6 +520,12 @@ class LocalGalleries:
 
     # Reading.
 
+    def _read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
+        """As Store.read(), of subjects. Raises StoreDamaged where the check found that, too."""
+        if self._check.fault is not None:
+            raise self._check.fault
+        return self._store.read(ask)
+
     def get_gallery(self, gallery_id: str) -> Gallery:
         return self._store.read(lambda db: queries.gallery(db, gallery_id).gallery)
 
@@ -536,13 +543,13 @@ class LocalGalleries:
         )
 
     def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
-        return self._store.read(lambda db: pages.subject(db, gallery_id, subject_id))
+        return self._read(lambda db: pages.subject(db, gallery_id, subject_id))
 
     def list_subjects(
         self, gallery_id: str, *, page_size: int = 100, after: str | None = None, among: SubjectFilter = EVERYBODY
     ) -> SubjectPage:
         _check_page_size(page_size)
-        return self._store.read(
+        return self._read(
             lambda db: pages.list_subjects(db, gallery_id, page_size, self.settings.max_page_bytes, after, among)
         )
 
@@ -558,7 +565,7 @@ class LocalGalleries:
 
     def _those(self, gallery_id: str, among: SubjectFilter) -> tuple[int, list[tuple[str, Mapping[str, str]]]]:
         """A revision, and the ids and labels of the subjects that a filter lets through at that."""
-        told = self._store.read(lambda db: told_subjects(db, queries.place(db, gallery_id).number, None))
+        told = self._read(lambda db: told_subjects(db, queries.place(db, gallery_id).number, None))
         if told is None:
             raise GalleryNotFound(gallery_id)
         labels = {number: queries.read_labels(text.decode()) for number, text in told.labels.items()}
@@ -567,7 +574,7 @@ class LocalGalleries:
 
     def list_likenesses(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LikenessPage:
         _check_page_size(page_size)
-        return self._store.read(
+        return self._read(
             lambda db: pages.list_likenesses(db, gallery_id, page_size, self.settings.max_page_bytes, after)
         )
 
@@ -576,18 +583,18 @@ class LocalGalleries:
             at = queries.place(db, gallery_id)
             return self._request_memory.find(db, at, subject_id, request_id, request_digest, time.time())
 
-        return self._store.read(find)
+        return self._read(find)
 
     # Moving.
 
     def export_step(self, gallery_id: str, known: KnownSubjects, max_bytes: int) -> ExportStep:
         with _memory("to export"):
-            return self._store.read(lambda db: exporting.step(db, gallery_id, known, max_bytes))
+            return self._read(lambda db: exporting.step(db, gallery_id, known, max_bytes))
 
     def export_subjects(
         self, gallery_id: str, uid: str, numbers: Sequence[int], max_bytes: int
     ) -> tuple[list[MovedSubject], int]:
-        return self._store.read(lambda db: exporting.subjects(db, gallery_id, uid, numbers, max_bytes))
+        return self._read(lambda db: exporting.subjects(db, gallery_id, uid, numbers, max_bytes))
 
     def begin_import(self, gallery_id: str, gallery: Gallery, digest: str) -> Future[Gallery]:
         active = gallery.active
@@ -636,7 +643,7 @@ class LocalGalleries:
         """Raises SubjectGone."""
         having, gallery_id = opened.having_negatives, opened.gallery.id
         found = (
-            negatives.search(index.search, searches, gallery_id, having, self._store.read)
+            negatives.search(index.search, searches, gallery_id, having, self._read)
             if having
             else index.search(searches)
         )
@@ -663,11 +670,12 @@ class LocalGalleries:
     ) -> Found:
         if by_probability and head is None:
             raise ValueError("what decides by probability needs a head")
-        return self._store.read(
+        found = self._read(
             lambda db: verifying.verify(
                 db, gallery_id, subject_id, probes, encoder_digest, fusion, self._others, head, by_probability
             )
         )
+        return replace(found, unchecked=not self._check.done)
 
     def _others(self, gallery_id: str, probes: Vectors, fusion: str) -> Found:
         while True:

@@ -133,6 +133,8 @@ class OpenedGalleries:
                     useless[generation] = loaded.useless
         for named in useless.items():
             self._forget_snapshot(*named)
+        if later:
+            check.remove_leftovers()
         if deleted:
             upkeep.purge()
         return check
@@ -307,6 +309,9 @@ class OpenedGalleries:
                     self._missed[effect.generation].append(effect.changes)
                     return
             opened.index.apply(*effect.changes)
+            if effect.kind_set:  # what an alarm has ended begins anew
+                opened.index.approximate(None)
+                self.tending.forget(effect.generation)
             if effect.updated is not None:
                 opened.index.approximate(approximation_of(effect.updated.active.kind))
             self.tending.changed(opened.index)

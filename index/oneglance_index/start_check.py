@@ -54,7 +54,7 @@ class StartCheck:
         for gallery, slots in named.items():  # before anything is removed
             with contextlib.suppress(KeyDestroyed):  # with its gallery, meanwhile
                 keys.of(gallery).check_names(slots)
-        snapshot.remove(self._leftovers)
+        self.remove_leftovers()
         # A process may have died between a deletion and this.
         with keys.changing(self._waits_on):
             keys.keep_only(named, last)
@@ -65,6 +65,11 @@ class StartCheck:
                 keys.of(gallery).destroy_others(slots)
         self.done = True
         trim()  # what millions of rows took
+
+    def remove_leftovers(self) -> None:
+        """Before any snapshot is taken, which may get the name of one. Raises StoreIOError."""
+        snapshot.remove(self._leftovers)
+        self._leftovers = []
 
     def _waits_on(self, waited: float) -> bool:
         return not self._ending.is_set() and not_for_long(waited)

@@ -701,7 +701,7 @@ class Provenance(Answer):
     """The gallery's revision that the answer reflects. It grows by one with every change. Many probes are compared in
     several scans: each reflects this revision or a later one."""
     gallery_size: int = 0
-    """Subjects in the gallery at that revision."""
+    """Subjects in the gallery at that revision; 0 where nothing was searched."""
     filtered_size: int | None = None
     """With a filter, for callers with the right "export": how many of them it lets through."""
     gallery_uid: str = ""

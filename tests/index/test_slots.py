@@ -420,7 +420,7 @@ def test_the_records_of_all_former_galleries_go_with_one_write(keys: Keys, monke
     same = [i for i in range(9) if before[i * record : (i + 1) * record] == after[i * record : (i + 1) * record]]
     assert same == [0, 1, 5]
     for gallery in (2, 3, 8):
-        with pytest.raises(StoreDamaged):
+        with pytest.raises(KeyDestroyed):
             keys.of(gallery)
     again = Keys(keys.folder.parent, [MASTER])
     again.of(5).take()

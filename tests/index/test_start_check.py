@@ -13,6 +13,7 @@ import pytest
 
 from oneglance_index import IndexSettings, LocalGalleries, OpenProgress, Search, opened, start_check
 from oneglance_index.errors import GalleryNotFound, IndexOutOfStep, StoreDamaged
+from oneglance_index.moved import KnownSubjects
 from oneglance_index.records import SubjectFilter, ToldSubjects
 from oneglance_index.search.loading import StoredSubjects, load_index
 from oneglance_index.store.store_row import check_others
@@ -104,9 +105,11 @@ def test_answers_say_that_the_store_is_not_checked_yet(data_dir: Path, checking:
         found = nearest(galleries, "large", 3)
         assert (found.unchecked, found.exact, galleries.sound) == (True, True, False)
         assert found.candidates[0][0].subject_id == "s3"
+        assert galleries.verify("large", "s3", VECTORS[3:4]).unchecked
         checking.open.set()
         until(lambda: galleries.sound)
         assert not nearest(galleries, "large", 3).unchecked
+        assert not galleries.verify("large", "s3", VECTORS[3:4]).unchecked
     with LocalGalleries.open(data_dir) as galleries:
         assert galleries.sound
         assert not nearest(galleries, "large", 3).unchecked
@@ -133,8 +136,18 @@ def test_a_damaged_store_answers_nothing_once_it_is_found(data_dir: Path, damage
     with galleries:
         until(lambda: galleries.trouble() is not None)
         assert not galleries.sound
-        with pytest.raises(StoreDamaged):
-            nearest(galleries, "small", 1)
+        for ask in (
+            lambda: nearest(galleries, "small", 1),
+            lambda: galleries.verify("large", "s9", VECTORS[9:10]),
+            lambda: galleries.get_subject("large", "s9"),
+            lambda: galleries.list_subjects("large"),
+            lambda: galleries.subject_ids("large"),
+            lambda: galleries.count_label("large", "odd"),
+            lambda: galleries.export_step("large", KnownSubjects.none(), 1 << 20),
+        ):
+            with pytest.raises(StoreDamaged):
+                ask()
+        assert len(galleries.list_galleries().galleries) == 2
         for written in (
             galleries.enroll("small", "new", VECTORS[30:31]),
             galleries.delete_subject("small", "s1"),

@@ -29,7 +29,7 @@ from oneglance_core.intervals import clopper_pearson
 from oneglance_index.approximation import Approximation, ApproximationState, Because
 from oneglance_index.records import Integers, Search, Vectors
 from oneglance_index.search import faiss_calls as engine
-from oneglance_index.search.cells import Copy, Sorted, cells_for, centres_of, sample_size, turn_of
+from oneglance_index.search.cells import Copy, Sorted, cells_for, centres_of, sample_size, step_of, turn_of, turned
 from oneglance_index.search.exact import SLACK_ROWS, Ranked, Table, Wanted, measure, rank
 from oneglance_index.search.rows import pause
 from oneglance_index.search.scan import ROW_PATH_PROBES, Part, nearest_of_parts, parts_of
@@ -50,8 +50,8 @@ _FETCH, _MOST_FETCHED = 32, 1024
 _MOST_READ = 0.2
 # So many mates are made that about so many may be missed.
 _MISSED = 8
-# Of the last searches that asked for matches, the most frequent τ is the usual one.
-_LAST_TAUS = 64
+# Of the last searches that asked for matches, the largest τ that so many had is the usual one.
+_LAST_TAUS, _USUALLY = 64, 8
 # What FAISS says of rows that there aren't.
 _NOTHING = np.finfo(np.float32).max
 # From how many live mates is told, the last ones; so many new ones are worth a look, and so many wait at most.
@@ -71,12 +71,30 @@ class Reach(NamedTuple):
     live: bool
 
 
+class _Mate(NamedTuple):
+    """A live probe that was searched within `within`, and its match, float32 [D] each; how far apart they are."""
+
+    probe: Vectors
+    match: Vectors
+    within: float
+    distance: float
+
+
+class _Met(NamedTuple):
+    """At how many cells a search for a live probe met its match."""
+
+    cells: int
+    within: float
+    distance: float
+
+
 class Approximate:
     """Of one index, whose lock is held by every caller of what doesn't say otherwise."""
 
     def __init__(self, wanted: Approximation, dimension: int, pool: ThreadPoolExecutor) -> None:
         self.wanted = wanted
         self._pool = pool
+        self._dimension = dimension
         self._turn = turn_of(dimension)
         self._sorted: Sorted | None = None
         self._coming: Sorted | None = None
@@ -84,11 +102,10 @@ class Approximate:
         self._stays: Because = ""
         self._taus: deque[float] = deque(maxlen=_LAST_TAUS)
         self._rows = 0
-        # Live probes and their matches, float32 [D] each, until it is known at how many cells these are met; and those
-        # numbers of the last ones.
-        self._mates: deque[tuple[Vectors, Vectors]] = deque(maxlen=_WAITING)
-        self._met_at: deque[int] = deque(maxlen=_LAST_MATES)
-        self._tried_tau: float | None = None  # with mates that were made
+        # Live mates, until it is known at how many cells they are met; and that of the last ones.
+        self._mates: deque[_Mate] = deque(maxlen=_WAITING)
+        self._met: deque[_Met] = deque(maxlen=_LAST_MATES)
+        self._tried_tau: float | None = None
         self._more = 1
 
     def state(self) -> ApproximationState:
@@ -119,28 +136,32 @@ class Approximate:
     def _tau(self) -> float | None:
         """The usual one."""
         taus = Counter(tuple(self._taus))  # searches may be under way
-        return max(taus.items(), key=lambda one: (one[1], one[0]))[0] if taus else None
+        usually = min(_USUALLY, max(taus.values(), default=0))
+        return max((tau for tau, times in taus.items() if times >= usually), default=None)
 
     # What happens to the rows.
 
     def moved(self, first: int, live: Integers, stop: int, to: int) -> None:
-        for one in self._all():
-            one.moved(first, live, stop, to)
+        self._follow(lambda one: one.moved(first, live, stop, to))
 
     def rewritten(self, rows: Integers) -> None:
-        for one in self._all():
-            one.rewritten(rows)
+        self._follow(lambda one: one.rewritten(rows))
 
     def compacted(self) -> None:
-        for one in self._all():
-            one.forget()
+        self._mates.clear()  # their matches may be gone
+        self._follow(Sorted.forget)
+
+    def _follow(self, change: Callable[[Sorted], None]) -> None:
+        try:
+            for one in (self._sorted, self._coming):
+                if one is not None:
+                    change(one)
+        except (MemoryError, RuntimeError):  # the rows changed nevertheless: all are sorted anew
+            self._sorted = self._coming = self._reach = None
 
     def has(self, rows: int) -> None:
         """There are so many rows now."""
         self._rows = rows
-
-    def _all(self) -> list[Sorted]:
-        return [one for one in (self._sorted, self._coming) if one is not None]
 
     # What searches tell.
 
@@ -149,14 +170,16 @@ class Approximate:
 
     def saw(self, search: Search, ranked: Sequence[Ranked], vectors: Vectors) -> None:
         """What an exact search found; vectors: of all rows."""
-        if search.within is None or search.singly or self._sorted is None:
+        if search.within is None or search.singly or self._sorted is None or self._stays or self._rows < LEAST_ROWS:
             return
         for probe, found in zip(search.probes, ranked, strict=True):
             if len(found.rows) and found.distances[0] <= search.within:
-                self._mates.append((probe.copy(), vectors[found.rows[0]].copy()))
+                match = vectors[found.rows[0]].copy()
+                self._mates.append(_Mate(probe.copy(), match, search.within, float(found.distances[0])))
 
     def stay_exact(self, because: Because) -> None:
         self._stays = because
+        self._mates.clear()
 
     def read_more(self) -> None:
         """Looks at twice as many cells, and rows, from now on."""
@@ -210,22 +233,15 @@ class Approximate:
 
     def tend(self, looking: Looking, ended: Callable[[], bool]) -> None:
         """Does what is due. `looking` holds the lock; in between it is given back, for searches."""
-        with looking() as table:
-            sample = self._sample(table.vectors, table.subjects)
-        if sample is not None:
-            centres = self._centres_for(sample, ended)
+        if self._coming is None and (self._sorted is None or self._outgrown(self._sorted)):
+            centres = self._centres(looking, ended)
             if centres is None:
                 return
             self._coming = Sorted(centres, self._turn)
         while not ended() and self._sort_in(looking):
             pause()
-        with looking() as table:
-            live, made = self._live_mates(), None if ended() else self._made_mates(table.vectors, table.subjects)
-        for tau, mates in ((made[0], made[1:]) if made else (None, None), (None, live)):
-            if mates is not None and self._sorted is not None:
-                met_at = self._sorted.met_at(*mates)
-                with looking():
-                    self._learn(tau, met_at)
+        if not ended() and self._sorted is not None:
+            self._tune(self._sorted, looking)
 
     def _sort_in(self, looking: Looking) -> bool:
         """Some more rows. Whether there were any."""
@@ -257,71 +273,84 @@ class Approximate:
         tau = self._tau()
         return tau is not None and tau != self._tried_tau and (self._reach is None or tau > self._reach.tau)
 
-    def _sample(self, vectors: Vectors, subjects: Integers) -> Vectors | None:
-        """Rows to find centres from; None where cells are known."""
-        if self._coming is not None or (self._sorted is not None and not self._outgrown(self._sorted)):
-            return None
-        live = np.flatnonzero(subjects >= 0)
-        rng = np.random.default_rng(len(live))
-        rows = np.sort(rng.choice(live, sample_size(len(live)), replace=False))
-        sample: Vectors = vectors[rows]
-        return sample
+    def _centres(self, looking: Looking, ended: Callable[[], bool]) -> Vectors | None:
+        """Of cells for the rows that there are. None once `ended`, and where there are none."""
+        rng = np.random.default_rng(self._rows)
+        rows = np.sort(rng.choice(self._rows, sample_size(self._rows), replace=False))
+        sample = self._copied(rows, looking, self._turn)
+        return centres_of(sample, min(cells_for(self._rows), len(sample)), ended) if len(sample) else None
 
-    def _centres_for(self, sample: Vectors, ended: Callable[[], bool]) -> Vectors | None:
-        """None once `ended`."""
-        turned = sample if self._turn is None else sample @ self._turn
-        return centres_of(np.ascontiguousarray(turned), cells_for(self._rows), ended)
+    def _copied(self, rows: Integers, looking: Looking, turn: Vectors | None = None) -> Vectors:
+        """The live ones of these rows, turned, float32 [n, D]; some at a time, so that nobody waits long."""
+        copied, end, step = np.empty((len(rows), self._dimension), np.float32), 0, step_of(self._dimension)
+        for start in range(0, len(rows), step):
+            some = rows[start : start + step]
+            with looking() as table:
+                some = some[some < len(table.subjects)]
+                vectors = table.vectors[some[table.subjects[some] >= 0]]
+            copied[end : end + len(vectors)] = turned(vectors, turn)
+            end += len(vectors)
+            pause()
+        return copied[:end]
 
     def _first_recent(self, vectors: Vectors, subjects: Integers) -> tuple[Sorted, Copy] | None:
         """What is to be sorted in next, and where; None: nothing that is worth it now."""
-        if self._coming is not None:
-            copy = self._coming.first_recent(vectors, subjects)
-            if copy is not None:
-                return self._coming, copy
+        if self._coming is not None and self._coming.recent(len(vectors)) <= _MANY_RECENT:
             self._sorted, self._coming, self._reach, self._tried_tau = self._coming, None, None, None
-            self._met_at.clear()
-        if self._sorted is not None and self._sorted.recent(len(vectors)) > _MANY_RECENT:
-            copy = self._sorted.first_recent(vectors, subjects)
-            return None if copy is None else (self._sorted, copy)
-        return None
-
-    def _made_mates(self, vectors: Vectors, subjects: Integers) -> tuple[float, Vectors, Vectors] | None:
-        """A τ, and for it mates that are made: probes and their matches, both float32 [n, D]. None: no need."""
-        tau = self._tau()
-        if tau is None or self._sorted is None or not self._untuned():
+            self._met.clear()
+        where = self._coming or self._sorted
+        if where is None or where.recent(len(vectors)) <= _MANY_RECENT:
             return None
+        copy = where.first_recent(vectors, subjects)
+        return None if copy is None else (where, copy)
+
+    def _tune(self, known: Sorted, looking: Looking) -> None:
+        """Finds how far to look for the usual τ, where live mates came, or that is another one."""
+        new = self._new_mates(known, looking)
+        tau = self._tau()
+        if tau is None or not (new or self._untuned()):
+            return
+        # Those who were met within less tell nothing of those who are farther away.
+        cells = self._covering([met.cells for met in self._met if met.distance <= tau <= met.within])
+        live = cells is not None
+        if cells is None and not self._untuned():
+            return
+        if cells is None:
+            cells = self._covering(known.met_at(*self._made_mates(tau, looking)).tolist())
+        with looking():
+            if self._sorted is known:
+                self._tried_tau, self._reach = tau, None
+                if cells is not None:
+                    self._look_at(cells * self._more, tau, live)
+
+    def _new_mates(self, known: Sorted, looking: Looking) -> bool:
+        """Counts the live mates that came, where they are worth it. Whether they are."""
+        with looking():
+            if len(self._mates) < _MANY_MATES:
+                return False
+            mates = list(self._mates)
+            self._mates.clear()
+        met_at = known.met_at(np.array([mate.probe for mate in mates]), np.array([mate.match for mate in mates]))
+        self._met.extend(_Met(at, mate.within, mate.distance) for at, mate in zip(met_at.tolist(), mates, strict=True))
+        return True
+
+    def _made_mates(self, tau: float, looking: Looking) -> tuple[Vectors, Vectors]:
+        """Probes and their matches within τ, both float32 [n, D], that are made."""
         count = min(_LAST_MATES, math.ceil(_MISSED / (1 - self.wanted.mates_found)))
         rng = np.random.default_rng(0)
-        live = np.flatnonzero(subjects >= 0)
-        of, towards = vectors[rng.choice(live, count)], vectors[rng.choice(live, count)]
-        step = towards - of
+        of, towards = (self._copied(rng.integers(max(1, self._rows), size=count), looking) for _ in range(2))
+        count = min(len(of), len(towards))
+        of = of[:count]
+        step = towards[:count] - of
         lengths = np.sqrt(squared_norms(step))
         away = np.sqrt(tau * (1 - rng.random(count)))
         share = np.divide(away, lengths, out=np.zeros(count), where=lengths > 0)
-        return tau, of + (step * share[:, None]).astype(np.float32), of
+        return of + (step * share[:, None]).astype(np.float32), of
 
-    def _live_mates(self) -> tuple[Vectors, Vectors] | None:
-        """Live probes and their matches that are new, both float32 [n, D]; None: not as many as are worth it."""
-        if self._sorted is None or len(self._mates) < _MANY_MATES:
-            return None
-        mates = [self._mates.popleft() for _ in range(len(self._mates))]
-        return np.array([probe for probe, _ in mates]), np.array([match for _, match in mates])
-
-    def _learn(self, tau: float | None, met_at: Integers) -> None:
-        """Where mates were met: for this τ, those that were made; None: live ones."""
-        if tau is not None:
-            self._tried_tau = tau
-            self._met_at.clear()
-            self._reach = None
-            known: Sequence[int] = met_at.tolist()
-        else:
-            self._met_at.extend(met_at.tolist())
-            known = self._met_at
-        usual = self._tau()
-        missed = most_missed(len(known), 1 - self.wanted.mates_found)
-        if missed >= 0 and usual is not None:
-            cells = sorted(known, reverse=True)[missed]
-            self._look_at(cells * self._more, usual, tau is None)
+    def _covering(self, met_at: Sequence[int]) -> int | None:
+        """How many cells have to be looked at for mates that were met at so many; None: too few mates to tell."""
+        missed = most_missed(len(met_at), 1 - self.wanted.mates_found)
+        return sorted(met_at, reverse=True)[missed] if missed >= 0 else None
 
 
 class _Recent:

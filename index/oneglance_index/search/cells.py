@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oneglance_core.distance import squared_norms
 from oneglance_index.records import Integers, Vectors
@@ -24,21 +25,27 @@ _CELLS, _SAMPLE, _STEPS = 4, 48, 6
 # Sorted in at a time, about; and looked for by a thread at a time.
 _COPY_BYTES = 1 << 20
 _PROBES_AT_ONCE = 32
+# So many codes are of values that there aren't any more, at most; to remove a million takes a second.
+_MANY_GONE = 8192
 
 
 class Copy(NamedTuple):
     """Rows to be sorted in: row numbers int64 [n], and what they were, turned, float32 [n, D]. With them all are sorted
-    in that are before row `end`, but for loose ones other than `loose`. `change`: of Sorted._changes."""
+    in that are before row `end`, but for loose ones other than `loose`. `fresh`, bool [n]: not rewritten since."""
 
     rows: Integers
     vectors: Vectors
     end: int
     loose: Integers
-    change: int
+    fresh: NDArray[np.bool_]
+
+
+# Instead of the row, of a number that the cells know yet, and of one that they don't know any more.
+_GONE, _FREE = -1, -2
 
 
 class Sorted:
-    """Some rows of a matrix, of which the caller tells what has changed; calls must not overlap, but centres() and
+    """Some rows of a matrix, of which the caller tells what has changed; calls must not overlap, but met_at() and
     cells_of() may be under way."""
 
     def __init__(self, centres: Vectors, turn: Vectors | None) -> None:
@@ -49,13 +56,16 @@ class Sorted:
         self.end = 0
         # Before `end`, but not sorted in: their values are new.
         self._loose: set[int] = set()
-        # Of each number that the cells know the row, -1 where it is gone or was rewritten.
+        # Of each number that the cells know the row; and of each row the number, -1 where it isn't sorted in.
         self._row_of = np.empty(0, np.int64)
-        self._changes = 0
+        self._number_of = np.empty(0, np.int64)
+        self._gone = 0  # numbers
+        # What first_recent() gave last, until rows move.
+        self._copy: Copy | None = None
 
     @property
     def memory_bytes(self) -> int:
-        return self._cells.memory_bytes + self._row_of.nbytes
+        return self._cells.memory_bytes + self._row_of.nbytes + self._number_of.nbytes
 
     @property
     def sorted_in(self) -> int:
@@ -70,14 +80,16 @@ class Sorted:
 
     def first_recent(self, vectors: Vectors, subjects: Integers) -> Copy | None:
         """Of rows float32 [n, D] some that aren't sorted in, without dead ones. None: there are none."""
-        step = max(1, _COPY_BYTES // (4 * vectors.shape[1]))
+        step = step_of(vectors.shape[1])
         end = min(self.end + step, len(vectors))
         loose = self.loose()[: step if end == self.end else 0]
         rows = np.concatenate([np.arange(self.end, end), loose])
         if not len(rows):
             return None
         rows = rows[subjects[rows] >= 0]
-        return Copy(rows, turned(vectors[rows], self._turn), end, loose, self._changes)
+        fresh = np.ones(len(rows), np.bool_)
+        self._copy = Copy(rows, turned(vectors[rows], self._turn), end, loose, fresh)
+        return self._copy
 
     def cells_of(self, copy: Copy) -> Integers:
         return self._cells.cells_of(copy.vectors)
@@ -94,41 +106,77 @@ class Sorted:
             met[part] = (away <= np.take_along_axis(away, cells[part, None], 1)).sum(axis=1)
         return met
 
-    def add(self, copy: Copy, cells: Integers) -> bool:
-        """Sorts rows in; False where any may have changed since they were copied, and nothing was done."""
-        if copy.change != self._changes:
-            return False
-        self._row_of, first = np.concatenate([self._row_of, copy.rows]), len(self._row_of)
-        self._cells.add(copy.vectors, cells, np.arange(first, len(self._row_of)))
+    def add(self, copy: Copy, cells: Integers) -> None:
+        """Sorts rows in, but for those that were rewritten since they were copied; none where rows moved."""
+        if copy is not self._copy:
+            return
+        self._copy = None
+        rows = copy.rows[copy.fresh]
+        self._number_of = _longer(self._number_of, copy.end, -1)
+        numbers = self._unused(len(rows))
+        self._row_of[numbers] = _GONE
+        self._gone += len(numbers)
+        # What fails in the middle may leave some behind: gone ones.
+        self._cells.add(np.ascontiguousarray(copy.vectors[copy.fresh]), cells[copy.fresh], numbers)
+        self._gone -= len(numbers)
+        self._row_of[numbers], self._number_of[rows] = rows, numbers
         self._loose.difference_update(copy.loose.tolist())
+        self._loose.update(copy.rows[~copy.fresh].tolist())
         self.end = copy.end
-        return True
+        if self._gone > _MANY_GONE:
+            self.forget()
+
+    def _unused(self, count: int) -> Integers:
+        """So many numbers that the cells don't know."""
+        free = np.flatnonzero(self._row_of == _FREE)
+        if len(free) < count:
+            self._row_of = _longer(self._row_of, len(self._row_of) - len(free) + count, _FREE)
+            free = np.flatnonzero(self._row_of == _FREE)
+        return free[:count]
 
     def rewritten(self, rows: Integers) -> None:
         """These rows have new values."""
         old = rows[rows < self.end]
-        self._row_of[np.isin(self._row_of, old)] = -1
+        if self._copy is not None:
+            self._copy.fresh[np.isin(self._copy.rows, rows)] = False
+        self._leave(self._number_of[old])
+        self._number_of[old] = -1
         self._loose.update(old.tolist())
-        self._changes += 1
 
     def moved(self, first: int, live: Integers, stop: int, to: int) -> None:
-        """Of the rows from `first` to `stop` these, int64 [n] ascending, are at `to` and on now; others are gone."""
-        places = np.full(stop - first, -1, np.int64)
-        places[live - first] = np.arange(to, to + len(live))
-        among = (self._row_of >= first) & (self._row_of < stop)
-        self._row_of[among] = places[self._row_of[among] - first]
-        loose = {row for row in self._loose if first <= row < stop}
-        self._loose.difference_update(loose)
-        self._loose.update({int(places[row - first]) for row in loose} - {-1})
-        if first <= self.end <= stop:
+        """Of the rows from `first` to `stop` these, int64 [n] ascending, are at `to` and on now; others are gone, and
+        so are all from `to` to `first`."""
+        self._copy = None
+        numbers = self._number_of[live[live < len(self._number_of)]]
+        known = np.flatnonzero(numbers >= 0)
+        self._leave(self._number_of[first:stop])
+        self._number_of[to:stop] = -1
+        self._number_of[to : to + len(numbers)] = numbers
+        self._row_of[numbers[known]] = to + known
+        self._gone -= len(known)
+        loose = self._loose.intersection(range(first, stop))
+        if loose:
+            places = np.full(stop - first, -1, np.int64)
+            places[live - first] = np.arange(to, to + len(live))
+            self._loose.difference_update(loose)
+            self._loose.update({int(places[row - first]) for row in loose} - {-1})
+        if to <= self.end <= stop:
             self.end = to + int(np.searchsorted(live, self.end))
-        self._changes += 1
+        if self._gone > _MANY_GONE:
+            self.forget()
+
+    def _leave(self, numbers: Integers) -> None:
+        """These are gone, those that aren't -1."""
+        numbers = numbers[numbers >= 0]
+        self._row_of[numbers] = _GONE
+        self._gone += len(numbers)
 
     def forget(self) -> None:
         """The codes of rows that are gone, or have others, go."""
-        gone = np.flatnonzero(self._row_of < 0)
+        gone = self._row_of == _GONE
         self._cells.remove(gone)
-        # Numbers are never used twice, or what the others are called would have to change.
+        self._row_of[gone] = _FREE
+        self._gone = 0
 
     def nearest(self, pool: ThreadPoolExecutor, probes: Vectors, k: int, cells: int) -> tuple[Vectors, Integers]:
         """What seem to be the k nearest of the rows sorted in to each probe float32 [q, D], in that many cells: about
@@ -141,6 +189,15 @@ class Sorted:
         found = list(pool.map(lambda part: self._cells.nearest(part, k, cells), parts))
         numbers = np.concatenate([numbers for _, numbers in found])
         return np.concatenate([about for about, _ in found]), np.where(numbers >= 0, self._row_of[numbers], -1)
+
+
+def _longer(array: Integers, size: int, rest: int) -> Integers:
+    """Of that size at least; what is new is `rest`."""
+    if len(array) >= size:
+        return array
+    longer = np.full(size + size // 8, rest, np.int64)
+    longer[: len(array)] = array
+    return longer
 
 
 def turn_of(dimension: int) -> Vectors | None:
@@ -156,6 +213,11 @@ def turned(vectors: Vectors, turn: Vectors | None) -> Vectors:
     return np.ascontiguousarray(vectors, np.float32) if turn is None else np.ascontiguousarray(vectors @ turn)
 
 
+def step_of(dimension: int) -> int:
+    """So many rows are copied at a time."""
+    return max(1, _COPY_BYTES // (4 * dimension))
+
+
 def sample_size(rows: int) -> int:
     """From how many of so many rows centres are found."""
     return min(rows, _SAMPLE * cells_for(rows))
@@ -166,7 +228,7 @@ def cells_for(rows: int) -> int:
 
 
 def centres_of(sample: Vectors, cells: int, ended: Callable[[], bool]) -> Vectors | None:
-    """The centres of so many cells, from rows float32 [n, D] that were drawn. None once `ended` says so."""
+    """The centres of so many cells, from rows float32 [n, D] that were drawn, and turned. None once `ended` says so."""
     centres = sample[:: max(1, len(sample) // cells)][:cells].copy()
     for _ in itertools.repeat(None, _STEPS):
         if ended():

@@ -217,8 +217,10 @@ class Cells:
         pointers = (load().swig_ptr(array) for array in (vectors, numbers, cells))
         self._index.add_core(len(vectors), *pointers)
 
-    def remove(self, numbers: Integers) -> None:
-        self._index.remove_ids(load().IDSelectorBatch(numbers))
+    def remove(self, gone: NDArray[np.bool_]) -> None:
+        """What has the numbers for which this, bool [n], says so."""
+        faiss, bits = load(), np.packbits(gone, bitorder="little")
+        self._index.remove_ids(faiss.IDSelectorBitmap(len(gone), faiss.swig_ptr(bits)))
 
     def nearest(self, queries: Vectors, k: int, cells: int) -> tuple[Vectors, Integers]:
         """What seem to be the k nearest to each query in that many cells, those that are nearest to it: about the

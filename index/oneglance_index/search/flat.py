@@ -112,6 +112,7 @@ class ExactIndex:
         # What answers may lose, and since the last search what sees to that.
         self._may_lose: Approximation | None = None
         self._approximate: Approximate | None = None
+        self._anew = False
         # Rows with a new value that the scan doesn't have yet.
         self._stale: set[int] = set()
         # While a compaction is under way: dead rows, whose numbers are out of order. Those behind haven't moved yet.
@@ -404,11 +405,16 @@ class ExactIndex:
             return {}
         probes = np.concatenate([searches[i].probes for i in served])
         wanted = wanted_by([searches[i] for i in served])
-        found = iter(self._approximate.nearest_subjects(table, self._held.norms, probes, wanted))
+        try:
+            found = iter(self._approximate.nearest_subjects(table, self._held.norms, probes, wanted))
+        except (MemoryError, RuntimeError) as error:  # an exact search says what is the matter, if it meets it
+            log.warning("a search that may lose something failed, and is exact instead: %s", error)
+            return {}
         ranked = {i: list(itertools.islice(found, len(searches[i].probes))) for i in served}
         return {i: sure for i, all_of in ranked.items() if len(sure := [one for one in all_of if one]) == len(all_of)}
 
     def approximate(self, wanted: Approximation | None) -> None:
+        self._anew = self._anew or wanted is None
         self._may_lose = wanted
 
     def approximation(self) -> ApproximationState | None:
@@ -417,7 +423,7 @@ class ExactIndex:
             return None
         if self._pool is None:
             return ApproximationState("exact", "device")
-        return to_come(self._rows) if near is None or near.wanted != wanted else near.state()
+        return to_come(self._rows) if near is None or self._anew or near.wanted != wanted else near.state()
 
     def alarm(self, stay_exact: bool) -> None:
         with self._lock:
@@ -436,7 +442,7 @@ class ExactIndex:
         with self._looking():
             near = self._approximate
         if near is not None:
-            near.tend(self._looking, ended)
+            near.tend(self._looking, lambda: ended() or self._retired or self._anew or self._approximate is not near)
 
     @contextlib.contextmanager
     def _looking(self) -> Iterator[Table]:
@@ -561,8 +567,9 @@ class ExactIndex:
         may lose is followed, too."""
         while changes := self._first_pending():
             self._work_off(changes)
+        anew, self._anew = self._anew, False
         near, wanted = self._approximate, self._may_lose
-        if (None if near is None else near.wanted) != wanted and self._pool is not None:
+        if (anew or (None if near is None else near.wanted) != wanted) and self._pool is not None:
             self._approximate = None if wanted is None else Approximate(wanted, self.dimension, self._pool)
             if self._approximate is not None:
                 self._approximate.has(self._rows)

@@ -8,7 +8,9 @@ more, there is an alarm. It ends when enough known probes after it have shown th
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import random
 import threading
 import time
@@ -94,6 +96,7 @@ class Tending:
         """Nobody waits for the thread: it ends with the step under way."""
         self._closing.set()
         self._due.set()
+        self._seen.clear()
 
     def changed(self, index: GalleryIndex) -> None:
         """Rows came, or a search did, or what is wanted changed. Quick."""
@@ -111,6 +114,11 @@ class Tending:
                         self._due.set()
         self.changed(index)
 
+    def forget(self, generation: int) -> None:
+        """What live probes have shown of it."""
+        with self._lock:
+            self._flips.pop(generation, None)
+
     def told(self, generation: int, state: ApproximationState) -> ApproximationState:
         """With what live probes have shown."""
         with self._lock:
@@ -120,21 +128,25 @@ class Tending:
             return replace(state, known=flips.known, strangers=flips.strangers, alarms=flips.alarms, alarm=flips.alarm)
 
     def _loop(self) -> None:
-        failed = False
+        retry: dict[int, float] = {}  # when, after a failure
         while True:
-            self._due.wait(_RETRY_SECONDS if failed else None)
+            self._due.wait(max(0.0, min(retry.values()) - time.monotonic()) if retry else None)
             self._due.clear()
             if self._closing.is_set():
                 return
-            failed = False
-            for generation, (index, _) in self._those().items():
+            indexes = self._those()
+            retry = {generation: when for generation, when in retry.items() if generation in indexes}
+            for generation, (index, _) in indexes.items():
+                if retry.get(generation, -math.inf) > time.monotonic():
+                    continue
+                retry.pop(generation, None)
                 try:
                     if index.wants_tending():
                         index.tend(self._closing.is_set)
                 except Exception as error:  # want of memory, say: answers are exact
                     log.warning("sorting the index of generation number %d failed: %s", generation, error)
-                    failed = True
-            if not self._check_all():
+                    retry[generation] = time.monotonic() + _RETRY_SECONDS
+            if not self._check_some():
                 return
 
     def _those(self) -> Mapping[int, tuple[GalleryIndex, Approximation]]:
@@ -148,29 +160,34 @@ class Tending:
                     self._flips[generation] = Flips(wanted)
         return indexes
 
-    def _check_all(self) -> bool:
-        """What waits now. Whether to go on."""
-        seen = [self._seen.popleft() for _ in range(len(self._seen))]
-        indexes = self._those()
-        while seen:
-            generation = seen[0].generation
-            these = [one for one in seen if one.generation == generation][:_AT_ONCE]
-            seen = [one for one in seen if not any(one is its for its in these)]
-            if generation in indexes:
-                began = time.perf_counter()
-                self._check(generation, *indexes[generation], [one.search for one in these])
-                pause = (time.perf_counter() - began) * (1 / _MOST_OF_A_CORE - 1)
-                if self._closing.wait(pause):
-                    return False
-        return True
+    def _check_some(self) -> bool:
+        """The first probes that wait, of one gallery. Whether to go on."""
+        these: list[_Seen] = []
+        with contextlib.suppress(IndexError):  # no more wait
+            while len(these) < _AT_ONCE:
+                one = self._seen.popleft()
+                if these and one.generation != these[0].generation:
+                    self._seen.appendleft(one)
+                    break
+                these.append(one)
+        if self._seen:
+            self._due.set()
+        found = self._those().get(these[0].generation) if these else None
+        if found is None:
+            return True
+        began = time.perf_counter()
+        self._check(these[0].generation, *found, [one.search for one in these])
+        pause = (time.perf_counter() - began) * (1 / _MOST_OF_A_CORE - 1)
+        return not self._closing.wait(pause)
 
     def _check(self, generation: int, index: GalleryIndex, wanted: Approximation, searches: Sequence[Search]) -> None:
         try:
-            near = index.search(searches)
-            exact = index.search([replace(search, exact=True) for search in searches])
+            # Together, so that nothing changes in between.
+            found = index.search([*searches, *(replace(search, exact=True) for search in searches)])
         except Exception as error:  # the pool is closed, the device lost: whoever asks is told
             log.debug("a check of generation number %d failed: %s", generation, error)
             return
+        near, exact = found[: len(searches)], found[len(searches) :]
         for one, sure in zip(near, exact, strict=True):
             if not isinstance(one, Found) or not isinstance(sure, Found) or one.revision != sure.revision or one.exact:
                 continue

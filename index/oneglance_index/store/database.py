@@ -35,6 +35,7 @@ from oneglance_index.store.directory import (
     open_files,
     remove_leftovers,
 )
+from oneglance_index.store.keys import copying
 from oneglance_index.store.master import master_keys, next_master_key, settle_master_key
 from oneglance_index.store.mutations import Mutation
 from oneglance_index.store.receipts import Receipts
@@ -50,8 +51,8 @@ log = logging.getLogger(__name__)
 
 # Between two tries to empty the write-ahead log, while a reader is in the way.
 _CHECKPOINT_SECONDS = 0.02
-# How often something is read anew, where it was deleted meanwhile.
-_READS = 20
+# How often something is read anew, where it was deleted meanwhile; then deletions wait.
+_READS = 4
 
 
 class Store:
@@ -228,6 +229,8 @@ class Store:
             # What is deleted meanwhile can't be decrypted any more; in the next state it isn't there.
             with contextlib.suppress(KeyDestroyed), self.reading() as db:
                 return ask(db)
+        with contextlib.suppress(KeyDestroyed), copying(self.path.parent), self.reading() as db:
+            return ask(db)
         raise StoreBusy(self.path, "what is being read is being deleted")
 
     def close(self, until: float | None = None) -> None:

@@ -214,6 +214,7 @@ class Keys:
                 records = -(-os.fstat(self._file).st_size // _RECORD_BYTES)  # the last one may be half written
                 ended = min(records, last + 1)
                 gone = np.array([gallery for gallery in range(1, ended) if gallery not in kept], np.int64)
+                self._destroyed.update(gone.tolist())  # who reads a former state of the store may ask for them
                 for gallery in gone.tolist():
                     self._forget(gallery)
                 # All of them: what an overwriting that failed left on the disk can't be seen from here.

@@ -61,9 +61,10 @@ class Effect:
     """What a committed mutation means for the index of a generation: to make it, to change it, or to drop it.
 
     `changes` are of one transaction, and those of one revision each of another subject. `updated` is the gallery after
-    its own settings changed; `remade` says that its rule of fusion did, so that the index is made anew from the store.
-    `negatives` is the number of a subject whose negatives changed, and whether it has any now; `having_negatives`, of
-    one that is remade, the numbers of all that have some, where these changed, too.
+    its own settings changed; `kind_set` says that its kind of index was set, to the same perhaps; `remade` says that
+    its rule of fusion changed, so that the index is made anew from the store. `negatives` is the number of a subject
+    whose negatives changed, and whether it has any now; `having_negatives`, of one that is remade, the numbers of all
+    that have some, where these changed, too.
     """
 
     generation: int
@@ -71,6 +72,7 @@ class Effect:
     changes: tuple[Change, ...] = ()
     created: Gallery | None = None
     updated: Gallery | None = None
+    kind_set: bool = False
     remade: bool = False
     dropped: bool = False
     negatives: tuple[int, bool] | None = None
@@ -280,7 +282,9 @@ class SetKind:
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         stored = queries.finished(db, self.gallery_id)
-        return _changed(db, stored, kind=self.kind)
+        applied = _changed(db, stored, kind=self.kind)
+        assert applied.effect is not None
+        return replace(applied, effect=replace(applied.effect, kind_set=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ class Slots:
         except OSError as error:
             raise disk_error(error, path) from error
         self._used = bytearray(b"\1") * self._count  # whether it is used or doomed
-        # Slots that there were at first, of which those may be left behind that aren't known to have been in use since.
+        # Slots that there were at first, of which those may be left behind that no transaction since lets go.
         self._unsure: bytearray | None = bytearray(b"\1") * self._count
         self._take_over(path, key)
 
@@ -192,6 +192,15 @@ class Slots:
                 raise disk_error(error, self._path) from error
             return self._decryptor.update(content)
 
+    def will_doom(self, slots: Iterable[int]) -> None:
+        """A transaction that may yet be committed will have them doomed: they are not for destroy_others(), which would
+        give away what is doomed later."""
+        with self._lock:
+            if self._unsure is not None:
+                for slot in slots:
+                    if 0 <= slot < len(self._unsure):
+                        self._unsure[slot] = 0
+
     def doom(self, slots: Iterable[int]) -> None:
         """No row names them any more, for good. Raises StoreDamaged, and dooms none, where one isn't used."""
         gone = set(slots)
@@ -202,10 +211,6 @@ class Slots:
                 if not (0 <= slot < self._count and self._used[slot]):
                     raise StoreDamaged(self._path, f"slot {slot} was in use, but isn't known to be")
             self._doomed |= gone
-            if self._unsure is not None:
-                for slot in gone:
-                    if slot < len(self._unsure):
-                        self._unsure[slot] = 0
 
     def destroy_doomed(self) -> None:
         """When it returns, the doomed keys are nowhere on the disk. Call it in Keys.changing()."""
@@ -236,8 +241,8 @@ class Slots:
             raise StoreDamaged(self._path, "a slot is named by two rows")
 
     def destroy_others(self, named: NDArray[np.int64]) -> None:
-        """Destroys all keys that were there at first but those in the slots that rows name, at any time since. Call it
-        in Keys.changing(), once. Raises as check_names()."""
+        """Destroys all keys that were there at first but those in the slots that rows name, at any time since, and
+        those of will_doom(). Call it in Keys.changing(), once. Raises as check_names()."""
         with self._renewing, self._lock:
             self.check_names(named)
             if self._unsure is None or self._closed:

@@ -366,6 +366,15 @@ class Writer:
                 raise
         return applied
 
+    def _run_in_step(self, mutation: Mutation[T]) -> Applied[T]:
+        applied = self._run_with_room(mutation)
+        if applied.effect is not None:
+            self._follower.prepare(applied.effect)
+        for one in applied.destroyed:
+            if one.slots is not None:
+                self._db.keys.of(one.gallery).will_doom(one.slots)
+        return applied
+
     def _flush(self) -> None:
         try:
             self._gathering.flush()
@@ -383,9 +392,7 @@ class Writer:
         taken = self._db.keys.journal.mark()
         self._step("SAVEPOINT mutation")
         try:
-            applied = self._run_with_room(mutation)
-            if applied.effect is not None:
-                self._follower.prepare(applied.effect)
+            applied = self._run_in_step(mutation)
         except (sqlite3.Error, UnicodeDecodeError):
             raise
         except Exception:

@@ -553,7 +553,7 @@ class Provenance(google.protobuf.message.Message):
     several scans: each reflects this revision or a later one.
     """
     gallery_size: builtins.int
-    """Subjects in the gallery at that revision."""
+    """Subjects in the gallery at that revision; 0 where nothing was searched."""
     filtered_size: builtins.int
     """With a filter, for callers with the right "export": how many of them it lets through."""
     gallery_uid: builtins.str

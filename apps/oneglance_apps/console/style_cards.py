@@ -50,6 +50,7 @@ class StyleCards:
         """Draw the cards anew, and choose the style called ``chosen``, else the server's first, else the picture's."""
         own = [] if self.own is None else [Style(title=self._say("style.own"))]
         named = [style for style in styles if style.name == chosen]
+        self.stop()
         self.styles, self.chosen = [*styles, *own], (named or styles or own)[:1]
         self._cards = []
         several = len({style.stylizer_digest for style in styles}) > 1
@@ -108,9 +109,9 @@ class StyleCards:
                 small = await self._stylize_small(source, style)
             except OneglanceError:
                 return  # the other cards stay without a sample
-            if number != self._sampling:
+            image = next(iter(card), None)
+            if number != self._sampling or image is None:  # the cards are others, or the page is closed
                 return
-            image = next(iter(card))
             image.props["src"] = f"data:image/jpeg;base64,{base64.b64encode(small.image).decode()}"
             image.update()
 

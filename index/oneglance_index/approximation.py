@@ -12,21 +12,25 @@ EXACT_KIND = "flat"
 APPROXIMATE = "approximate"
 _ON_ALARM = "exact-on-alarm"
 
+# So many mates as are remembered can't tell of more (search/approximate.py).
+MOST_FOUND = 0.9995
+
 Answers = Literal["exact", "approximate"]
 Because = Literal["", "device", "few subjects", "no threshold yet", "being built", "too few mates yet", "alarm"]
 
 
 @dataclass(frozen=True, slots=True)
 class Approximation:
-    """Of the mates that lie within τ at least the share `mates_found` is found, above 0.5 and below 1. With
+    """Of the mates that lie within τ at least the share `mates_found` is found, above 0.5 and at most 0.9995. With
     `exact_on_alarm` answers are exact again once live searches show that it isn't held. Raises ValueError."""
 
     mates_found: float
     exact_on_alarm: bool = False
 
     def __post_init__(self) -> None:
-        if not 0.5 < self.mates_found < 1:
-            raise ValueError(f"a share of mates to be found is above 0.5 and below 1, got {self.mates_found}")
+        if not 0.5 < self.mates_found <= MOST_FOUND:
+            wrong = self.mates_found
+            raise ValueError(f"a share of mates to be found is above 0.5 and at most {MOST_FOUND}, got {wrong}")
 
     @property
     def kind(self) -> str:

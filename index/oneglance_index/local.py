@@ -79,6 +79,7 @@ from oneglance_index.search.questions import check_searches
 from oneglance_index.search.registry import Machine, check_supported
 from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.settings import IndexSettings
+from oneglance_index.start_check import StartCheck
 from oneglance_index.store import exporting, importing, managing, mutations, pages, queries
 from oneglance_index.store.auditing import Prune, Record
 from oneglance_index.store.database import Store

@@ -253,9 +253,9 @@ class Approximation(Answer):
 
     mates_found: float = 0.0
     """Of the probes that exact search gives a subject under tau, the share that gets the same answer at least; above
-    0.5 and below 1. The others are told that they are UNKNOWN, or are given the next nearest subject under tau. The
-    index tunes itself on the gallery's own encodings and on live probes to hold it, and those that are searched
-    exactly, too, show whether it is held."""
+    0.5 and at most 0.9995. The others are told that they are UNKNOWN, or are given the next nearest subject under
+    tau. The index tunes itself on the gallery's own encodings and on live probes to hold it, and those that are
+    searched exactly, too, show whether it is held."""
     exact_on_alarm: bool = False
     """Once they show that it isn't held, answers are exact again. Else searches read more."""
 

@@ -390,6 +390,6 @@ def test_a_kind_says_what_may_be_lost() -> None:
     for kind in ("", "ivf", "approximate", "approximate:", "approximate:1.0", "approximate:nan", "approximate:0.9:x"):
         with pytest.raises(ValueError, match=r"."):
             approximation_of(kind)
-    for share in (0.5, 1.0, float("nan"), -1.0):
+    for share in (0.5, 0.9996, 1.0, float("nan"), -1.0):
         with pytest.raises(ValueError, match="share"):
             Approximation(share)

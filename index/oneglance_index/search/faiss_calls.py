@@ -72,7 +72,7 @@ def scan_pools(threads: int) -> ScanPools:
     """
     pools = ScanPools(
         ThreadPoolExecutor(threads, "oneglance-scan", initializer=use_one_thread),
-        ThreadPoolExecutor(threads, "oneglance-patient-scan", initializer=_patiently),
+        ThreadPoolExecutor(threads, "oneglance-patient-scan", initializer=be_patient),
     )
     together = threading.Barrier(len(pools) * threads)
     try:
@@ -92,7 +92,8 @@ def use_one_thread() -> None:
     load().omp_set_num_threads(1)
 
 
-def _patiently() -> None:
+def be_patient() -> None:
+    """As use_one_thread(), of a thread that leaves the processor to others."""
     use_one_thread()
     with contextlib.suppress(OSError):  # a sandbox may forbid it
         os.nice(_NICENESS)  # of this thread

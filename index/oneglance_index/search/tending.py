@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from oneglance_core.intervals import clopper_pearson
 from oneglance_index.approximation import NOTHING_CHECKED, Approximation, ApproximationState, Checked
 from oneglance_index.records import Found, Search
+from oneglance_index.search import faiss_calls as engine
 from oneglance_index.search.kinds import GalleryIndex
 
 log = logging.getLogger(__name__)
@@ -129,11 +130,15 @@ class Tending:
 
     def _loop(self) -> None:
         retry: dict[int, float] = {}  # when, after a failure
+        patient = False
         while True:
             self._due.wait(max(0.0, min(retry.values()) - time.monotonic()) if retry else None)
             self._due.clear()
             if self._closing.is_set():
                 return
+            if not patient:  # FAISS is loaded by now
+                engine.be_patient()
+                patient = True
             indexes = self._those()
             retry = {generation: when for generation, when in retry.items() if generation in indexes}
             for generation, (index, _) in indexes.items():

@@ -71,7 +71,7 @@ class Approximation(google.protobuf.message.Message):
     EXACT_ON_ALARM_FIELD_NUMBER: builtins.int
     mates_found: builtins.float
     """Of the probes that exact search gives a subject under tau, the share that gets the same answer at least; above 0.5 and
-    below 1. The others are told that they are UNKNOWN, or are given the next nearest subject under tau. The index tunes
+    at most 0.9995. The others are told that they are UNKNOWN, or are given the next nearest subject under tau. The index tunes
     itself on the gallery's own encodings and on live probes to hold it, and those that are searched exactly, too, show whether
     it is held.
     """

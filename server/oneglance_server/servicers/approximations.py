@@ -11,7 +11,7 @@ def approximation_from(message: pb.Approximation, path: str) -> Approximation:
         return Approximation(message.mates_found, message.exact_on_alarm)
     except ValueError:
         raise InvalidRequest.field(
-            f"{path}.mates_found", f"must be above 0.5 and below 1, got {message.mates_found:g}"
+            f"{path}.mates_found", f"must be above 0.5 and at most 0.9995, got {message.mates_found:g}"
         ) from None
 
 

@@ -95,7 +95,7 @@ def moved_gallery_from(message: pb.MovedGallery, path: str) -> Gallery:
     try:
         approximation = approximation_of(one.kind)
     except ValueError:
-        kinds = "flat, approximate:SHARE or approximate:SHARE:exact-on-alarm, SHARE above 0.5 and below 1"
+        kinds = "flat, approximate:SHARE or approximate:SHARE:exact-on-alarm, SHARE above 0.5 and at most 0.9995"
         raise InvalidRequest.field(f"{path}.kind", f"must be {kinds}, got {one.kind!r}", _INVALID) from None
     if not re.fullmatch("[0-9a-f]{64}", one.encoder_digest):
         raise InvalidRequest.field(f"{path}.encoder_digest", "must be 64 hexadecimal digits", _INVALID)

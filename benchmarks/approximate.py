@@ -3,9 +3,9 @@
 Subjects like faces: 128 numbers whose variances fall as exp(-i / 25), in directions drawn at random; an example adds a
 quarter (0.24) of that in directions of its own; unit length. One example of each is enrolled. tau lets 1 % of
 strangers in. Known probes are other examples: on the first half the index learns how far to look, on the second half,
-and on strangers, decisions are counted that differ from the exact ones (of known probes those with a match). Rivals get the same rows, threads and probes;
-what they find nearest is held against tau; each is set to several efforts, and what it loses is counted on the same
-probes.
+those with a match by exact search, and on strangers, decisions are counted that differ from the exact ones. Rivals get
+the same rows, threads and probes; what they find nearest is held against tau; each is set to several efforts, and what
+it loses is counted on the same probes.
 Probes come 64 at a time, and one at a time. With --like subjects spread as encodings do that there are. Rivals are
 packages of PyPI: hnswlib, usearch, scalable-vs (svs).
 """

@@ -127,10 +127,14 @@ class LocalGalleries:
             self._opened = OpenedGalleries(machine, data_dir, settings.approximate_checked_share)
             self._store = Store(data_dir, self._opened, settings, on_change)
             self._check = StartCheck(self._store, [])  # until it is known what there is
-            self._upkeep = Upkeep(
-                *(data_dir, self._store, settings.snapshot_every_encodings),
-                *(self._sweep, settings.sweep_every_seconds),
-            )
+            try:
+                self._upkeep = Upkeep(
+                    *(data_dir, self._store, settings.snapshot_every_encodings),
+                    *(self._sweep, settings.sweep_every_seconds),
+                )
+            except BaseException:
+                self._store.close(until=0)
+                raise
             later = settings.start_check == "behind" and device.gpu is None and device.remote is None
             try:
                 self._check = self._opened.load(self._store, self._upkeep, progress, later)

@@ -81,7 +81,7 @@ def search(data_dir: Path) -> None:
 def load(data_dir: Path) -> None:
     with LocalGalleries.open(data_dir, settings=SETTINGS) as galleries:
         fill(galleries, 60)
-    limit_to(30 << 20)
+    limit_to(48 << 20)  # threads take some, before it is loaded
     with pytest.raises(OutOfMemory, match="not enough memory to load gallery 'g': its 120000 encodings"):
         LocalGalleries.open(data_dir, settings=SETTINGS)
     resource.setrlimit(resource.RLIMIT_AS, UNLIMITED)

@@ -90,8 +90,7 @@ class Tending:
         self._due = threading.Event()
         self._closing = threading.Event()
         self._lock = threading.Lock()  # guards _flips
-        self._thread = threading.Thread(target=self._loop, name="oneglance-tending", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None  # until there is anything to do
 
     def close(self) -> None:
         """Nobody waits for the thread: it ends with the step under way."""
@@ -102,7 +101,17 @@ class Tending:
     def changed(self, index: GalleryIndex) -> None:
         """Rows came, or a search did, or what is wanted changed. Quick."""
         if index.wants_tending():
-            self._due.set()
+            self._wake()
+
+    def _wake(self) -> None:
+        """Begins the thread, if it wasn't yet; where no thread can be had, the next search tries again."""
+        with self._lock:
+            if self._thread is None and not self._closing.is_set():
+                thread = threading.Thread(target=self._loop, name="oneglance-tending", daemon=True)
+                with contextlib.suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
+        self._due.set()
 
     def saw(self, generation: int, index: GalleryIndex, searches: Sequence[Search], found: Sequence[object]) -> None:
         """What live searches found. Quick."""
@@ -112,7 +121,7 @@ class Tending:
                     if random.random() < self._share:
                         probe = replace(search, probes=search.probes[at : at + 1])
                         self._seen.append(_Seen(generation, probe))
-                        self._due.set()
+                        self._wake()
         self.changed(index)
 
     def forget(self, generation: int) -> None:

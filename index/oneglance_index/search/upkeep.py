@@ -107,11 +107,16 @@ class Upkeep:
         self._closing = threading.Event()
         self._until: float | None = None
         self._thread = threading.Thread(target=self._loop, name="oneglance-upkeep", daemon=True)
-        self._thread.start()
         self._purge_due = threading.Event()
         self._sweep, self._sweep_seconds = sweep, sweep_seconds
-        # Nobody waits for it: it ends with the slice under way, or when the store is closed.
-        threading.Thread(target=self._purge_loop, name="oneglance-purge", daemon=True).start()
+        try:
+            self._thread.start()
+            # Nobody waits for it: it ends with the slice under way, or when the store is closed.
+            threading.Thread(target=self._purge_loop, name="oneglance-purge", daemon=True).start()
+        except RuntimeError as error:
+            self._closing.set()
+            self._due.set()
+            raise MemoryError("no thread can be started") from error
 
     def purge(self) -> None:
         """A gallery was deleted, now or before the last stop: its rows are to go."""

@@ -28,6 +28,7 @@ from oneglance_index.store.seals import damaged
 from oneglance_index.store.slots import KeyDestroyed
 from oneglance_index.store.store_row import check_others
 from oneglance_index.store.subjects import Subjects, all_subjects, check_counts
+from oneglance_index.threads import started
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +116,8 @@ class StartCheck:
         return None if self.fault is None else str(self.fault)
 
     def begin(self, when: Callable[[], None]) -> None:
-        """Runs in a thread of its own, once `when` returns."""
-        self._thread = threading.Thread(target=self._loop, args=(when,), name="oneglance-check", daemon=True)
-        self._thread.start()
+        """Runs in a thread of its own, once `when` returns. Raises MemoryError."""
+        self._thread = started("check", self._loop, when)
 
     def _loop(self, when: Callable[[], None]) -> None:
         when()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -325,6 +326,24 @@ def test_a_device_without_cells_says_so(pool: ThreadPoolExecutor) -> None:
     assert state is not None
     assert (state.answers, state.because) == ("exact", "device")
     assert not index.wants_tending()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_reach_of_its_own_for_each_probe_is_asked_for_as_one_of_few(pool: ThreadPoolExecutor) -> None:
+    """By margin: else no live mate would tell anything of another probe."""
+    rng = np.random.default_rng(8)
+    made = ExactIndex(DIMENSION, CpuScan(pool, 2), partial(every_distance, pool, 2), templates=True, pool=pool)
+    singles = ExactIndex(DIMENSION, CpuScan(pool, 2), partial(every_distance, pool, 2), ordered=False)
+    index = FusedIndex(made, singles, margin=True)
+    rows = points(rng, 400)
+    index.load(1, {number: str(number) for number in range(1, 401)}, 400)
+    index.append(Rows(np.arange(1, 401), np.arange(1, 401), rows))
+    index.approximate(Approximation(0.9))
+    index.search([Search(rows[:60] + 0.05 * points(rng, 60), "e", 1, within=0.2, limit=1)])
+    near = made._approximate
+    assert near is not None
+    assert len(near._taus) >= 5
+    assert all(math.isclose(4 * math.log2(tau), round(4 * math.log2(tau))) for tau in near._taus)
 
 
 def test_how_many_may_be_missed() -> None:

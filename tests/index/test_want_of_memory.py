@@ -7,19 +7,20 @@ import gc
 import mmap
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from oneglance_core.distance import squared_norms
-from oneglance_index import Found, LocalGalleries, OutOfMemory, Search
+from oneglance_index import Found, IndexSettings, LocalGalleries, OutOfMemory, Search
 from oneglance_index.records import Rows
 from oneglance_index.search import exact, faiss_calls, flat, rows
 from oneglance_index.search.scan import CpuScan, every_distance
@@ -210,6 +211,41 @@ def test_an_index_that_grows_holds_its_vectors_once(watched: bool) -> None:
             assert (np.concatenate([rows.vectors for rows in frozen.blocks()]) == vectors).all()
         else:
             assert resident(former) < 0.1 * former.nbytes
+
+
+@pytest.mark.parametrize("start_check", ["before", "behind"])
+def test_opening_without_a_thread_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start_check: Literal["before", "behind"]
+) -> None:
+    """The n-th thread can't be started, for every n that opening comes to."""
+    settings = IndexSettings(start_check=start_check)
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=8).result()
+        galleries.enroll("g", "first", VECTORS[:1]).result()
+    start = threading.Thread.start
+    refused = 0
+    while True:
+        left = refused
+
+        def limited(thread: threading.Thread) -> None:
+            nonlocal left
+            left -= 1
+            if left == -1:
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", limited)
+            try:
+                opened = LocalGalleries.open(tmp_path, settings=settings)
+            except OutOfMemory:
+                refused += 1
+                continue
+        with opened:
+            opened.await_loaded()
+            assert asking.nearest(opened, "g", VECTORS[:1], 1).candidates[0][0].subject_id == "first"
+        break
+    assert refused >= 6
 
 
 @pytest.mark.parametrize("act", ["enroll", "search", "load"])

@@ -12,7 +12,6 @@ and whoever is within τ is; somebody nearer may have been missed. Searches with
 
 from __future__ import annotations
 
-import functools
 import math
 from bisect import bisect_right
 from collections import Counter, deque
@@ -28,11 +27,10 @@ from oneglance_core.distance import squared_norms
 from oneglance_core.intervals import clopper_pearson
 from oneglance_index.approximation import Approximation, ApproximationState, Because
 from oneglance_index.records import Integers, Search, Vectors
-from oneglance_index.search import faiss_calls as engine
 from oneglance_index.search.cells import Copy, Sorted, cells_for, centres_of, sample_size, step_of, turn_of, turned
 from oneglance_index.search.exact import SLACK_ROWS, Ranked, Table, Wanted, measure, rank
+from oneglance_index.search.recent import Recent
 from oneglance_index.search.rows import pause
-from oneglance_index.search.scan import ROW_PATH_PROBES, Part, nearest_of_parts, parts_of
 from oneglance_index.search.twins import NO_TWINS
 
 NEARLY = "ivf"
@@ -210,7 +208,7 @@ class Approximate:
             return answers
         table = table._replace(twins=NO_TWINS)  # the cells know all of them
         wanted = wanted._replace(candidates=np.minimum(wanted.candidates, table.live_subjects))
-        recent = _Recent(table, norms, self._sorted, self._pool)
+        recent = Recent(table, norms, self._sorted, self._pool)
         rows_per_subject = -(-len(table.numbers) // table.live_subjects)
         needs = np.where(wanted.candidates > 1, wanted.candidates * rows_per_subject + SLACK_ROWS, 1)
         open_probes, fetch = np.arange(len(probes)), max(self._reach.fetch, int(needs.max(initial=1)))
@@ -351,49 +349,6 @@ class Approximate:
         """How many cells have to be looked at for mates that were met at so many; None: too few mates to tell."""
         missed = most_missed(len(met_at), 1 - self.wanted.mates_found)
         return sorted(met_at, reverse=True)[missed] if missed >= 0 else None
-
-
-class _Recent:
-    """The rows that aren't sorted in, compared one by one."""
-
-    def __init__(self, table: Table, norms: Vectors, known: Sorted, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-        loose, end = known.loose(), known.end
-        self._parts = [(np.arange(end, len(table.numbers)), table.vectors[end:], _shown(table.vectors, norms, end))]
-        if len(loose):
-            vectors = table.vectors[loose]
-            self._parts.append((loose, vectors, squared_norms(vectors).astype(np.float32)))
-
-    def nearest(self, probes: Vectors, k: int) -> Integers:
-        """The k nearest to each probe, at most: row numbers int64 [q, any]."""
-        found = [np.empty((len(probes), 0), np.int64)]
-        for rows, vectors, norms in self._parts:
-            if len(rows) <= k:
-                found.append(np.broadcast_to(rows, (len(probes), len(rows))))
-            else:
-                by_row = len(probes) <= ROW_PATH_PROBES
-                parts = [
-                    Part(start, stop - start, functools.partial(_nearest, vectors, norms, by_row, start, stop))
-                    for start, stop in parts_of(len(rows), vectors.size * len(probes), engine.cores())
-                ]
-                found.append(rows[nearest_of_parts(self._pool, parts, probes, k)[1]])
-        return np.concatenate(found, axis=1)
-
-
-def _nearest(
-    vectors: Vectors, norms: Vectors, by_row: bool, start: int, stop: int, probes: Vectors, k: int
-) -> tuple[Vectors, Integers]:
-    return engine.nearest(vectors[start:stop], norms[start:stop], by_row, probes, k)
-
-
-def _shown(vectors: Vectors, norms: Vectors, start: int) -> Vectors:
-    """The squared norms of the rows from `start` on, those that scans hide included."""
-    shown = norms[start : len(vectors)]
-    hidden = np.flatnonzero(np.isinf(shown))
-    if len(hidden):
-        shown = shown.copy()
-        shown[hidden] = squared_norms(vectors[start + hidden])
-    return shown
 
 
 def _ranked(

@@ -183,9 +183,8 @@ class Sorted:
         the squared L2 float32 [q, k] ascending, row numbers int64 [q, k], -1 where there are fewer, or of one that is
         gone."""
         asked = turned(probes, self._turn)
-        parts = [asked[start : start + _PROBES_AT_ONCE] for start in range(0, len(asked), _PROBES_AT_ONCE)]
-        if len(parts) == 1 and len(asked) > 1:
-            parts = list(np.array_split(asked, 2))
+        few = min(len(asked), engine.cores())
+        parts = np.array_split(asked, max(few, -(-len(asked) // _PROBES_AT_ONCE)))
         found = list(pool.map(lambda part: self._cells.nearest(part, k, cells), parts))
         numbers = np.concatenate([numbers for _, numbers in found])
         return np.concatenate([about for about, _ in found]), np.where(numbers >= 0, self._row_of[numbers], -1)

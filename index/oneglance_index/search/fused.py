@@ -134,7 +134,7 @@ class FusedIndex:
         reaches = [_reaches(*each) for each in zip(searches, found, strict=True)]
         while True:
             asked = [
-                replace(search, probes=search.probes[i : i + 1], within=max(reach, 0.0), limit=wanted.limit + 1)
+                replace(search, probes=search.probes[i : i + 1], within=_asked(reach), limit=wanted.limit + 1)
                 if wanted.within is not None
                 else replace(search, probes=search.probes[i : i + 1])
                 for wanted, search, of_probes in zip(searches, nearest, reaches, strict=True)
@@ -242,6 +242,12 @@ def _reaches(search: Search, found: Found | GalleryError) -> list[float]:
     if search.within is None or isinstance(found, GalleryError):
         return [-math.inf] * len(search.probes)
     return [farthest_margin_match(_distances(near), search.within) for near in found.candidates]
+
+
+def _asked(reach: float) -> float:
+    """This or up to a fifth more, of few values: what may be lost is learnt for the usual ones. What is farther away
+    than the reach has no score that counts."""
+    return 0.0 if reach <= 0 else max(reach, 2.0 ** (math.ceil(4 * math.log2(reach)) / 4))
 
 
 def _scored(search: Search, found: Found | GalleryError) -> Found | GalleryError:

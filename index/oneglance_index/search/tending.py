@@ -23,6 +23,7 @@ from oneglance_index.approximation import NOTHING_CHECKED, Approximation, Approx
 from oneglance_index.records import Found, Search
 from oneglance_index.search import faiss_calls as engine
 from oneglance_index.search.kinds import GalleryIndex
+from oneglance_index.threads import started
 
 log = logging.getLogger(__name__)
 
@@ -107,10 +108,8 @@ class Tending:
         """Begins the thread, if it wasn't yet; where no thread can be had, the next search tries again."""
         with self._lock:
             if self._thread is None and not self._closing.is_set():
-                thread = threading.Thread(target=self._loop, name="oneglance-tending", daemon=True)
-                with contextlib.suppress(RuntimeError):
-                    thread.start()
-                    self._thread = thread
+                with contextlib.suppress(MemoryError):
+                    self._thread = started("tending", self._loop)
         self._due.set()
 
     def saw(self, generation: int, index: GalleryIndex, searches: Sequence[Search], found: Sequence[object]) -> None:

@@ -24,6 +24,7 @@ from oneglance_index.store.database import Store
 from oneglance_index.store.mutations import Applied, Mutation, VouchForSnapshot
 from oneglance_index.store.purging import GiveSpaceBack, PurgeSlice
 from oneglance_index.store.slots import KeyDestroyed
+from oneglance_index.threads import started
 
 log = logging.getLogger(__name__)
 
@@ -106,17 +107,16 @@ class Upkeep:
         self._due = threading.Event()
         self._closing = threading.Event()
         self._until: float | None = None
-        self._thread = threading.Thread(target=self._loop, name="oneglance-upkeep", daemon=True)
         self._purge_due = threading.Event()
         self._sweep, self._sweep_seconds = sweep, sweep_seconds
+        self._thread = started("upkeep", self._loop)
         try:
-            self._thread.start()
             # Nobody waits for it: it ends with the slice under way, or when the store is closed.
-            threading.Thread(target=self._purge_loop, name="oneglance-purge", daemon=True).start()
-        except RuntimeError as error:
+            started("purge", self._purge_loop)
+        except MemoryError:
             self._closing.set()
             self._due.set()
-            raise MemoryError("no thread can be started") from error
+            raise
 
     def purge(self) -> None:
         """A gallery was deleted, now or before the last stop: its rows are to go."""

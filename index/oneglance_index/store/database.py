@@ -108,7 +108,13 @@ class Store:
                 raise StoreIOError(data_dir, str(error)) from error
             raise
         self._readers: queue.LifoQueue[Connection] = queue.LifoQueue()
-        self._writer = Writer(db, self.path, self._files, follower, settings.max_queued_bytes, trail, on_change)
+        try:
+            self._writer = Writer(db, self.path, self._files, follower, settings.max_queued_bytes, trail, on_change)
+        except BaseException:
+            db.close()
+            self.keys.close()
+            os.close(self._lock)
+            raise
         self._open = True
 
     def rotate_key(self, gallery: int) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
@@ -18,6 +17,7 @@ from oneglance_index.store import disk
 from oneglance_index.store.keys import Keys
 from oneglance_index.store.rekeying import Destroyed
 from oneglance_index.store.slots import KeyDestroyed
+from oneglance_index.threads import started
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,7 @@ class Destroyer:
         self._failure: str | None = None
         self._waited = 0.0  # seconds, for the lock of the keys
         self._closing = False
-        self._thread = threading.Thread(target=self._loop, name="oneglance-destroyer", daemon=True)
-        self._thread.start()
+        self._thread = started("destroyer", self._loop)
 
     def submit(self, destroyed: Sequence[Destroyed], settle: Settle) -> None:
         """Settled once these keys, and all slots that were doomed before, are nowhere on the disk."""

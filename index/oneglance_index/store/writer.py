@@ -21,7 +21,6 @@ import contextlib
 import functools
 import itertools
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError, wait
@@ -63,6 +62,7 @@ from oneglance_index.store.reserve import Reserve
 from oneglance_index.store.schema import BUSY_SECONDS, FAILURES, TOUCH, store_error
 from oneglance_index.store.trail import Trail
 from oneglance_index.store.write_queue import Job, WriteQueue
+from oneglance_index.threads import started
 
 T = TypeVar("T")
 
@@ -148,8 +148,11 @@ class Writer:
         self._failure: str | None = None
         self._patience_seconds = BUSY_SECONDS
         self.commits = 0
-        self._thread = threading.Thread(target=self._loop, name="oneglance-writer", daemon=True)
-        self._thread.start()
+        try:
+            self._thread = started("writer", self._loop)
+        except MemoryError:
+            self._destroyer.close(None)
+            raise
 
     def submit(
         self,

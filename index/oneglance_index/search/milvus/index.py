@@ -44,6 +44,7 @@ from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.labelled import Directory, HeldSubjects
 from oneglance_index.search.milvus.engine import Collection, Engine, Hits, Known
 from oneglance_index.search.milvus.nearest import Finder, Local
+from oneglance_index.threads import started
 
 log = logging.getLogger(__name__)
 
@@ -363,8 +364,7 @@ class Writer:
         self._told = threading.Condition()
         self._locks: dict[str, threading.Lock] = {}
         self._closing = False
-        self._thread = threading.Thread(target=self._loop, name="oneglance-milvus", daemon=True)
-        self._thread.start()
+        self._thread = started("milvus", self._loop)
 
     def lock_of(self, collection: Collection) -> threading.Lock:
         with self._told:

@@ -6,6 +6,11 @@
     ├── GalleryUnfinished      the gallery is being imported, and answers nobody yet
     ├── ImportConflict         another import into this gallery is under way, or this one is elsewhere
     ├── ImportRefused          what is imported can't be, or isn't whole
+    ├── MoveNotFound           the gallery doesn't move to another encoder
+    ├── MoveConflict           the gallery moves already, or this is no time for that step
+    ├── MoveIncomplete         subjects are left to be moved
+    ├── SubjectNotMoving       the subject isn't in the gallery whose place this one is to take
+    ├── GalleryWaits           what becomes of subjects is said to the gallery that answers, not to the one that waits
     ├── SubjectNotFound        the gallery holds no subject of this id
     ├── SubjectExists          enroll with on_existing="fail" met an enrolled subject
     ├── EncodingNotFound       the subject holds no encoding of this id
@@ -102,6 +107,55 @@ class ImportRefused(GalleryError):
         self.gallery_id = gallery_id
         self.field = field
         self.reason = reason
+
+
+class MoveNotFound(GalleryError):
+    def __init__(self, gallery_id: str) -> None:
+        super().__init__(f"gallery {gallery_id!r} doesn't move to another encoder: start that first")
+        self.gallery_id = gallery_id
+
+
+class MoveConflict(GalleryError):
+    """`reason` says what is in the way."""
+
+    def __init__(self, gallery_id: str, reason: str) -> None:
+        super().__init__(f"gallery {gallery_id!r}: {reason}")
+        self.gallery_id = gallery_id
+        self.reason = reason
+
+
+class MoveIncomplete(GalleryError):
+    """`left` subjects aren't in the gallery that is to answer, `without_negatives` more lack negatives there."""
+
+    def __init__(self, gallery_id: str, left: int, without_negatives: int) -> None:
+        super().__init__(
+            f"gallery {gallery_id!r}: {left} subjects are left to be moved, {without_negatives} lack negatives:"
+            " enroll them in the gallery that waits, or leave them"
+        )
+        self.gallery_id = gallery_id
+        self.left = left
+        self.without_negatives = without_negatives
+
+
+class SubjectNotMoving(GalleryError):
+    def __init__(self, gallery_id: str, subject_id: str, other_id: str) -> None:
+        super().__init__(
+            f"subject {subject_id!r} isn't enrolled in gallery {other_id!r}, and gallery {gallery_id!r} waits to take"
+            f" its place: enroll it in {other_id!r}"
+        )
+        self.gallery_id = gallery_id
+        self.subject_id = subject_id
+        self.other_id = other_id
+
+
+class GalleryWaits(GalleryError):
+    def __init__(self, gallery_id: str, other_id: str) -> None:
+        super().__init__(
+            f"gallery {gallery_id!r} waits to take the place of {other_id!r}: what becomes of that one's subjects"
+            " becomes of its own"
+        )
+        self.gallery_id = gallery_id
+        self.other_id = other_id
 
 
 class SubjectNotFound(GalleryError):

@@ -54,9 +54,12 @@ from oneglance_index.records import (
     Found,
     Gallery,
     GalleryPage,
+    Generation,
     LabelCounts,
+    LeftPage,
     LikenessPage,
     Moved,
+    MoveState,
     NewEncodings,
     Note,
     OnExisting,
@@ -80,7 +83,7 @@ from oneglance_index.search.registry import Machine, check_supported
 from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.settings import IndexSettings
 from oneglance_index.start_check import StartCheck
-from oneglance_index.store import exporting, importing, managing, mutations, pages, queries
+from oneglance_index.store import exporting, importing, managing, mutations, pages, queries, succession
 from oneglance_index.store.auditing import Prune, Record
 from oneglance_index.store.database import Store
 from oneglance_index.store.enrolling import Enroll
@@ -286,17 +289,21 @@ class LocalGalleries:
         doubting: Doubting | None = None,
         retention: Retention | None = None,
         notes: Sequence[Note] | None = None,
+        others: Mapping[str, Vectors] | None = None,
     ) -> Future[Enrolled]:
         if retention is not None and not _is_time(retention.expires):
             return _failed(ValueError(f"a time of expiry is finite and >= 0, got {retention.expires}"))
         given = NewEncodings(subject_id, encodings, labels, on_existing, request_id, request_digest)
         try:
             mutation = self._enroll(gallery_id, given, encoder_digest, _copied(encodings), checked=False)
+            copies = {digest: _copied(vectors) for digest, vectors in (others or {}).items()}
+            if any(len(one) != len(mutation.encodings) for one in copies.values()):
+                raise ValueError("as many encodings by each encoder")
             if notes is not None and len(notes) != len(mutation.encodings):
                 raise ValueError(f"{len(notes)} notes for {len(mutation.encodings)} encodings")
         except (TypeError, ValueError, OutOfMemory) as error:
             return _failed(error)
-        mutation = replace(mutation, doubting=doubting, retention=retention, notes=tuple(notes or ()))
+        mutation = replace(mutation, doubting=doubting, retention=retention, notes=tuple(notes or ()), others=copies)
         return self._write(mutation, caller=caller, size=_size_of(mutation), patient=patient)
 
     def enroll_many(
@@ -494,17 +501,68 @@ class LocalGalleries:
                 log.warning("gallery %r: its threshold could not follow its size: %s", gallery_id, error)
 
     def add_negative(
-        self, gallery_id: str, subject_id: str, encoding: Vectors, *, encoder_digest: str | None = None
+        self,
+        gallery_id: str,
+        subject_id: str,
+        encoding: Vectors,
+        *,
+        encoder_digest: str | None = None,
+        others: Mapping[str, Vectors] | None = None,
     ) -> Future[AddedNegative]:
         try:
             array = _copied(encoding)
+            copies = {digest: _copied(vector) for digest, vector in (others or {}).items()}
         except (TypeError, ValueError, OutOfMemory) as error:
             return _failed(error)
         most = self.settings.max_negatives_per_subject
-        return self._submit(mutations.AddNegative(gallery_id, subject_id, array, encoder_digest, most))
+        return self._submit(mutations.AddNegative(gallery_id, subject_id, array, encoder_digest, most, copies))
 
     def delete_negative(self, gallery_id: str, subject_id: str, negative_id: str) -> Future[Gallery]:
         return self._submit(mutations.DeleteNegative(gallery_id, subject_id, negative_id))
+
+    # To another encoder.
+
+    def start_move(
+        self,
+        gallery_id: str,
+        successor_id: str,
+        *,
+        encoder_digest: str,
+        dimension: int,
+        decided_by: DecidedBy = "distance",
+        compare_share: float = 0.0,
+    ) -> Future[Gallery]:
+        if not successor_id or successor_id.startswith("\0") or not 1 <= dimension <= MAX_DIMENSION:
+            return _failed(ValueError(f"a gallery needs an id, and a dimension from 1 to {MAX_DIMENSION}"))
+        if not 0 <= compare_share <= 1:
+            return _failed(ValueError(f"a share is between 0 and 1, got {compare_share}"))
+        try:
+            self._check_decided(decided_by)
+        except EngineUnsupported as error:
+            return _failed(error)
+        return self._write(
+            succession.StartMove(
+                *(gallery_id, composed(successor_id), encoder_digest, dimension, decided_by, compare_share)
+            )
+        )
+
+    def move_state(self, gallery_id: str) -> MoveState:
+        return self._read(lambda db: succession.state(db, gallery_id))
+
+    def list_left(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LeftPage:
+        _check_page_size(page_size)
+        return self._read(
+            lambda db: succession.list_left(db, gallery_id, page_size, self.settings.max_page_bytes, after)
+        )
+
+    def cut_over(self, gallery_id: str, *, leave: bool = False) -> Future[Gallery]:
+        return self._submit(succession.CutOver(gallery_id, leave))
+
+    def roll_back(self, gallery_id: str, *, leave: bool = False) -> Future[Gallery]:
+        return self._submit(succession.RollBack(gallery_id, leave))
+
+    def end_move(self, gallery_id: str, *, keep: bool = False) -> Future[Gallery]:
+        return self._submit(succession.EndMove(gallery_id, keep))
 
     def queued_writes(self) -> int:
         return self._store.queued()
@@ -656,7 +714,10 @@ class LocalGalleries:
             self._opened.tending.saw(opened.generation, index, searches, found)
         # The index tells a revision whose negatives are known by now, but weren't when the search began.
         now = self._opened.get(gallery_id)
-        if now is not None and now.having_negatives is not having and not now.having_negatives <= having:
+        if now is not None and (
+            now.generation != opened.generation  # another gallery has the name by now
+            or (now.having_negatives is not having and not now.having_negatives <= having)
+        ):
             raise negatives.SubjectGone
         if self._check.done:
             return found
@@ -682,11 +743,12 @@ class LocalGalleries:
         )
         return replace(found, unchecked=not self._check.done)
 
-    def _others(self, gallery_id: str, probes: Vectors, fusion: str) -> Found:
+    def _others(self, gallery_id: str, probes: Vectors, generation: Generation) -> Found:
         while True:
             opened = self._find(gallery_id)
-            if opened.gallery.active.fusion != fusion:  # its index has yet to follow
-                raise IndexOutOfStep(gallery_id)
+            active = opened.gallery.active
+            if (active.fusion, active.encoder_digest) != (generation.fusion, generation.encoder_digest):
+                raise IndexOutOfStep(gallery_id)  # its index has yet to follow
             with contextlib.suppress(ChangedMeanwhile):
                 (found,) = opened.in_step().search([Search(probes, "", MARGIN_OTHERS + 1, exact=True)])
                 if isinstance(found, GalleryError):
@@ -801,7 +863,8 @@ def _copied_together(encodings: Sequence[Vectors]) -> tuple[list[Vectors], bool]
 
 def _size_of(mutation: Enroll) -> int:
     texts = sum(map(len, mutation.labels.values())) if mutation.labels else 0
-    return mutation.encodings.nbytes + MUTATION_BYTES * len(mutation.encodings) + texts
+    vectors = sum(one.nbytes for one in (mutation.encodings, *mutation.others.values()))
+    return vectors + MUTATION_BYTES * len(mutation.encodings) + texts
 
 
 def _is_time(seconds: float | None) -> bool:

@@ -103,7 +103,7 @@ class _Marks:
 
     def _read(self, number: int) -> _Subject:
         subject = queries.subject_numbered(self._db, number)
-        if subject is None:
+        if subject is None or subject.gallery != self._at.number:  # another gallery has the name by now
             raise SubjectGone
         own = queries.subject_vectors(self._db, self._at, subject)[1]
         return own, *queries.negative_vectors(self._db, self._at, subject)

@@ -269,6 +269,8 @@ class OpenedGalleries:
                 self._give_up(effect)
 
     def _follow(self, effect: Effect) -> None:
+        if effect.swapped is not None:
+            self._swap(*effect.swapped)
         if effect.created is not None:
             self._open(effect.generation, effect.created, self._made[effect.generation], -1)
         elif effect.dropped:
@@ -318,6 +320,13 @@ class OpenedGalleries:
             changed = sum(len(change.added) + len(change.removed) for change in effect.changes)
             self._upkeep.changed(effect.generation, changed)
 
+    def _swap(self, one: Gallery, other: Gallery) -> None:
+        """Two galleries have each other's id; whoever asks meanwhile finds one of the two."""
+        with self._rebuilding:
+            former, former_other = self._opened[other.id], self._opened[one.id]
+            self._opened[one.id] = replace(former, gallery=one)
+            self._opened[other.id] = replace(former_other, gallery=other)
+
     def _make_index(self, gallery: Gallery, generation: int) -> GalleryIndex:
         return make_index(gallery, generation, self._machine)
 
@@ -351,7 +360,8 @@ class OpenedGalleries:
     def _rebuild(self, gallery_id: str, generation: int, progress: Progress = _unheard) -> None:
         """Loads the index again, and puts it in its place once it is in step. Called in the upkeep's thread.
 
-        Raises GalleryNotFound for one that was deleted, which the upkeep is told of by drop().
+        Its id may be another one by then. Raises GalleryNotFound for one that was deleted, which the upkeep is told of
+        by drop().
         """
         try:
             self._load_again(gallery_id, generation, progress)
@@ -377,13 +387,14 @@ class OpenedGalleries:
         with self._rebuilding:
             if self._missed.get(generation) is not missed:  # it was deleted, or missed more than it says
                 raise IndexOutOfStep(gallery_id)
-            if self._opened[gallery_id].gallery.active.fusion != stored.place.fusion:  # changed again: to be followed
+            (opened,) = (one for one in self._opened.values() if one.generation == generation)
+            if opened.gallery.active.fusion != stored.place.fusion:  # changed again: to be followed
                 raise IndexOutOfStep(gallery_id)
             for changes in missed:
                 if changes[0].revision > stored.gallery.revision:
                     loaded.index.apply(*changes)
             self._upkeep.add(generation, loaded.index, loaded.snapshot_revision, stored.gallery.encodings)
-            self._opened[gallery_id] = opened = replace(self._opened[gallery_id], index=loaded.index)
+            self._opened[opened.gallery.id] = replace(opened, index=loaded.index)
             loaded.index.approximate(approximation_of(opened.gallery.active.kind))
             del self._missed[generation]
         self._tell(generation, None)
@@ -391,8 +402,8 @@ class OpenedGalleries:
     def _loaded(self, gallery_id: str, generation: int, progress: Progress) -> tuple[Stored, Loaded]:
         """As the store is now. Raises KeyDestroyed where some of that was deleted meanwhile."""
         with self._store.reading() as db:
-            stored = queries.gallery(db, gallery_id)
-            if stored.place.generation != generation:
+            stored = queries.of_generation(db, generation)
+            if stored is None:
                 raise GalleryNotFound(gallery_id)
             loaded = load_index(db, self._store, self._data_dir, stored, self._make_index, self._going_on(progress))
         return stored, loaded

@@ -23,7 +23,11 @@ that concern all methods:
   from the subject's present encodings alone, oldest first, in whatever order they came and went. One subject has one
   place in an answer, however many encodings it has.
 
-What is to come has its place: renaming a gallery, and moving one to another encoder, are writing methods beside these.
+- Of two galleries of which one moves to the other's encoder (start_move), each subject of the one that waits is one of
+  the one that answers, but for those that were left at a cut-over: these are deleted under either name. What is done to a subject of the latter is done to that of the former in the same step, or this
+  goes there; what is deleted is deleted in both.
+
+What is to come has its place: renaming a gallery is a writing method beside these.
 """
 
 from __future__ import annotations
@@ -52,8 +56,10 @@ from oneglance_index.records import (
     Gallery,
     GalleryPage,
     LabelCounts,
+    LeftPage,
     LikenessPage,
     Moved,
+    MoveState,
     NewEncodings,
     Note,
     OnExisting,
@@ -211,6 +217,7 @@ class GalleryStore(Protocol):
         doubting: Doubting | None = None,
         retention: Retention | None = None,
         notes: Sequence[Note] | None = None,
+        others: Mapping[str, Vectors] | None = None,
     ) -> Future[Enrolled]:
         """Enrolls a subject by encodings float32 [n, D], n >= 1, made by encoder `encoder_digest` (None: not
         checked): all of them, or none.
@@ -228,6 +235,10 @@ class GalleryStore(Protocol):
         subject has, or another of these.
 
         `retention` is kept with the subject, in place of what was; None leaves that as it is.
+
+        `others` are the same examples by other encoders, float32 [n, D'] by digest: for the gallery that waits, and in
+        case that gallery answers under this id by now. In a gallery that waits, labels and retention are those that the
+        subject has in the other one; SubjectNotMoving for one that isn't there.
 
         `caller` is whoever asks for it: enrollments of several take turns. With `patient` it is never refused for
         a full queue: whoever calls bounds how many of these wait.
@@ -310,10 +321,16 @@ class GalleryStore(Protocol):
         with this time and number. The store deletes them by and by."""
 
     def add_negative(
-        self, gallery_id: str, subject_id: str, encoding: Vectors, *, encoder_digest: str | None = None
+        self,
+        gallery_id: str,
+        subject_id: str,
+        encoding: Vectors,
+        *,
+        encoder_digest: str | None = None,
+        others: Mapping[str, Vectors] | None = None,
     ) -> Future[AddedNegative]:
         """Adds a negative, float32 [D], to a subject: it stays until it or the subject is deleted. One that is there
-        already is not added again.
+        already is not added again. `others`: as in enroll().
 
         GalleryNotFound, SubjectNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid,
         NegativeEnrolled (it is at distance 0 from an encoding of the subject),
@@ -323,6 +340,47 @@ class GalleryStore(Protocol):
     def delete_negative(self, gallery_id: str, subject_id: str, negative_id: str) -> Future[Gallery]:
         """Deletes one negative; the result is the gallery as it is then. GalleryNotFound, SubjectNotFound,
         NegativeNotFound."""
+
+    # To another encoder.
+
+    def start_move(
+        self,
+        gallery_id: str,
+        successor_id: str,
+        *,
+        encoder_digest: str,
+        dimension: int,
+        decided_by: DecidedBy = "distance",
+        compare_share: float = 0.0,
+    ) -> Future[Gallery]:
+        """Makes the empty gallery that is to take another one's place, with its settings but for τ and the least gap,
+        and for encodings of another encoder. It waits, and the other one answers, until cut_over().
+
+        It is filled by enroll() and the like, and answers searches under its own id. The subjects of the one that waits
+        are renamed, relabelled, merged, moved and kept longer by doing so to the other one's: GalleryWaits. To delete
+        the one that answers deletes both; to delete the one that waits ends the move. `compare_share` is kept and never
+        acted on. The result is the new gallery. GalleryNotFound, GalleryExists, MoveConflict (it moves already).
+        """
+
+    def move_state(self, gallery_id: str) -> MoveState:
+        """Of either gallery. GalleryNotFound, MoveNotFound."""
+
+    def list_left(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LeftPage:
+        """The subjects that are left to be moved, of either gallery; pages as list_galleries. GalleryNotFound,
+        MoveNotFound."""
+
+    def cut_over(self, gallery_id: str, *, leave: bool = False) -> Future[Gallery]:
+        """The two galleries get each other's id, in one step: whoever asks `gallery_id` is answered by the successor,
+        and the origin waits. From then on what is done to the successor is done to the origin. The result is the
+        successor. GalleryNotFound, MoveNotFound, MoveConflict (it is cut over, or this is the one that waits),
+        MoveIncomplete where subjects are left, unless they are to be left."""
+
+    def roll_back(self, gallery_id: str, *, leave: bool = False) -> Future[Gallery]:
+        """The origin answers again, as it would if nothing had been cut over. As cut_over()."""
+
+    def end_move(self, gallery_id: str, *, keep: bool = False) -> Future[Gallery]:
+        """Ends a move: the gallery that waits is deleted, or kept as one that has nothing to do with the other. The
+        result is the gallery that answers. GalleryNotFound, MoveNotFound, MoveConflict (this is the one that waits)."""
 
     # Reading.
 

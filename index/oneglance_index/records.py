@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from oneglance_core.pair_head import PairHead
 
+IMPORTING = '{"importing"'
+"""How Gallery.policies begins, of one that is being imported."""
 _as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 Vectors = NDArray[np.float32]
@@ -79,14 +81,75 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """A move of a gallery to another encoder, as one of its two galleries keeps it: the origin, or its successor.
+
+    `other` is the id of the other one, as it is called now. `compare_share` is the share of probes that both are to be
+    asked about, kept and never acted on. `cut_over`: when the successor took the origin's place, None where it hasn't.
+    """
+
+    other: str
+    origin: bool
+    started: float
+    compare_share: float
+    cut_over: float | None = None
+
+    @property
+    def answers(self) -> bool:
+        """Whether it is the one that answers, under the name that moves; the other one waits."""
+        return self.origin == (self.cut_over is None)
+
+
+def is_importing(policies: str | None) -> bool:
+    return policies is not None and policies.startswith(IMPORTING)
+
+
+@functools.lru_cache(maxsize=256)
+def move_of(policies: str | None) -> Move | None:
+    return None if policies is None or is_importing(policies) else Move(**json.loads(policies)["move"])
+
+
+@dataclass(frozen=True, slots=True)
+class MoveState:
+    """How far a move has come. `gallery` answers, `waiting` is the other one.
+
+    `left`: subjects that only `gallery` has. `without_negatives`: those that have fewer negatives in `waiting`, so that
+    they are left, too, in a way; `fewer_encodings`: those that have fewer encodings there, which is told and no more.
+    """
+
+    gallery: Gallery
+    waiting: Gallery
+    left: int
+    without_negatives: int
+    fewer_encodings: int
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A subject that isn't in the gallery that waits, or is there (`present`) with fewer negatives."""
+
+    subject_id: str
+    present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LeftPage:
+    """Subjects in order of id. `next_after` continues after this page; None: it was the last."""
+
+    subjects: tuple[Left, ...]
+    next_after: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Gallery:
     """A set of subjects, and the one generation of their encodings that answers searches.
 
     `revision` goes up by one with every committed change of the gallery. `encodings` and `negatives` count those of the
     active generation. `target_fpir` is the share of strangers that may be let in where the gallery has no threshold of
     its own, or None; what τ that takes, a TauRule says. `policies`, `rights` and `retention` are JSON. `policies` is
-    that of an import under way (store/importing.py), else None; the other two are kept, and nothing sets them or acts
-    on them yet. `uid` is this very gallery's: one that is made anew under the same id has another.
+    that of an import (store/importing.py) or a move to another encoder (store/succession.py) under way, else None; the
+    other two are kept, and nothing sets them or acts on them yet. `uid` is this very gallery's: one that is made anew
+    under the same id has another.
     """
 
     id: str
@@ -106,7 +169,12 @@ class Gallery:
     @property
     def unfinished(self) -> bool:
         """Whether it is being imported: it answers nobody until that is done."""
-        return self.policies is not None
+        return is_importing(self.policies)
+
+    @property
+    def move(self) -> Move | None:
+        """The move to another encoder that it has a part in."""
+        return move_of(self.policies)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ from oneglance_core.pair_head import PairHead, probabilities_of, scores_of
 from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import EncoderMismatch, FusionChanged, SubjectNotFound
 from oneglance_index.negatives import nearer_negative
-from oneglance_index.records import Candidate, Found, Vectors
+from oneglance_index.records import Candidate, Found, Generation, Vectors
 from oneglance_index.store import queries
 
-# Finds the subjects of a gallery nearest to each probe by this rule: one more than "margin" counts as others.
-Nearest = Callable[[str, Vectors, str], Found]
+# Finds the subjects of a gallery nearest to each probe by the rule of this generation: one more than "margin" counts as
+# others.
+Nearest = Callable[[str, Vectors, Generation], Found]
 
 
 def verify(
@@ -51,7 +52,7 @@ def verify(
         made = template(vectors)[None]
         own = [_nearest_of(subject, [""], made, probe, head, by_probability) for probe in checked]
     if gallery.active.fusion == "margin" and not by_probability:
-        others = nearest(gallery_id, checked, gallery.active.fusion).candidates
+        others = nearest(gallery_id, checked, gallery.active).candidates
         own = [_by_margin(one, near) for one, near in zip(own, others, strict=True)]
     negatives = queries.negative_vectors(db, stored.place, subject)
     own = [

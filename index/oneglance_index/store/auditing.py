@@ -10,7 +10,7 @@ from typing import Any
 from oneglance_core.names import composed
 from oneglance_index.audit import ITSELF, Actor, Event
 from oneglance_index.records import Gallery
-from oneglance_index.store import importing, managing, mutations
+from oneglance_index.store import importing, managing, mutations, succession
 from oneglance_index.store.enrolling import Enroll
 from oneglance_index.store.following import Following
 from oneglance_index.store.mutations import Applied, Mutation
@@ -84,6 +84,10 @@ _TOLD: Mapping[type[object], _Told] = {
     managing.MoveEncodings: ("move-encoding", lambda one: {"encoding": one.encoding_id}),
     importing.BeginImport: ("import-gallery", _imported),
     importing.FinishImport: ("finish-import", lambda one: {"digest": one.digest}),
+    succession.StartMove: ("start-move", lambda one: {"successor": one.successor_id, "model": one.encoder_digest}),
+    succession.CutOver: ("cut-over", lambda one: {"leave": one.leave}),
+    succession.RollBack: ("roll-back", lambda one: {"leave": one.leave}),
+    succession.EndMove: ("end-move", lambda one: {"keep": one.keep}),
     Enroll: ("enroll", _enrolled),
 }
 # Of what concerns two subjects, or two ids, each has an entry of its own that says which of the two it is: entries are
@@ -109,6 +113,8 @@ def events_of(made: Mutation[Any], applied: Applied[Any], actor: Actor) -> Seque
     for word in ("replayed", "created", "subject_deleted"):
         if type(value := getattr(result, word, None)) is bool:
             details[word] = value
+    if also := sorted({one.gallery_id for one in applied.also} - {mutation.gallery_id}):
+        details["also_in"] = also
     changed = result if isinstance(result, Gallery) else applied.effect.updated if applied.effect else None
     if changed is not None and did != "delete-gallery":
         active = changed.active

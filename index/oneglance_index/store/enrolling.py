@@ -6,14 +6,14 @@ import json
 import sqlite3
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from oneglance_core.names import composed
 from oneglance_index.encodings import as_encodings, check_encodings
-from oneglance_index.errors import EncoderMismatch, EncodingKeyExists, LimitExceeded, SubjectExists
+from oneglance_index.errors import EncodingKeyExists, LimitExceeded, NeighbourGone, SubjectExists, SubjectNotMoving
 from oneglance_index.records import (
     NO_NOTE,
     Change,
@@ -31,7 +31,7 @@ from oneglance_index.store.ciphers import encoding_identity, encrypt
 from oneglance_index.store.doubting import doubt
 from oneglance_index.store.gathering import Gathering, NewSubject
 from oneglance_index.store.ledger import Ledger
-from oneglance_index.store.mutations import NOTHING_REMOVED, Applied, Effect, kept_of, log_deletions
+from oneglance_index.store.mutations import NOTHING_REMOVED, Applied, Effect, kept_of, log_deletions, made_for
 from oneglance_index.store.notes import content, contents
 from oneglance_index.store.queries import Place, StoredSubject
 from oneglance_index.store.recent import Recent
@@ -49,6 +49,12 @@ def labels_as_json(labels: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Enroll:
+    """`others`: the same examples by other encoders, by digest.
+
+    In a gallery that waits (a Move) only those are enrolled who are enrolled in the other one: labels and retention are
+    theirs there.
+    """
+
     gallery_id: str
     subject_id: str
     encodings: Vectors
@@ -64,16 +70,19 @@ class Enroll:
     retention: Retention | None = None
     notes: Sequence[Note] = ()
     checked: bool = False  # the values of the encodings, float32 [n, any]
+    others: Mapping[str, Vectors] = field(default_factory=dict)
 
     def gather(self, db: sqlite3.Connection, gathering: Gathering) -> Applied[Enrolled] | None:
-        """Leaves it to `gathering` to write a new subject. None for one that is there, or a request that isn't new:
-        nothing is done then."""
+        """Leaves it to `gathering` to write a new subject. None for one that is there, a request that isn't new, or a
+        gallery that moves: nothing is done then."""
         new = gathering.of(self.gallery_id)
         at = new.at
-        self._check_encoder(at)
+        if at.move is not None:
+            return None
+        encodings = self._of_encoder(at)
         if self.request_id is not None and not gathering.is_new_request(new, self.request_id):
             return None
-        vectors = (as_encodings if self.checked else check_encodings)(self.encodings, at.dimension)
+        vectors = (as_encodings if self.checked else check_encodings)(encodings, at.dimension)
         name = composed(self.subject_id)
         if not gathering.is_new_subject(new, name):
             return None
@@ -113,14 +122,19 @@ class Enroll:
 
     def run(self, db: sqlite3.Connection) -> Applied[Enrolled]:
         at = queries.place(db, self.gallery_id)
-        gallery, generation = at.number, at.generation
-        self._check_encoder(at)
+        encodings = self._of_encoder(at)
         now = time.time()
         if self.request_id is not None:
             answered = self.request_memory.find(db, at, self.subject_id, self.request_id, self.request_digest, now)
             if answered is not None:
                 return Applied(answered)
-        vectors = (as_encodings if self.checked else check_encodings)(self.encodings, at.dimension)
+        if at.move is not None and not at.move.answers:
+            return self._as_in(db, at, at.move.other)._run(db, at, encodings, now)
+        return self._run(db, at, encodings, now)
+
+    def _run(self, db: sqlite3.Connection, at: Place, encodings: Vectors, now: float) -> Applied[Enrolled]:
+        gallery, generation = at.number, at.generation
+        vectors = (as_encodings if self.checked else check_encodings)(encodings, at.dimension)
         found = queries.find_subject(db, gallery, self.subject_id)
         name = composed(self.subject_id) if found is None else found.id
         if found is not None and self.on_existing == "fail":
@@ -167,9 +181,21 @@ class Enroll:
         )
         return Applied(enrolled, Effect(generation, self.gallery_id, (change,)), destroyed(gallery, *gone))
 
-    def _check_encoder(self, at: Place) -> None:
-        if self.encoder_digest not in (None, at.encoder_digest):
-            raise EncoderMismatch(self.gallery_id, at.encoder_digest, self.encoder_digest or "")
+    def _of_encoder(self, at: Place) -> Vectors:
+        """Raises EncoderMismatch; NeighbourGone where neighbours were found by those of another encoder."""
+        encodings = made_for(at, self.encodings, self.encoder_digest, self.others)
+        if encodings is not self.encodings and self.doubting is not None:
+            raise NeighbourGone(self.gallery_id)
+        return encodings
+
+    def _as_in(self, db: sqlite3.Connection, at: Place, other_id: str) -> Enroll:
+        """With the subject's id, labels and retention in the other gallery. Raises SubjectNotMoving."""
+        subject = queries.find_subject(db, queries.place(db, other_id).number, self.subject_id)
+        if subject is None:
+            raise SubjectNotMoving(at.gallery_id, self.subject_id, other_id)
+        known = self.labels is None and queries.has_subject(db, at.number, subject.id)
+        labels = None if known else json.loads(queries.labels(db, subject))
+        return replace(self, subject_id=subject.id, labels=labels, retention=subject.retention)
 
     def _notes(self) -> Sequence[Note]:
         """One for each encoding."""

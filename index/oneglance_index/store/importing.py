@@ -226,7 +226,7 @@ def _place(db: sqlite3.Connection, gallery_id: str, digest: str) -> tuple[Place,
 def _importing(stored: Stored, digest: str) -> _Importing:
     """Raises GalleryExists for a gallery that is finished, ImportConflict for one that another import began."""
     gallery = stored.gallery
-    if gallery.policies is None:
+    if gallery.policies is None or not gallery.unfinished:
         raise GalleryExists(gallery.id)
     importing = _Importing(**json.loads(gallery.policies)["importing"])
     if importing.digest != digest:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Generic, Protocol, TypeVar, get_args
 
 import numpy as np
@@ -64,7 +64,8 @@ class Effect:
     its own settings changed; `kind_set` says that its kind of index was set, to the same perhaps; `remade` says that
     its rule of fusion changed, so that the index is made anew from the store. `negatives` is the number of a subject
     whose negatives changed, and whether it has any now; `having_negatives`, of one that is remade, the numbers of all
-    that have some, where these changed, too.
+    that have some, where these changed, too. `swapped`: this gallery and another one have each other's former id, and
+    are so now; `gallery_id` is the present one.
     """
 
     generation: int
@@ -77,6 +78,7 @@ class Effect:
     dropped: bool = False
     negatives: tuple[int, bool] | None = None
     having_negatives: frozenset[int] | None = None
+    swapped: tuple[Gallery, Gallery] | None = None
 
     @property
     def only_changes(self) -> bool:
@@ -98,15 +100,31 @@ def joined(effects: Iterable[Effect]) -> Iterator[Effect]:
 
 @dataclass(frozen=True, slots=True)
 class Applied(Generic[T]):
-    """`destroyed`: the keys of what is deleted. They go once the transaction is committed; the result waits for it."""
+    """`destroyed`: the keys of what is deleted. They go once the transaction is committed; the result waits for it.
+    `also`: what it meant for other galleries, in this order, after `effect`."""
 
     result: T
     effect: Effect | None = None
     destroyed: tuple[Destroyed, ...] = NOTHING_DESTROYED
+    also: tuple[Effect, ...] = ()
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        return self.also if self.effect is None else (self.effect, *self.also)
 
 
 class Mutation(Protocol[T]):
     def run(self, db: sqlite3.Connection) -> Applied[T]: ...
+
+
+def made_for(at: Place, vectors: Vectors, encoder_digest: str | None, others: Mapping[str, Vectors]) -> Vectors:
+    """Those of a gallery's encoder: `vectors` are of `encoder_digest` (None: of whichever it has), `others` of others.
+    Raises EncoderMismatch."""
+    if encoder_digest in (None, at.encoder_digest):
+        return vectors
+    if at.encoder_digest in others:
+        return others[at.encoder_digest]
+    raise EncoderMismatch(at.gallery_id, at.encoder_digest, encoder_digest or "")
 
 
 def bare_change(revision: int, dimension: int, **fields: object) -> Change:
@@ -130,9 +148,13 @@ class CreateGallery:
     decided_by: str = "distance"
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        self.check_free(db)
+        return self.made(db, time.time(), time.time())
+
+    def check_free(self, db: sqlite3.Connection) -> None:
+        """Raises GalleryExists."""
         if queries.find_gallery(db, self.gallery_id) is not None:
             raise GalleryExists(self.gallery_id)
-        return self.made(db, time.time(), time.time())
 
     def made(
         self, db: sqlite3.Connection, created: float, generation_created: float, policies: str | None = None
@@ -400,6 +422,11 @@ class DeleteEncodings:
     encoding_key: str | None = None
     among: SubjectFilter = EVERYBODY
 
+    @property
+    def whole(self) -> bool:
+        """Whether the subject is meant, not one encoding."""
+        return self.encoding_id is None and self.encoding_key is None
+
     def run(self, db: sqlite3.Connection) -> Applied[Deleted]:
         at = queries.place(db, self.gallery_id)
         subject = queries.find_subject(db, at.number, self.subject_id)
@@ -407,7 +434,7 @@ class DeleteEncodings:
             raise SubjectNotFound(self.gallery_id, self.subject_id)
         held = queries.encoding_numbers(db, at.generation, subject)
         removed = held
-        if self.encoding_id is not None or self.encoding_key is not None:
+        if not self.whole:
             removed = chosen(db, at, subject, self.encoding_id, self.encoding_key)
         left = len(held) - len(removed)
         ledger = Ledger(db, at)
@@ -467,21 +494,23 @@ def without_former_key(ledger: Ledger, subject: StoredSubject, encodings: int | 
 
 @dataclass(frozen=True, slots=True)
 class AddNegative:
+    """`others`: the same example by other encoders, by digest."""
+
     gallery_id: str
     subject_id: str
     vector: Vectors
     encoder_digest: str | None
     max_negatives: int
+    others: Mapping[str, Vectors] = field(default_factory=dict)
 
     def run(self, db: sqlite3.Connection) -> Applied[AddedNegative]:
         stored = queries.finished(db, self.gallery_id)
         at = stored.place
-        if self.encoder_digest not in (None, at.encoder_digest):
-            raise EncoderMismatch(self.gallery_id, at.encoder_digest, self.encoder_digest or "")
+        mine = made_for(at, self.vector, self.encoder_digest, self.others)
         subject = queries.find_subject(db, at.number, self.subject_id)
         if subject is None:
             raise SubjectNotFound(self.gallery_id, self.subject_id)
-        (vector,) = check_encodings(self.vector[None], at.dimension)
+        (vector,) = check_encodings(mine[None], at.dimension)
         numbers, negatives = queries.negative_vectors(db, at, subject)
         same = numbers[(negatives == vector).all(axis=1)]
         if len(same):

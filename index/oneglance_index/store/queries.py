@@ -21,6 +21,7 @@ from oneglance_core.fusion import has_template
 from oneglance_core.names import composed
 from oneglance_index.errors import GalleryNotFound, GalleryUnfinished
 from oneglance_index.records import (
+    IMPORTING,
     NO_NOTE,
     Checksum,
     Expired,
@@ -28,11 +29,14 @@ from oneglance_index.records import (
     Gallery,
     Generation,
     Integers,
+    Move,
     Note,
     Retention,
     Rows,
     SubjectFilter,
     Vectors,
+    is_importing,
+    move_of,
     whole_subjects,
 )
 from oneglance_index.store import ciphers, notes
@@ -71,7 +75,7 @@ GALLERIES_AFTER = f"{_GALLERY} WHERE ? IS NULL OR g.id > ? ORDER BY g.id"
 class Place:
     """Where a gallery is in this store: its number, that of its active generation, and what encodings this takes; and
     its revision, its sizes, and what it knows of its sealed rows. `last_subject` and `last_encoding` are the highest
-    numbers that the store ever gave; known only where place() read it."""
+    numbers that the store ever gave, and `move` the move that it has a part in; known only where place() read it."""
 
     gallery_id: str
     number: int
@@ -85,6 +89,7 @@ class Place:
     total: Total
     last_subject: int = 0
     last_encoding: int = 0
+    move: Move | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,11 +246,11 @@ def _place(db: sqlite3.Connection, gallery_id: str, unfinished: bool) -> Place |
     ).fetchall()
     if not rows:
         return None
-    importing, name, number, *known, generation, encoder, dimension, fusion, subject, encoding = rows[0]
-    if importing is not None and not unfinished:
+    policies, name, number, *known, generation, encoder, dimension, fusion, subject, encoding = rows[0]
+    if not unfinished and is_importing(policies):
         raise GalleryUnfinished(gallery_id)
     total = _known_total(db, number, known)
-    sizes = (*known[:3], total, subject or 0, encoding or 0)
+    sizes = (*known[:3], total, subject or 0, encoding or 0, move_of(policies))
     return Place(name, number, generation, encoder, dimension, fusion, *sizes)
 
 
@@ -377,9 +382,10 @@ def expired(db: sqlite3.Connection, now: float, most: int, after: tuple[float, i
     rows = db.execute(
         f"SELECT g.id, {columns} FROM subjects AS s JOIN galleries AS g ON g.number = s.gallery"
         " JOIN generations AS a ON a.gallery = g.number AND a.state = 'active'"
-        " WHERE s.expires <= ? AND (s.expires, s.number) > (?, ?) AND g.policies IS NULL"
+        " WHERE s.expires <= ? AND (s.expires, s.number) > (?, ?)"
+        " AND (g.policies IS NULL OR instr(g.policies, ?) != 1)"
         " ORDER BY s.expires, s.number LIMIT ?",
-        (now, *(after or (-1.0, 0)), most),
+        (now, *(after or (-1.0, 0)), IMPORTING, most),
     ).fetchall()
     found = []
     for gallery_id, *row in rows:

@@ -47,6 +47,7 @@ from oneglance_index.store.directory import OpenFiles
 from oneglance_index.store.enrolling import Enroll
 from oneglance_index.store.following import Following
 from oneglance_index.store.gathering import Gathering
+from oneglance_index.store.mirroring import carried_out
 from oneglance_index.store.mutations import (
     Applied,
     DeleteEncodings,
@@ -292,8 +293,7 @@ class Writer:
                     told = events_of(mutation, applied, actor or ITSELF)
                     changes += told
                     self._trail.add([event for event in told if actor is not None or event.did == "expire"])
-                    if applied.effect is not None:
-                        effects.append(applied.effect)
+                    effects += applied.effects
             self._flush()
             self._write_trail()
             changed = self._db.total_changes != before
@@ -371,8 +371,8 @@ class Writer:
 
     def _run_in_step(self, mutation: Mutation[T]) -> Applied[T]:
         applied = self._run_with_room(mutation)
-        if applied.effect is not None:
-            self._follower.prepare(applied.effect)
+        for effect in applied.effects:
+            self._follower.prepare(effect)
         for one in applied.destroyed:
             if one.slots is not None:
                 self._db.keys.of(one.gallery).will_doom(one.slots)
@@ -418,7 +418,7 @@ class Writer:
         taken = self._db.keys.journal.mark()
         while True:
             try:
-                return mutation.run(self._db)
+                return carried_out(self._db, mutation)
             except StoreFull as error:
                 if not self._makes_room(error, [(mutation, Future(), None)]):
                     raise

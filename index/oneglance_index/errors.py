@@ -145,7 +145,7 @@ class SubjectNotMoving(GalleryError):
         )
         self.gallery_id = gallery_id
         self.subject_id = subject_id
-        self.other_id = other_id
+        self.other_gallery_id = other_id
 
 
 class GalleryWaits(GalleryError):
@@ -155,7 +155,7 @@ class GalleryWaits(GalleryError):
             " becomes of its own"
         )
         self.gallery_id = gallery_id
-        self.other_id = other_id
+        self.other_gallery_id = other_id
 
 
 class SubjectNotFound(GalleryError):

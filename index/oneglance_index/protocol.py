@@ -24,8 +24,9 @@ that concern all methods:
   place in an answer, however many encodings it has.
 
 - Of two galleries of which one moves to the other's encoder (start_move), each subject of the one that waits is one of
-  the one that answers, but for those that were left at a cut-over: these are deleted under either name. What is done to a subject of the latter is done to that of the former in the same step, or this
-  goes there; what is deleted is deleted in both.
+  the one that answers, but for those that were left at a cut-over: these are deleted under either name. What is done to
+  a subject of the latter is done to that of the former in the same step, or this goes there; what is deleted is deleted
+  in both.
 
 What is to come has its place: renaming a gallery is a writing method beside these.
 """

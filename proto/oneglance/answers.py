@@ -30,6 +30,7 @@ from oneglance.v1 import moving_pb2
 from oneglance.v1 import server_pb2
 from oneglance.v1 import stylization_pb2
 from oneglance.v1 import subject_pb2
+from oneglance.v1 import succession_pb2
 
 DataType: TypeAlias = Literal["", "uint8", "float32"]
 DecidedBy: TypeAlias = Literal["", "distance", "probability"]
@@ -296,6 +297,25 @@ class ApproximationState(Answer):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
+class GalleryMove(Answer):
+    """One of the two galleries of a move to another encoder: the origin, or its successor. One of the two answers
+    under the name that moves, the other one waits."""
+
+    other_gallery_id: str = ""
+    """The other one, as it is called now."""
+    answers: bool = False
+    """This one answers. False: it waits."""
+    origin: bool = False
+    """This one is the origin. False: it is the successor."""
+    start_time: datetime | None = None
+    cut_over_time: datetime | None = None
+    """Since when the successor answers. Absent where the origin does."""
+    compare_share: float = 0.0
+    """Of the calls of Identify with pictures, sounds or tensors that the one that answers gets, the share that the
+    other one is asked, too, to compare the two: 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Gallery(Answer):
     id: str = ""
     description: str = ""
@@ -337,6 +357,8 @@ class Gallery(Answer):
     """What its answers may lose. Absent: nothing, they are exact."""
     approximation_state: ApproximationState | None = None
     """How they come about. Absent where they may lose nothing."""
+    move: GalleryMove | None = None
+    """Its part in a move to another encoder. Absent where it has none."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -677,6 +699,78 @@ class ImportGalleryResponse(Answer):
     """Subjects that are durable. The first answer comes to the settings: where to go on."""
     finished: bool = False
     """With the last answer, after the client's end of the stream: it answers now."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class StartMoveResponse(Answer):
+    successor: Gallery | None = None
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class LiveComparison(Answer):
+    """What the probes tell that both galleries of a move were asked. Counts are in memory: a restart, a cut-over and a
+    roll-back begin anew."""
+
+    probes: int = 0
+    """Probes, or faces of one, that both galleries decided about."""
+    decided_otherwise: int = 0
+    """Of these, the two decisions are another subject, or unknown by one only."""
+    same_nearest: int = 0
+    """Of these, the nearest subject is the same by both, or there is none."""
+    seconds: float = 0.0
+    """How long a call took by each, from its pictures to its decisions, on average."""
+    waiting_seconds: float = 0.0
+    dropped: int = 0
+    """Calls that weren't compared since the server was busy, or the gallery that waits could not answer."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class GetMoveResponse(Answer):
+    gallery: Gallery | None = None
+    """The one that answers."""
+    waiting: Gallery | None = None
+    """The one that waits."""
+    left_count: int = 0
+    """Subjects of `gallery` that aren't in `waiting`."""
+    lacking_negatives_count: int = 0
+    """Subjects in both that have fewer negatives in `waiting`."""
+    fewer_encodings_count: int = 0
+    """Subjects in both that have fewer encodings in `waiting`. They are not left."""
+    comparison: LiveComparison | None = None
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class LeftSubject(Answer):
+    """A subject that is left to be moved."""
+
+    subject_id: str = ""
+    lacks_negatives: bool = False
+    """It is in the gallery that waits, but has fewer negatives there. False: it isn't there."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ListLeftResponse(Answer):
+    subjects: tuple[LeftSubject, ...] = ()
+    next_page_token: str = ""
+    """Empty on the last page."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CutOverResponse(Answer):
+    gallery: Gallery | None = None
+    """As it answers now."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class RollBackResponse(Answer):
+    gallery: Gallery | None = None
+    """As it answers now."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class EndMoveResponse(Answer):
+    gallery: Gallery | None = None
+    """The one that answers."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -1339,6 +1433,8 @@ def as_dataclass(answer: approximation_pb2.CheckedProbes) -> CheckedProbes: ...
 @overload
 def as_dataclass(answer: approximation_pb2.ApproximationState) -> ApproximationState: ...
 @overload
+def as_dataclass(answer: succession_pb2.GalleryMove) -> GalleryMove: ...
+@overload
 def as_dataclass(answer: gallery_pb2.Gallery) -> Gallery: ...
 @overload
 def as_dataclass(answer: gallery_pb2.CreateGalleryResponse) -> CreateGalleryResponse: ...
@@ -1408,6 +1504,22 @@ def as_dataclass(answer: moving_pb2.MovedThresholds) -> MovedThresholds: ...
 def as_dataclass(answer: moving_pb2.ExportGalleryResponse) -> ExportGalleryResponse: ...
 @overload
 def as_dataclass(answer: moving_pb2.ImportGalleryResponse) -> ImportGalleryResponse: ...
+@overload
+def as_dataclass(answer: gallery_pb2.StartMoveResponse) -> StartMoveResponse: ...
+@overload
+def as_dataclass(answer: succession_pb2.LiveComparison) -> LiveComparison: ...
+@overload
+def as_dataclass(answer: gallery_pb2.GetMoveResponse) -> GetMoveResponse: ...
+@overload
+def as_dataclass(answer: succession_pb2.LeftSubject) -> LeftSubject: ...
+@overload
+def as_dataclass(answer: gallery_pb2.ListLeftResponse) -> ListLeftResponse: ...
+@overload
+def as_dataclass(answer: gallery_pb2.CutOverResponse) -> CutOverResponse: ...
+@overload
+def as_dataclass(answer: gallery_pb2.RollBackResponse) -> RollBackResponse: ...
+@overload
+def as_dataclass(answer: gallery_pb2.EndMoveResponse) -> EndMoveResponse: ...
 @overload
 def as_dataclass(answer: common_pb2.Provenance) -> Provenance: ...
 @overload

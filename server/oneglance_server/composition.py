@@ -38,6 +38,7 @@ from oneglance_server.service.services import Services
 from oneglance_server.service.styles import Stylizers
 from oneglance_server.service.stylizing import StylizationService
 from oneglance_server.service.subjects import SubjectService
+from oneglance_server.service.succession import SuccessionService
 from oneglance_server.service.thresholds import Thresholds
 from oneglance_server.service.work import ContentLimits
 from oneglance_server.settings import Settings
@@ -141,6 +142,7 @@ def make_services(
         encoded_enrollment=EncodedEnrollmentService(store, encoders),
         subjects=SubjectService(store, reads, audit),
         moving=MovingService(store, reads, encoders, audit),
+        succession=SuccessionService(store, reads, encoders, thresholds, galleries, drift.forget, on_deleted, audit),
         identification=identification,
         detection=DetectionService(cropper, encoding, encoders),
         look_alikes=LookAlikeService(store, reads, identification, thresholds, audit),

@@ -3,27 +3,43 @@ does where the model has no opinion."""
 
 from __future__ import annotations
 
+import functools
+import json
 import shutil
 import tempfile
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from oneglance_core.fusion import FUSIONS
 from oneglance_index import (
+    Actor,
+    EncoderMismatch,
+    Enrolled,
+    GalleryExists,
+    GalleryNotFound,
+    GalleryWaits,
     IndexSettings,
     LocalGalleries,
+    MoveConflict,
     MoveIncomplete,
+    MoveNotFound,
+    NeighbourGone,
+    NewEncodings,
     Retention,
     SubjectNotFound,
     SubjectNotMoving,
+    acting,
     check_directory,
+    read_trail,
 )
-from oneglance_index.records import Followed
+from oneglance_index.records import Doubting, Followed
 from oneglance_index.store.following import Followable
 from tests.index import asking
 
@@ -194,9 +210,10 @@ class MovingMachine(RuleBasedStateMachine):
         if subject not in self.own or new in self.own:
             return
         self.galleries.rename_subject("g", subject, new).result()
-        for kept in (self.own, self.other, self.labels, self.purposes, *self.negatives.values()):
+        every: list[dict[str, Any]] = [self.own, self.other, self.labels, self.purposes, *self.negatives.values()]
+        for kept in every:
             if subject in kept:
-                kept[new] = kept.pop(subject)  # type: ignore[index, arg-type]  # of its own kind
+                kept[new] = kept.pop(subject)
 
     @rule(subject=IDS, labels=LABELS, clear=st.booleans())
     def relabel(self, subject: str, labels: dict[str, str], clear: bool) -> None:
@@ -299,6 +316,232 @@ class MovingMachine(RuleBasedStateMachine):
         assert self.galleries.index_info(gallery_id).subjects == len(kept)
         found = asking.nearest(self.galleries, gallery_id, encoded(encoder, [2]), 5, encoder_digest=encoder)
         assert {one.subject_id for one in found.candidates[0]} == kept.keys()
+
+
+def paired(folder: Path) -> LocalGalleries:
+    """ "g", of three subjects, moves; "s" has the first two."""
+    galleries = LocalGalleries.open(folder, tau_rule=rule_of_tau)
+    galleries.create_gallery("g", encoder_digest="old", dimension=3, target_fpir=0.01, quality="strict").result()
+    for place in range(3):
+        galleries.enroll("g", f"s{place}", encoded("old", [place + 1]), labels={"n": str(place)}).result()
+    galleries.start_move("g", "s", encoder_digest="new", dimension=5).result()
+    for place in range(2):
+        galleries.enroll("s", f"s{place}", encoded("new", [place + 1])).result()
+    return galleries
+
+
+def test_the_successor_begins_with_the_settings_of_the_origin(tmp_path: Path) -> None:
+    with LocalGalleries.open(tmp_path, tau_rule=rule_of_tau) as galleries:
+        galleries.create_gallery(
+            *("g",), encoder_digest="old", dimension=3, description="d", fusion="mean", target_fpir=0.02, doubt="flag"
+        ).result()
+        galleries.set_least_gap("g", 0.5).result()
+        galleries.set_quality("g", "strict").result()
+        made = galleries.start_move("g", "s", encoder_digest="new", dimension=5, compare_share=0.25).result()
+        assert made == galleries.get_gallery("s")
+        assert (made.description, made.target_fpir, made.active.fusion) == ("d", 0.02, "mean")
+        assert (made.active.quality, made.active.doubt, made.active.least_gap) == ("strict", "flag", 0.0)
+        assert (made.active.encoder_digest, made.active.dimension, made.subjects) == ("new", 5, 0)
+        assert made.active.followed == Followed(1.0, "new/0")
+        move = made.move
+        assert move is not None
+        assert (move.other, move.answers, move.origin, move.compare_share) == ("g", False, False, 0.25)
+        origin = galleries.known("g").move
+        assert origin is not None
+        assert (origin.other, origin.answers, origin.origin, origin.cut_over) == ("s", True, True, None)
+
+
+def test_what_is_no_step_of_a_move_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    with paired(tmp_path) as galleries:
+        galleries.create_gallery("other", encoder_digest="old", dimension=3).result()
+        before = galleries.list_galleries().galleries
+        start = functools.partial(galleries.start_move, encoder_digest="new")
+        for future, error in (
+            (start("g", "t", dimension=5), MoveConflict),
+            (start("s", "t", dimension=5), MoveConflict),
+            (start("other", "g", dimension=5), GalleryExists),
+            (start("nobody", "t", dimension=5), GalleryNotFound),
+            (start("other", "t", dimension=0), ValueError),
+            (start("other", "t", dimension=5, compare_share=1.5), ValueError),
+            (galleries.cut_over("other"), MoveNotFound),
+            (galleries.end_move("other"), MoveNotFound),
+            (galleries.cut_over("s"), MoveConflict),
+            (galleries.end_move("s"), MoveConflict),
+            (galleries.roll_back("g"), MoveConflict),
+            (galleries.cut_over("g"), MoveIncomplete),
+        ):
+            assert isinstance(future.exception(), error), future.exception()
+        assert galleries.list_galleries().galleries == before
+        for asked in (galleries.move_state, galleries.list_left):
+            with pytest.raises(MoveNotFound):
+                asked("other")
+
+
+def test_subjects_of_the_one_that_waits_follow_those_of_the_other(tmp_path: Path) -> None:
+    with paired(tmp_path) as galleries:
+        (encoding,) = galleries.get_subject("s", "s0").encodings
+        for future in (
+            galleries.rename_subject("s", "s0", "new"),
+            galleries.update_labels("s", "s0", {"a": "x"}),
+            galleries.merge_subjects("s", "s0", "s1"),
+            galleries.move_encodings("s", "s0", "s1", encoding_id=encoding.id),
+            galleries.set_retention("s", "s0", Retention(None, "p")),
+        ):
+            error = future.exception()
+            assert isinstance(error, GalleryWaits)
+            assert (error.gallery_id, error.other_gallery_id) == ("s", "g")
+        unknown = galleries.enroll("s", "nobody", encoded("new", [1])).exception()
+        assert isinstance(unknown, SubjectNotMoving)
+        assert (unknown.gallery_id, unknown.subject_id, unknown.other_gallery_id) == ("s", "nobody", "g")
+        assert contents(galleries, "s") == {f"s{n}": ({"n": str(n)}, 1, 0, None) for n in range(2)}
+
+
+def test_who_is_left_is_gone_from_answers_until_the_roll_back(tmp_path: Path) -> None:
+    with paired(tmp_path) as galleries:
+        assert galleries.cut_over("g", leave=True).result().active.encoder_digest == "new"
+        assert contents(galleries, "g").keys() == {"s0", "s1"}
+        assert contents(galleries, "s").keys() == {"s0", "s1", "s2"}
+        state = galleries.move_state("s")
+        assert (state.gallery.id, state.gallery.active.encoder_digest, state.left) == ("g", "new", 0)
+        assert galleries.roll_back("g").result().active.encoder_digest == "old"
+        assert contents(galleries, "g").keys() == {"s0", "s1", "s2"}
+
+
+def test_who_was_left_is_deleted_under_the_name_that_moves(tmp_path: Path) -> None:
+    with paired(tmp_path) as galleries:
+        galleries.cut_over("g", leave=True).result()
+        gone = galleries.delete_subject("g", "s2").result()
+        assert (gone.encodings, gone.subject_deleted) == (1, True)
+        assert isinstance(galleries.delete_subject("g", "s2").exception(), SubjectNotFound)
+        galleries.roll_back("g").result()
+        assert contents(galleries, "g").keys() == {"s0", "s1"}
+
+
+def test_who_was_left_and_is_enrolled_anew_is_one_subject_in_both(tmp_path: Path) -> None:
+    with paired(tmp_path) as galleries:
+        galleries.cut_over("g", leave=True).result()
+        examples = {one: encoded(one, [2]) for one in DIMENSIONS}
+        galleries.enroll("g", "s2", examples["new"], encoder_digest="new", others=examples).result()
+        assert contents(galleries, "g")["s2"] == ({}, 1, 0, None)
+        assert contents(galleries, "s")["s2"] == ({}, 2, 0, None), "its former labels are no longer its own"
+
+
+def test_another_that_gets_the_id_of_one_that_was_left_takes_its_place(tmp_path: Path) -> None:
+    with paired(tmp_path) as galleries:
+        galleries.cut_over("g", leave=True).result()
+        galleries.rename_subject("g", "s0", "s2").result()
+        assert contents(galleries, "g").keys() == {"s1", "s2"}
+        assert contents(galleries, "s").keys() == {"s1"}, "of two people of one id it can't be said who is meant"
+
+
+def test_an_enrollment_goes_by_the_encoder_of_whichever_answers(tmp_path: Path) -> None:
+    with paired(tmp_path) as galleries:
+        galleries.cut_over("g", leave=True).result()
+        examples = {one: encoded(one, [2]) for one in DIMENSIONS}
+        late = galleries.enroll("g", "late", examples["old"], encoder_digest="old", others=examples).result()
+        assert late.created
+        for gallery_id, encoder in (("g", "new"), ("s", "old")):
+            found = asking.nearest(galleries, gallery_id, examples[encoder], 5, encoder_digest=encoder).candidates[0]
+            assert ("late", 0.0) in {(one.subject_id, one.distance) for one in found}
+        doubting = Doubting((None,), 1, 1.0, None, True)
+        asked = functools.partial(galleries.enroll, "g", "later", examples["old"], encoder_digest="old")
+        outdated = asked(others=examples, doubting=doubting).exception()
+        assert isinstance(outdated, NeighbourGone), "they were looked for in another gallery"
+        assert isinstance(asked().exception(), EncoderMismatch)
+        assert isinstance(asked(others={"new": examples["new"][:0]}).exception(), ValueError)
+        assert "later" not in contents(galleries, "g")
+
+
+def test_a_request_is_remembered_over_a_cut_over_and_a_roll_back(tmp_path: Path) -> None:
+    examples = {one: encoded(one, [2]) for one in DIMENSIONS}
+
+    def ask(galleries: LocalGalleries, subject: str, request: str) -> Future[Enrolled]:
+        return galleries.enroll(
+            *("g", subject, examples["old"]),
+            encoder_digest="old",
+            others=examples,
+            request_id=request,
+            request_digest=b"1",
+        )
+
+    with paired(tmp_path) as galleries:
+        first = ask(galleries, "one", "before").result()
+        galleries.enroll("s", "s2", encoded("new", [3]), request_id="after", request_digest=b"of s").result()
+        galleries.cut_over("g").result()
+        assert galleries.replay("g", "one", "before", b"1") == ask(galleries, "one", "before").result()
+        assert ask(galleries, "one", "before").result().encoding_ids == first.encoding_ids
+        galleries.roll_back("g").result()
+        second = ask(galleries, "two", "after").result()
+        assert not second.replayed, "that was another request, of another gallery"
+        galleries.delete_subject("g", "one").result()
+        galleries.cut_over("g").result()
+        assert isinstance(ask(galleries, "one", "before").exception(), SubjectNotFound), "a retry brings nobody back"
+
+
+def test_deleting_the_one_that_answers_deletes_both_and_deleting_the_other_ends_the_move(tmp_path: Path) -> None:
+    with paired(tmp_path / "a") as galleries:
+        galleries.delete_gallery("g").result()
+        assert galleries.list_galleries().galleries == ()
+        with pytest.raises(GalleryNotFound):
+            galleries.known("s")
+    with paired(tmp_path / "b") as galleries:
+        galleries.delete_gallery("s").result()
+        assert galleries.known("g").move is None
+        galleries.enroll("g", "s0", encoded("old", [1])).result()
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("cut_over", [False, True])
+def test_a_move_ends(tmp_path: Path, keep: bool, cut_over: bool) -> None:
+    with paired(tmp_path) as galleries:
+        if cut_over:
+            galleries.cut_over("g", leave=True).result()
+        ended = galleries.end_move("g", keep=keep).result()
+        assert ended == galleries.get_gallery("g") == galleries.known("g")
+        assert (ended.active.encoder_digest, ended.move) == ("new" if cut_over else "old", None)
+        assert [one.id for one in galleries.list_galleries().galleries] == (["g", "s"] if keep else ["g"])
+        if keep:
+            galleries.delete_subject("g", "s0").result()
+            assert "s0" in contents(galleries, "s")
+            galleries.rename_subject("s", "s0", "renamed").result()
+    with LocalGalleries.open(tmp_path) as galleries:
+        assert galleries.get_gallery("g").move is None
+
+
+def test_several_at_once_are_left_and_the_tau_of_both_follows(tmp_path: Path) -> None:
+    with paired(tmp_path) as galleries:
+        some = [NewEncodings(f"s{place}", encoded("old", [4])) for place in range(1, 5)]
+        done = galleries.enroll_many("g", some).result()
+        assert [one.created for one in done if isinstance(one, Enrolled)] == [False, False, True, True]
+        assert contents(galleries, "s").keys() == {"s0"}
+        new = encoded("new", [4])
+        enrolled, refused = galleries.enroll_many("s", [NewEncodings("s4", new), NewEncodings("x", new)]).result()
+        assert isinstance(enrolled, Enrolled)
+        assert isinstance(refused, SubjectNotMoving)
+        for gallery_id in ("g", "s"):
+            gallery = galleries.get_gallery(gallery_id)
+            encoder, size = gallery.active.encoder_digest, gallery.subjects
+            assert gallery.active.followed == Followed(1.0 + size, f"{encoder}/{size}")
+
+
+def test_the_audit_trail_tells_each_step_and_what_went_elsewhere_too(tmp_path: Path) -> None:
+    before = acting.set(Actor("key:me", "here"))
+    with paired(tmp_path) as galleries:
+        galleries.delete_subject("g", "s0").result()
+        galleries.cut_over("g", leave=True).result()
+        galleries.roll_back("g", leave=True).result()
+        galleries.end_move("g").result()
+    acting.reset(before)
+    told = [json.loads(line) for line in read_trail(tmp_path)]
+    assert [(one["did"], one["gallery"], one.get("also_in")) for one in told[-5:]] == [
+        ("enroll", "s", None),
+        ("delete", "g", ["s"]),
+        ("cut-over", "g", None),
+        ("roll-back", "g", None),
+        ("end-move", "g", ["s"]),
+    ]
+    (start,) = [one for one in told if one["did"] == "start-move"]
+    assert (start["gallery"], start["successor"], start["model"]) == ("g", "s", "new")
 
 
 def test_both_galleries_are_as_a_model_has_them() -> None:

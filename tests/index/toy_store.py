@@ -402,6 +402,7 @@ class ToyStore(GalleryStore):
         doubting: Doubting | None = None,
         retention: Retention | None = None,
         notes: Sequence[Note] | None = None,
+        others: Mapping[str, Vectors] | None = None,
     ) -> Future[Enrolled]:
         vectors = self.taken(encodings)
 
@@ -774,7 +775,13 @@ class ToyStore(GalleryStore):
             raise SubjectNotFound(gallery_id, subject_id)
 
     def add_negative(
-        self, gallery_id: str, subject_id: str, encoding: Vectors, *, encoder_digest: str | None = None
+        self,
+        gallery_id: str,
+        subject_id: str,
+        encoding: Vectors,
+        *,
+        encoder_digest: str | None = None,
+        others: Mapping[str, Vectors] | None = None,
     ) -> Future[AddedNegative]:
         def act(state: State) -> tuple[State, AddedNegative]:
             kept = state.kept(gallery_id)

@@ -3,7 +3,8 @@
 Both are galleries as all others, each with its own generation, threshold and index. Their rows say that they are a pair
 (records.Move). One of them answers under the name that moves, the other one waits; what is done to the one that answers
 is done to the other in the same transaction (mirroring.py), so that the subjects of the one that waits are some of the
-other's, but for those that were left at a cut-over. To cut over, and to roll back, is to swap the two ids: one commit, as every step is.
+other's, but for those that were left at a cut-over. To cut over, and to roll back, is to swap the two ids: one commit,
+as every step is.
 """
 
 from __future__ import annotations

@@ -66,13 +66,19 @@ from oneglance.v1.gallery_pb2 import (
     CreateBackupRequest,
     CreateBackupResponse,
     CreateGalleryRequest,
+    CutOverRequest,
     DeleteGalleryRequest,
     DeleteGalleryResponse,
+    EndMoveRequest,
     Gallery,
     GetGalleryRequest,
+    GetMoveRequest,
+    GetMoveResponse,
     GetThresholdRequest,
     ListGalleriesRequest,
+    ListLeftRequest,
     ListThresholdsRequest,
+    RollBackRequest,
     RotateKeyRequest,
     SetApproximationRequest,
     SetDecidedByRequest,
@@ -81,6 +87,7 @@ from oneglance.v1.gallery_pb2 import (
     SetLeastGapRequest,
     SetQualityPolicyRequest,
     SetThresholdRequest,
+    StartMoveRequest,
     ThresholdVersion,
 )
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceStub
@@ -157,6 +164,7 @@ from oneglance.v1.subject_pb2 import (
     UpdateLabelsResponse,
 )
 from oneglance.v1.subject_pb2_grpc import SubjectServiceStub
+from oneglance.v1.succession_pb2 import LeftSubject
 
 if TYPE_CHECKING:
     from oneglance.v1.access_pb2_grpc import AccessServiceAsyncStub
@@ -499,6 +507,52 @@ class AsyncClient:
             token = page.next_page_token
             if not token:
                 return
+
+    async def start_move(
+        self, gallery_id: str, successor_id: str, encoder: str, *, compare_share: float | None = None
+    ) -> Gallery:
+        """Make the empty gallery of another encoder that is to take a gallery's place. The two are in step from
+        here on. Fill it with ``enroll`` and the like; then ``cut_over``.
+
+        encoder: name or digest of a loaded model. compare_share: of the calls of ``identify`` with pictures, the share
+            that both galleries are asked; None: the server's default.
+        """
+        request = StartMoveRequest(
+            gallery_id=gallery_id, successor_id=successor_id, encoder=encoder, compare_share=compare_share
+        )
+        return (await self._call(self._galleries.StartMove, request)).successor
+
+    async def get_move(self, gallery_id: str) -> GetMoveResponse:
+        """How far the move of a gallery has come, by either of its two galleries."""
+        return await self._call(self._galleries.GetMove, GetMoveRequest(gallery_id=gallery_id))
+
+    async def list_left(self, gallery_id: str) -> AsyncIterator[LeftSubject]:
+        """Every subject that is left to be moved, by id."""
+        token = ""
+        for _ in itertools.count():
+            request = ListLeftRequest(gallery_id=gallery_id, page_size=MAX_PAGE_SIZE, page_token=token)
+            page = await self._call(self._galleries.ListLeft, request)
+            for subject in page.subjects:
+                yield subject
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def cut_over(self, gallery_id: str, *, leave: bool = False) -> Gallery:
+        """Let the successor answer under the gallery's id from now on, and the origin wait.
+
+        leave: subjects that are left to be moved are in no answer then, until ``roll_back``; else that is refused.
+        """
+        return (await self._call(self._galleries.CutOver, CutOverRequest(gallery_id=gallery_id, leave=leave))).gallery
+
+    async def roll_back(self, gallery_id: str, *, leave: bool = False) -> Gallery:
+        """Let the origin answer again, and the successor wait. leave: as of ``cut_over``."""
+        return (await self._call(self._galleries.RollBack, RollBackRequest(gallery_id=gallery_id, leave=leave))).gallery
+
+    async def end_move(self, gallery_id: str, *, keep_waiting: bool = False) -> Gallery:
+        """End the move, and delete the gallery that waits, unless ``keep_waiting``."""
+        request = EndMoveRequest(gallery_id=gallery_id, keep_waiting=keep_waiting)
+        return (await self._call(self._galleries.EndMove, request)).gallery
 
     async def export_gallery(
         self, requests: AsyncIterable[ExportGalleryRequest]

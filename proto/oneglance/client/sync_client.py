@@ -66,13 +66,19 @@ from oneglance.v1.gallery_pb2 import (
     CreateBackupRequest,
     CreateBackupResponse,
     CreateGalleryRequest,
+    CutOverRequest,
     DeleteGalleryRequest,
     DeleteGalleryResponse,
+    EndMoveRequest,
     Gallery,
     GetGalleryRequest,
+    GetMoveRequest,
+    GetMoveResponse,
     GetThresholdRequest,
     ListGalleriesRequest,
+    ListLeftRequest,
     ListThresholdsRequest,
+    RollBackRequest,
     RotateKeyRequest,
     SetApproximationRequest,
     SetDecidedByRequest,
@@ -81,6 +87,7 @@ from oneglance.v1.gallery_pb2 import (
     SetLeastGapRequest,
     SetQualityPolicyRequest,
     SetThresholdRequest,
+    StartMoveRequest,
     ThresholdVersion,
 )
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceStub
@@ -119,6 +126,7 @@ from oneglance.v1.stylization_pb2 import (
     StylizeStreamResponse,
 )
 from oneglance.v1.stylization_pb2_grpc import StylizationServiceStub
+from oneglance.v1.succession_pb2 import LeftSubject
 from oneglance.v1.subject_pb2 import (
     AddNegativeRequest,
     AddNegativeResponse,
@@ -487,6 +495,52 @@ class Client:
             token = page.next_page_token
             if not token:
                 return
+
+    def start_move(
+        self, gallery_id: str, successor_id: str, encoder: str, *, compare_share: float | None = None
+    ) -> Gallery:
+        """Make the empty gallery of another encoder that is to take a gallery's place, and keep the two in step from here
+        on. Fill it with ``enroll`` and the like; then ``cut_over``.
+
+        encoder: name or digest of a loaded model. compare_share: of the calls of ``identify`` with pictures, the share
+            that both galleries are asked; None: the server's default.
+        """
+        request = StartMoveRequest(
+            gallery_id=gallery_id, successor_id=successor_id, encoder=encoder, compare_share=compare_share
+        )
+        return (self._call(self._galleries.StartMove, request)).successor
+
+    def get_move(self, gallery_id: str) -> GetMoveResponse:
+        """How far the move of a gallery has come, by either of its two galleries."""
+        return self._call(self._galleries.GetMove, GetMoveRequest(gallery_id=gallery_id))
+
+    def list_left(self, gallery_id: str) -> Iterator[LeftSubject]:
+        """Every subject that is left to be moved, by id."""
+        token = ""
+        for _ in itertools.count():
+            request = ListLeftRequest(gallery_id=gallery_id, page_size=MAX_PAGE_SIZE, page_token=token)
+            page = self._call(self._galleries.ListLeft, request)
+            for subject in page.subjects:
+                yield subject
+            token = page.next_page_token
+            if not token:
+                return
+
+    def cut_over(self, gallery_id: str, *, leave: bool = False) -> Gallery:
+        """Let the successor answer under the gallery's id from now on, and the origin wait.
+
+        leave: subjects that are left to be moved are in no answer then, until ``roll_back``; else that is refused.
+        """
+        return (self._call(self._galleries.CutOver, CutOverRequest(gallery_id=gallery_id, leave=leave))).gallery
+
+    def roll_back(self, gallery_id: str, *, leave: bool = False) -> Gallery:
+        """Let the origin answer again, and the successor wait. leave: as of ``cut_over``."""
+        return (self._call(self._galleries.RollBack, RollBackRequest(gallery_id=gallery_id, leave=leave))).gallery
+
+    def end_move(self, gallery_id: str, *, keep_waiting: bool = False) -> Gallery:
+        """End the move, and delete the gallery that waits, unless ``keep_waiting``."""
+        request = EndMoveRequest(gallery_id=gallery_id, keep_waiting=keep_waiting)
+        return (self._call(self._galleries.EndMove, request)).gallery
 
     def export_gallery(
         self, requests: Iterable[ExportGalleryRequest]

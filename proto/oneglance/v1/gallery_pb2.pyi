@@ -14,6 +14,7 @@ import oneglance.v1.approximation_pb2
 import oneglance.v1.common_pb2
 import oneglance.v1.error_pb2
 import oneglance.v1.face_pb2
+import oneglance.v1.succession_pb2
 import sys
 import typing
 
@@ -96,6 +97,7 @@ class Gallery(google.protobuf.message.Message):
     UNFINISHED_FIELD_NUMBER: builtins.int
     APPROXIMATION_FIELD_NUMBER: builtins.int
     APPROXIMATION_STATE_FIELD_NUMBER: builtins.int
+    MOVE_FIELD_NUMBER: builtins.int
     id: builtins.str
     description: builtins.str
     encoder_digest: builtins.str
@@ -146,6 +148,10 @@ class Gallery(google.protobuf.message.Message):
     def approximation_state(self) -> oneglance.v1.approximation_pb2.ApproximationState:
         """How they come about. Absent where they may lose nothing."""
 
+    @property
+    def move(self) -> oneglance.v1.succession_pb2.GalleryMove:
+        """Its part in a move to another encoder. Absent where it has none."""
+
     def __init__(
         self,
         *,
@@ -171,9 +177,10 @@ class Gallery(google.protobuf.message.Message):
         unfinished: builtins.bool = ...,
         approximation: oneglance.v1.approximation_pb2.Approximation | None = ...,
         approximation_state: oneglance.v1.approximation_pb2.ApproximationState | None = ...,
+        move: oneglance.v1.succession_pb2.GalleryMove | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "approximation", b"approximation", "approximation_state", b"approximation_state", "create_time", b"create_time", "drift", b"drift", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "approximation", b"approximation", "approximation_state", b"approximation_state", "create_time", b"create_time", "decided_by", b"decided_by", "description", b"description", "dimension", b"dimension", "doubt_policy", b"doubt_policy", "drift", b"drift", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "least_gap", b"least_gap", "negative_count", b"negative_count", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold", "uid", b"uid", "unfinished", b"unfinished"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "approximation", b"approximation", "approximation_state", b"approximation_state", "create_time", b"create_time", "drift", b"drift", "move", b"move", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "approximation", b"approximation", "approximation_state", b"approximation_state", "create_time", b"create_time", "decided_by", b"decided_by", "description", b"description", "dimension", b"dimension", "doubt_policy", b"doubt_policy", "drift", b"drift", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "least_gap", b"least_gap", "move", b"move", "negative_count", b"negative_count", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold", "uid", b"uid", "unfinished", b"unfinished"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___Gallery: typing_extensions.TypeAlias = Gallery
@@ -971,6 +978,265 @@ class ThresholdVersion(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_subject_count", b"_subject_count"]) -> typing.Literal["subject_count"] | None: ...
 
 Global___ThresholdVersion: typing_extensions.TypeAlias = ThresholdVersion
+
+@typing.final
+class StartMoveRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    SUCCESSOR_ID_FIELD_NUMBER: builtins.int
+    ENCODER_FIELD_NUMBER: builtins.int
+    COMPARE_SHARE_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    successor_id: builtins.str
+    """Of the gallery that is made."""
+    encoder: builtins.str
+    """Name or digest of a loaded model, another one than the gallery's."""
+    compare_share: builtins.float
+    """See GalleryMove.compare_share. Left out, 0.01."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        successor_id: builtins.str = ...,
+        encoder: builtins.str = ...,
+        compare_share: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_compare_share", b"_compare_share", "compare_share", b"compare_share"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_compare_share", b"_compare_share", "compare_share", b"compare_share", "encoder", b"encoder", "gallery_id", b"gallery_id", "successor_id", b"successor_id"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_compare_share", b"_compare_share"]) -> typing.Literal["compare_share"] | None: ...
+
+Global___StartMoveRequest: typing_extensions.TypeAlias = StartMoveRequest
+
+@typing.final
+class StartMoveResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SUCCESSOR_FIELD_NUMBER: builtins.int
+    @property
+    def successor(self) -> Global___Gallery: ...
+    def __init__(
+        self,
+        *,
+        successor: Global___Gallery | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["successor", b"successor"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["successor", b"successor"]) -> None: ...
+
+Global___StartMoveResponse: typing_extensions.TypeAlias = StartMoveResponse
+
+@typing.final
+class GetMoveRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_id", b"gallery_id"]) -> None: ...
+
+Global___GetMoveRequest: typing_extensions.TypeAlias = GetMoveRequest
+
+@typing.final
+class GetMoveResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    WAITING_FIELD_NUMBER: builtins.int
+    LEFT_COUNT_FIELD_NUMBER: builtins.int
+    LACKING_NEGATIVES_COUNT_FIELD_NUMBER: builtins.int
+    FEWER_ENCODINGS_COUNT_FIELD_NUMBER: builtins.int
+    COMPARISON_FIELD_NUMBER: builtins.int
+    left_count: builtins.int
+    """Subjects of `gallery` that aren't in `waiting`."""
+    lacking_negatives_count: builtins.int
+    """Subjects in both that have fewer negatives in `waiting`."""
+    fewer_encodings_count: builtins.int
+    """Subjects in both that have fewer encodings in `waiting`. They are not left."""
+    @property
+    def gallery(self) -> Global___Gallery:
+        """The one that answers."""
+
+    @property
+    def waiting(self) -> Global___Gallery:
+        """The one that waits."""
+
+    @property
+    def comparison(self) -> oneglance.v1.succession_pb2.LiveComparison: ...
+    def __init__(
+        self,
+        *,
+        gallery: Global___Gallery | None = ...,
+        waiting: Global___Gallery | None = ...,
+        left_count: builtins.int = ...,
+        lacking_negatives_count: builtins.int = ...,
+        fewer_encodings_count: builtins.int = ...,
+        comparison: oneglance.v1.succession_pb2.LiveComparison | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["comparison", b"comparison", "gallery", b"gallery", "waiting", b"waiting"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["comparison", b"comparison", "fewer_encodings_count", b"fewer_encodings_count", "gallery", b"gallery", "lacking_negatives_count", b"lacking_negatives_count", "left_count", b"left_count", "waiting", b"waiting"]) -> None: ...
+
+Global___GetMoveResponse: typing_extensions.TypeAlias = GetMoveResponse
+
+@typing.final
+class ListLeftRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    page_size: builtins.int
+    """0 means 100; at most 1,000. A page may hold fewer: it ends before 4 MiB."""
+    page_token: builtins.str
+    """next_page_token of the page before."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_id", b"gallery_id", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+Global___ListLeftRequest: typing_extensions.TypeAlias = ListLeftRequest
+
+@typing.final
+class ListLeftResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SUBJECTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Empty on the last page."""
+    @property
+    def subjects(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.succession_pb2.LeftSubject]: ...
+    def __init__(
+        self,
+        *,
+        subjects: collections.abc.Iterable[oneglance.v1.succession_pb2.LeftSubject] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "subjects", b"subjects"]) -> None: ...
+
+Global___ListLeftResponse: typing_extensions.TypeAlias = ListLeftResponse
+
+@typing.final
+class CutOverRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    LEAVE_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    leave: builtins.bool
+    """Subjects that are left are in no answer until RollBack, or until they are enrolled; those that lack negatives answer without."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        leave: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_id", b"gallery_id", "leave", b"leave"]) -> None: ...
+
+Global___CutOverRequest: typing_extensions.TypeAlias = CutOverRequest
+
+@typing.final
+class CutOverResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    @property
+    def gallery(self) -> Global___Gallery:
+        """As it answers now."""
+
+    def __init__(
+        self,
+        *,
+        gallery: Global___Gallery | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["gallery", b"gallery"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
+
+Global___CutOverResponse: typing_extensions.TypeAlias = CutOverResponse
+
+@typing.final
+class RollBackRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    LEAVE_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    leave: builtins.bool
+    """As of CutOverRequest."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        leave: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_id", b"gallery_id", "leave", b"leave"]) -> None: ...
+
+Global___RollBackRequest: typing_extensions.TypeAlias = RollBackRequest
+
+@typing.final
+class RollBackResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    @property
+    def gallery(self) -> Global___Gallery:
+        """As it answers now."""
+
+    def __init__(
+        self,
+        *,
+        gallery: Global___Gallery | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["gallery", b"gallery"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
+
+Global___RollBackResponse: typing_extensions.TypeAlias = RollBackResponse
+
+@typing.final
+class EndMoveRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    KEEP_WAITING_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    keep_waiting: builtins.bool
+    """The gallery that waits stays. What is deleted in the other one from then on is not deleted there."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        keep_waiting: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_id", b"gallery_id", "keep_waiting", b"keep_waiting"]) -> None: ...
+
+Global___EndMoveRequest: typing_extensions.TypeAlias = EndMoveRequest
+
+@typing.final
+class EndMoveResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    @property
+    def gallery(self) -> Global___Gallery:
+        """The one that answers."""
+
+    def __init__(
+        self,
+        *,
+        gallery: Global___Gallery | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["gallery", b"gallery"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
+
+Global___EndMoveResponse: typing_extensions.TypeAlias = EndMoveResponse
 
 @typing.final
 class Drift(google.protobuf.message.Message):

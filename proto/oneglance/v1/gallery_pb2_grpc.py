@@ -133,6 +133,36 @@ class GalleryServiceStub(object):
                 request_serializer=oneglance_dot_v1_dot_moving__pb2.ImportGalleryRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_moving__pb2.ImportGalleryResponse.FromString,
                 _registered_method=True)
+        self.StartMove = channel.unary_unary(
+                '/oneglance.v1.GalleryService/StartMove',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.StartMoveRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.StartMoveResponse.FromString,
+                _registered_method=True)
+        self.GetMove = channel.unary_unary(
+                '/oneglance.v1.GalleryService/GetMove',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.GetMoveRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.GetMoveResponse.FromString,
+                _registered_method=True)
+        self.ListLeft = channel.unary_unary(
+                '/oneglance.v1.GalleryService/ListLeft',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.ListLeftRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.ListLeftResponse.FromString,
+                _registered_method=True)
+        self.CutOver = channel.unary_unary(
+                '/oneglance.v1.GalleryService/CutOver',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.CutOverRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.CutOverResponse.FromString,
+                _registered_method=True)
+        self.RollBack = channel.unary_unary(
+                '/oneglance.v1.GalleryService/RollBack',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.RollBackRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.RollBackResponse.FromString,
+                _registered_method=True)
+        self.EndMove = channel.unary_unary(
+                '/oneglance.v1.GalleryService/EndMove',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.EndMoveRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.EndMoveResponse.FromString,
+                _registered_method=True)
 
 
 class GalleryServiceServicer(object):
@@ -291,6 +321,62 @@ class GalleryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartMove(self, request, context):
+        """Begins to move a gallery to another encoder while it answers: makes its successor, an empty gallery of that encoder with the
+        same settings, but for threshold and least gap. It waits until CutOver, under an id of its own, and is filled by Enroll,
+        BulkEnroll and the like: only with subjects that the origin has (INVALID_ARGUMENT, SUBJECT_NOT_MOVING), with their labels
+        and retention. It is calibrated, and answers, as any other gallery.
+        From here on what is enrolled in the gallery that answers is enrolled in both, where both encoders are loaded and the
+        examples are no encodings; else the subject is gone from the one that waits, and left to be moved. What is deleted in the
+        one that answers is deleted in both; its subjects are renamed, relabelled and merged in both (in the one that waits:
+        FAILED_PRECONDITION, GALLERY_WAITS). DeleteGallery of the one that answers deletes both, of the other one ends the move.
+        FAILED_PRECONDITION (MOVE_CONFLICT) where the gallery moves already; ALREADY_EXISTS, NOT_FOUND as CreateGallery.
+        This, CutOver, RollBack and EndMove need the right "administer" in both galleries.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMove(self, request, context):
+        """How far a move has come, of either of its galleries. FAILED_PRECONDITION (NOT_MOVING) where the gallery doesn't move; below,
+        too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLeft(self, request, context):
+        """Subjects that are left to be moved, by id, page by page: the gallery that waits has them not, or with fewer negatives. Needs
+        the right "export".
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CutOver(self, request, context):
+        """Gives the two galleries each other's id, in one step: the successor answers, and the origin waits, where it gets what is
+        enrolled and deleted from then on. FAILED_PRECONDITION while subjects are left (MOVE_INCOMPLETE), unless they are to be,
+        where the successor has no threshold but the origin has (THRESHOLD_MISSING), and where it is cut over (MOVE_CONFLICT).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollBack(self, request, context):
+        """Gives them their former ids: the origin answers, and the successor waits. As CutOver.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndMove(self, request, context):
+        """Ends a move: before a CutOver it is given up, after it is finished. The gallery that waits is deleted, unless it is to be
+        kept as one that has nothing to do with the other.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GalleryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -383,6 +469,36 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.ImportGallery,
                     request_deserializer=oneglance_dot_v1_dot_moving__pb2.ImportGalleryRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_moving__pb2.ImportGalleryResponse.SerializeToString,
+            ),
+            'StartMove': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartMove,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.StartMoveRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.StartMoveResponse.SerializeToString,
+            ),
+            'GetMove': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMove,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.GetMoveRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.GetMoveResponse.SerializeToString,
+            ),
+            'ListLeft': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLeft,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.ListLeftRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.ListLeftResponse.SerializeToString,
+            ),
+            'CutOver': grpc.unary_unary_rpc_method_handler(
+                    servicer.CutOver,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.CutOverRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.CutOverResponse.SerializeToString,
+            ),
+            'RollBack': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollBack,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.RollBackRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.RollBackResponse.SerializeToString,
+            ),
+            'EndMove': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndMove,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.EndMoveRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.EndMoveResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -879,6 +995,168 @@ class GalleryService(object):
             '/oneglance.v1.GalleryService/ImportGallery',
             oneglance_dot_v1_dot_moving__pb2.ImportGalleryRequest.SerializeToString,
             oneglance_dot_v1_dot_moving__pb2.ImportGalleryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartMove(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.GalleryService/StartMove',
+            oneglance_dot_v1_dot_gallery__pb2.StartMoveRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.StartMoveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMove(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.GalleryService/GetMove',
+            oneglance_dot_v1_dot_gallery__pb2.GetMoveRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.GetMoveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLeft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.GalleryService/ListLeft',
+            oneglance_dot_v1_dot_gallery__pb2.ListLeftRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.ListLeftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CutOver(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.GalleryService/CutOver',
+            oneglance_dot_v1_dot_gallery__pb2.CutOverRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.CutOverResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollBack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.GalleryService/RollBack',
+            oneglance_dot_v1_dot_gallery__pb2.RollBackRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.RollBackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndMove(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.GalleryService/EndMove',
+            oneglance_dot_v1_dot_gallery__pb2.EndMoveRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.EndMoveResponse.FromString,
             options,
             channel_credentials,
             insecure,

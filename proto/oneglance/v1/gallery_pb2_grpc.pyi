@@ -314,7 +314,103 @@ _GalleryServiceImportGalleryType = typing_extensions.TypeVar(
     ],
 )
 
-class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceRotateKeyType, _GalleryServiceCreateBackupType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetDecidedByType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceSetApproximationType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceListThresholdsType, _GalleryServiceExportGalleryType, _GalleryServiceImportGalleryType]):
+_GalleryServiceStartMoveType = typing_extensions.TypeVar(
+    '_GalleryServiceStartMoveType',
+    bound=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.StartMoveRequest,
+        oneglance.v1.gallery_pb2.StartMoveResponse,
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.StartMoveRequest,
+        oneglance.v1.gallery_pb2.StartMoveResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.StartMoveRequest,
+        oneglance.v1.gallery_pb2.StartMoveResponse,
+    ],
+)
+
+_GalleryServiceGetMoveType = typing_extensions.TypeVar(
+    '_GalleryServiceGetMoveType',
+    bound=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.GetMoveRequest,
+        oneglance.v1.gallery_pb2.GetMoveResponse,
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.GetMoveRequest,
+        oneglance.v1.gallery_pb2.GetMoveResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.GetMoveRequest,
+        oneglance.v1.gallery_pb2.GetMoveResponse,
+    ],
+)
+
+_GalleryServiceListLeftType = typing_extensions.TypeVar(
+    '_GalleryServiceListLeftType',
+    bound=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.ListLeftRequest,
+        oneglance.v1.gallery_pb2.ListLeftResponse,
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.ListLeftRequest,
+        oneglance.v1.gallery_pb2.ListLeftResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.ListLeftRequest,
+        oneglance.v1.gallery_pb2.ListLeftResponse,
+    ],
+)
+
+_GalleryServiceCutOverType = typing_extensions.TypeVar(
+    '_GalleryServiceCutOverType',
+    bound=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.CutOverRequest,
+        oneglance.v1.gallery_pb2.CutOverResponse,
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.CutOverRequest,
+        oneglance.v1.gallery_pb2.CutOverResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.CutOverRequest,
+        oneglance.v1.gallery_pb2.CutOverResponse,
+    ],
+)
+
+_GalleryServiceRollBackType = typing_extensions.TypeVar(
+    '_GalleryServiceRollBackType',
+    bound=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.RollBackRequest,
+        oneglance.v1.gallery_pb2.RollBackResponse,
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.RollBackRequest,
+        oneglance.v1.gallery_pb2.RollBackResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.RollBackRequest,
+        oneglance.v1.gallery_pb2.RollBackResponse,
+    ],
+)
+
+_GalleryServiceEndMoveType = typing_extensions.TypeVar(
+    '_GalleryServiceEndMoveType',
+    bound=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.EndMoveRequest,
+        oneglance.v1.gallery_pb2.EndMoveResponse,
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.EndMoveRequest,
+        oneglance.v1.gallery_pb2.EndMoveResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.EndMoveRequest,
+        oneglance.v1.gallery_pb2.EndMoveResponse,
+    ],
+)
+
+class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceRotateKeyType, _GalleryServiceCreateBackupType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetDecidedByType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceSetApproximationType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceListThresholdsType, _GalleryServiceExportGalleryType, _GalleryServiceImportGalleryType, _GalleryServiceStartMoveType, _GalleryServiceGetMoveType, _GalleryServiceListLeftType, _GalleryServiceCutOverType, _GalleryServiceRollBackType, _GalleryServiceEndMoveType]):
     """Galleries: named sets of enrolled subjects, each bound to one encoder for life.
 
         gallery  1 --- n  subject  1 --- n  encoding
@@ -399,6 +495,30 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.moving_pb2.ImportGalleryRequest,
             oneglance.v1.moving_pb2.ImportGalleryResponse,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.StartMoveRequest,
+            oneglance.v1.gallery_pb2.StartMoveResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.GetMoveRequest,
+            oneglance.v1.gallery_pb2.GetMoveResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.ListLeftRequest,
+            oneglance.v1.gallery_pb2.ListLeftResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.CutOverRequest,
+            oneglance.v1.gallery_pb2.CutOverResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.RollBackRequest,
+            oneglance.v1.gallery_pb2.RollBackResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.EndMoveRequest,
+            oneglance.v1.gallery_pb2.EndMoveResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -474,6 +594,30 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
         grpc.aio.StreamStreamMultiCallable[
             oneglance.v1.moving_pb2.ImportGalleryRequest,
             oneglance.v1.moving_pb2.ImportGalleryResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.StartMoveRequest,
+            oneglance.v1.gallery_pb2.StartMoveResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.GetMoveRequest,
+            oneglance.v1.gallery_pb2.GetMoveResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.ListLeftRequest,
+            oneglance.v1.gallery_pb2.ListLeftResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.CutOverRequest,
+            oneglance.v1.gallery_pb2.CutOverResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.RollBackRequest,
+            oneglance.v1.gallery_pb2.RollBackResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.EndMoveRequest,
+            oneglance.v1.gallery_pb2.EndMoveResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -560,6 +704,43 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     FAILED_PRECONDITION (IMPORT_CONFLICT) where another import is under way. Needs the rights "move" and "administer".
     """
 
+    StartMove: _GalleryServiceStartMoveType
+    """Begins to move a gallery to another encoder while it answers: makes its successor, an empty gallery of that encoder with the
+    same settings, but for threshold and least gap. It waits until CutOver, under an id of its own, and is filled by Enroll,
+    BulkEnroll and the like: only with subjects that the origin has (INVALID_ARGUMENT, SUBJECT_NOT_MOVING), with their labels
+    and retention. It is calibrated, and answers, as any other gallery.
+    From here on what is enrolled in the gallery that answers is enrolled in both, where both encoders are loaded and the
+    examples are no encodings; else the subject is gone from the one that waits, and left to be moved. What is deleted in the
+    one that answers is deleted in both; its subjects are renamed, relabelled and merged in both (in the one that waits:
+    FAILED_PRECONDITION, GALLERY_WAITS). DeleteGallery of the one that answers deletes both, of the other one ends the move.
+    FAILED_PRECONDITION (MOVE_CONFLICT) where the gallery moves already; ALREADY_EXISTS, NOT_FOUND as CreateGallery.
+    This, CutOver, RollBack and EndMove need the right "administer" in both galleries.
+    """
+
+    GetMove: _GalleryServiceGetMoveType
+    """How far a move has come, of either of its galleries. FAILED_PRECONDITION (NOT_MOVING) where the gallery doesn't move; below,
+    too.
+    """
+
+    ListLeft: _GalleryServiceListLeftType
+    """Subjects that are left to be moved, by id, page by page: the gallery that waits has them not, or with fewer negatives. Needs
+    the right "export".
+    """
+
+    CutOver: _GalleryServiceCutOverType
+    """Gives the two galleries each other's id, in one step: the successor answers, and the origin waits, where it gets what is
+    enrolled and deleted from then on. FAILED_PRECONDITION while subjects are left (MOVE_INCOMPLETE), unless they are to be,
+    where the successor has no threshold but the origin has (THRESHOLD_MISSING), and where it is cut over (MOVE_CONFLICT).
+    """
+
+    RollBack: _GalleryServiceRollBackType
+    """Gives them their former ids: the origin answers, and the successor waits. As CutOver."""
+
+    EndMove: _GalleryServiceEndMoveType
+    """Ends a move: before a CutOver it is given up, after it is finished. The gallery that waits is deleted, unless it is to be
+    kept as one that has nothing to do with the other.
+    """
+
 GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.CreateGalleryRequest,
@@ -632,6 +813,30 @@ GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.StreamStreamMultiCallable[
         oneglance.v1.moving_pb2.ImportGalleryRequest,
         oneglance.v1.moving_pb2.ImportGalleryResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.StartMoveRequest,
+        oneglance.v1.gallery_pb2.StartMoveResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.GetMoveRequest,
+        oneglance.v1.gallery_pb2.GetMoveResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.ListLeftRequest,
+        oneglance.v1.gallery_pb2.ListLeftResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.CutOverRequest,
+        oneglance.v1.gallery_pb2.CutOverResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.RollBackRequest,
+        oneglance.v1.gallery_pb2.RollBackResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.EndMoveRequest,
+        oneglance.v1.gallery_pb2.EndMoveResponse,
     ],
 ]
 
@@ -817,6 +1022,73 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         answers nobody; the same import goes on with it, and DeleteGallery removes it.
         INVALID_ARGUMENT (IMPORT_INVALID) names what can't be imported; ALREADY_EXISTS where there is a gallery of that id;
         FAILED_PRECONDITION (IMPORT_CONFLICT) where another import is under way. Needs the rights "move" and "administer".
+        """
+
+    @abc.abstractmethod
+    def StartMove(
+        self,
+        request: oneglance.v1.gallery_pb2.StartMoveRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.StartMoveResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.StartMoveResponse]]:
+        """Begins to move a gallery to another encoder while it answers: makes its successor, an empty gallery of that encoder with the
+        same settings, but for threshold and least gap. It waits until CutOver, under an id of its own, and is filled by Enroll,
+        BulkEnroll and the like: only with subjects that the origin has (INVALID_ARGUMENT, SUBJECT_NOT_MOVING), with their labels
+        and retention. It is calibrated, and answers, as any other gallery.
+        From here on what is enrolled in the gallery that answers is enrolled in both, where both encoders are loaded and the
+        examples are no encodings; else the subject is gone from the one that waits, and left to be moved. What is deleted in the
+        one that answers is deleted in both; its subjects are renamed, relabelled and merged in both (in the one that waits:
+        FAILED_PRECONDITION, GALLERY_WAITS). DeleteGallery of the one that answers deletes both, of the other one ends the move.
+        FAILED_PRECONDITION (MOVE_CONFLICT) where the gallery moves already; ALREADY_EXISTS, NOT_FOUND as CreateGallery.
+        This, CutOver, RollBack and EndMove need the right "administer" in both galleries.
+        """
+
+    @abc.abstractmethod
+    def GetMove(
+        self,
+        request: oneglance.v1.gallery_pb2.GetMoveRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.GetMoveResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.GetMoveResponse]]:
+        """How far a move has come, of either of its galleries. FAILED_PRECONDITION (NOT_MOVING) where the gallery doesn't move; below,
+        too.
+        """
+
+    @abc.abstractmethod
+    def ListLeft(
+        self,
+        request: oneglance.v1.gallery_pb2.ListLeftRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.ListLeftResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.ListLeftResponse]]:
+        """Subjects that are left to be moved, by id, page by page: the gallery that waits has them not, or with fewer negatives. Needs
+        the right "export".
+        """
+
+    @abc.abstractmethod
+    def CutOver(
+        self,
+        request: oneglance.v1.gallery_pb2.CutOverRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.CutOverResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.CutOverResponse]]:
+        """Gives the two galleries each other's id, in one step: the successor answers, and the origin waits, where it gets what is
+        enrolled and deleted from then on. FAILED_PRECONDITION while subjects are left (MOVE_INCOMPLETE), unless they are to be,
+        where the successor has no threshold but the origin has (THRESHOLD_MISSING), and where it is cut over (MOVE_CONFLICT).
+        """
+
+    @abc.abstractmethod
+    def RollBack(
+        self,
+        request: oneglance.v1.gallery_pb2.RollBackRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.RollBackResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.RollBackResponse]]:
+        """Gives them their former ids: the origin answers, and the successor waits. As CutOver."""
+
+    @abc.abstractmethod
+    def EndMove(
+        self,
+        request: oneglance.v1.gallery_pb2.EndMoveRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.EndMoveResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.EndMoveResponse]]:
+        """Ends a move: before a CutOver it is given up, after it is finished. The gallery that waits is deleted, unless it is to be
+        kept as one that has nothing to do with the other.
         """
 
 def add_GalleryServiceServicer_to_server(servicer: GalleryServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

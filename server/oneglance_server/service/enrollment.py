@@ -12,9 +12,11 @@ from oneglance_index import (
     Deleted,
     Doubt,
     Doubting,
+    EncoderMismatch,
     Enrolled,
     Expired,
     Gallery,
+    GalleryNotFound,
     GalleryStore,
     LikeAnother,
     NeighbourGone,
@@ -28,7 +30,7 @@ from oneglance_index import (
 )
 from oneglance_server import tracing
 from oneglance_server.calls import Call
-from oneglance_server.errors import DeadlinePassed
+from oneglance_server.errors import DeadlinePassed, EncoderNotLoaded, ForeignEncoding, InvalidRequest
 from oneglance_server.offload import Threads
 from oneglance_server.service.auditing import Audit
 from oneglance_server.service.breaches import breaches_of, policy_of, refuse
@@ -49,7 +51,7 @@ from oneglance_server.service.content import (
 from oneglance_server.service.doubts import DOUBT_POLICIES, DoubtPolicy, doubt_policy_of, doubting
 from oneglance_server.service.encoding import Encoded, Encoding
 from oneglance_server.service.identification import IdentificationService
-from oneglance_server.service.plan import Space
+from oneglance_server.service.plan import Space, Vectors
 from oneglance_server.service.thresholds import Thresholds
 
 _EXPIRED_BYTES = 64  # of a message, besides its texts
@@ -181,8 +183,19 @@ class EnrollmentService:
         breached = breaches_of(request.contents, encoded, policy_of(gallery))
         if not request.accept_breaches:
             refuse(breached, unfit=self._refuse_unfit)
+        others = await self._by_the_other(call, gallery, request.contents)
+        vectors = {**others, active.encoder_digest: encoded.vectors}
         while True:
-            doubts = await self._doubting(call, gallery, request, encoded)
+            gallery = self._store.known(request.gallery_id)  # the other one of a move, perhaps, since it was cut over
+            if gallery.active.encoder_digest in vectors:
+                active = gallery.active
+                encoded = replace(encoded, vectors=vectors[active.encoder_digest])
+            try:
+                doubts = await self._doubting(call, gallery, request, encoded)
+            except EncoderMismatch:
+                if self._store.known(request.gallery_id).active.encoder_digest not in vectors:
+                    raise
+                continue  # cut over at this very moment
             if call.deadline is not None and call.deadline <= asyncio.get_running_loop().time():
                 raise DeadlinePassed("the deadline passed before anything was stored")
             try:
@@ -202,6 +215,7 @@ class EnrollmentService:
                             doubting=doubts,
                             retention=request.retention,
                             notes=notes or None,
+                            others=vectors,
                         )
                     )
                 break
@@ -211,6 +225,19 @@ class EnrollmentService:
             *(active.encoder_digest, encoded.provider), gallery_revision=enrolled.revision, gallery_uid=gallery.uid
         )
         return EnrollmentAnswer(enrolled, provenance, encoded.faces, tuple(chain.from_iterable(breached)))
+
+    async def _by_the_other(self, call: Call, gallery: Gallery, contents: Sequence[Content]) -> Mapping[str, Vectors]:
+        """Where the gallery moves to another encoder: the same examples by that of the one that waits, by digest. Empty
+        where they can't be had: they are encodings, that encoder isn't loaded, or can't encode them."""
+        if gallery.move is None or not gallery.move.answers:
+            return {}
+        try:
+            other = self._store.known(gallery.move.other).active
+            space = Space(other.encoder_digest, other.dimension)
+            encoded = await self._encoding.encode(call.let_in, contents, space)
+        except (GalleryNotFound, InvalidRequest, EncoderNotLoaded, ForeignEncoding):
+            return {}
+        return {other.encoder_digest: encoded.vectors}
 
     async def _doubting(self, call: Call, gallery: Gallery, request: Enrollment, encoded: Encoded) -> Doubting | None:
         policy = request.doubt_policy or doubt_policy_of(gallery)
@@ -293,10 +320,13 @@ class EnrollmentService:
         active = gallery.active
         call.spend("encodings", 1)
         encoded = await self._encoding.encode(call, [content], Space(active.encoder_digest, active.dimension))
+        others = await self._by_the_other(call, gallery, [content])
         with tracing.span("write"):
             added = await asyncio.wrap_future(
                 self._store.add_negative(
-                    gallery_id, subject_id, encoded.vectors[0], encoder_digest=active.encoder_digest
+                    *(gallery_id, subject_id, encoded.vectors[0]),
+                    encoder_digest=active.encoder_digest,
+                    others={digest: vectors[0] for digest, vectors in others.items()},
                 )
             )
         provenance = Provenance(

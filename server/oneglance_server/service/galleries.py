@@ -104,12 +104,12 @@ class GalleryService:
             doubt=doubt_policy,
             decided_by=decided_by,
         )
-        return self._state(await asyncio.wrap_future(created))
+        return self.state(await asyncio.wrap_future(created))
 
     async def get(self, call: Call, gallery_id: str) -> GalleryState:
         """As it is now, sizes and revision included."""
         call.need_sight(gallery_id)
-        return self._state(await self._get(call, gallery_id))
+        return self.state(await self._get(call, gallery_id))
 
     async def page(self, call: Call, size: int, after: str | None) -> tuple[Sequence[GalleryState], str | None]:
         """Up to ``size`` galleries, of them those that the caller may see, and the id to continue after."""
@@ -122,7 +122,7 @@ class GalleryService:
                 seen = [gallery for gallery in page.galleries if call.sees(gallery.id)]
                 if found and seen:  # the token names a gallery that the caller sees
                     return found, found[-1].gallery.id
-                found += map(self._state, seen)
+                found += map(self.state, seen)
                 next_after = page.next_after
                 if next_after is None:
                     return found, None
@@ -140,7 +140,10 @@ class GalleryService:
     def _deleted(self, done: "Future[DeletedGallery]") -> None:
         """It is done, whether or not its caller still waits."""
         if not done.cancelled() and done.exception() is None:
-            self._on_deleted(done.result().gallery.id)
+            gone = done.result().gallery
+            self._on_deleted(gone.id)
+            if gone.move is not None and gone.move.answers:  # the one that waited went with it
+                self._on_deleted(gone.move.other)
 
     async def rotate_key(self, call: Call, gallery_id: str) -> None:
         """Of a gallery, or (no id) the master key."""
@@ -167,24 +170,24 @@ class GalleryService:
         if tau is not None:
             known = self._store.known(gallery_id)
             check_tau("tau", tau, known.active.fusion, known.active.decided_by)
-        return self._state(await asyncio.wrap_future(self._store.set_threshold(gallery_id, tau, of=known)))
+        return self.state(await asyncio.wrap_future(self._store.set_threshold(gallery_id, tau, of=known)))
 
     async def set_calibrated(self, gallery: Gallery, calibration: Calibration) -> GalleryState:
         """Make it the threshold of the gallery that it was made for, with its evidence."""
         stored = self._store.set_threshold(gallery.id, calibration.tau, calibration.model_dump_json(), of=gallery)
-        return self._state(await asyncio.wrap_future(stored))
+        return self.state(await asyncio.wrap_future(stored))
 
     async def set_target_fpir(self, call: Call, gallery_id: str, target_fpir: float) -> GalleryState:
         """From now on tau follows the gallery's size, if its model was measured. The gallery's own tau is cleared."""
         call.need("calibrate", check_id("gallery_id", gallery_id))
         check_rate("target_fpir", target_fpir)
-        return self._state(await asyncio.wrap_future(self._store.set_target_fpir(gallery_id, target_fpir)))
+        return self.state(await asyncio.wrap_future(self._store.set_target_fpir(gallery_id, target_fpir)))
 
     async def set_fusion(self, call: Call, gallery_id: str, fusion: Fusion) -> GalleryState:
         """Searches go by the rule when it returns. The gallery's own tau is cleared."""
         call.need("calibrate", check_id("gallery_id", gallery_id))
         _check_rules("fusion", fusion, self._store.known(gallery_id).active.decided_by)
-        return self._state(await asyncio.wrap_future(self._store.set_fusion(gallery_id, fusion)))
+        return self.state(await asyncio.wrap_future(self._store.set_fusion(gallery_id, fusion)))
 
     async def set_decided_by(self, call: Call, gallery_id: str, decided_by: DecidedBy) -> GalleryState:
         """The gallery's own tau is cleared. Raises InvalidRequest, EncoderNotLoaded."""
@@ -196,25 +199,25 @@ class GalleryService:
                 raise encoder_unknown(active.encoder_digest, "whether it has a pair head isn't known")
             _check_head(encoder)
             _check_rules("decided_by", active.fusion, decided_by)
-        return self._state(await asyncio.wrap_future(self._store.set_decided_by(gallery_id, decided_by)))
+        return self.state(await asyncio.wrap_future(self._store.set_decided_by(gallery_id, decided_by)))
 
     async def set_quality_policy(self, call: Call, gallery_id: str, policy: QualityPolicy) -> GalleryState:
         call.need("calibrate", check_id("gallery_id", gallery_id))
-        return self._state(await asyncio.wrap_future(self._store.set_quality(gallery_id, policy)))
+        return self.state(await asyncio.wrap_future(self._store.set_quality(gallery_id, policy)))
 
     async def set_least_gap(self, call: Call, gallery_id: str, least_gap: float) -> GalleryState:
         call.need("calibrate", check_id("gallery_id", gallery_id))
         check_gap("least_gap", least_gap)
-        return self._state(await asyncio.wrap_future(self._store.set_least_gap(gallery_id, least_gap)))
+        return self.state(await asyncio.wrap_future(self._store.set_least_gap(gallery_id, least_gap)))
 
     async def set_approximation(self, call: Call, gallery_id: str, approximation: Approximation | None) -> GalleryState:
         """None: answers are exact. Raises EngineUnsupported."""
         call.need("calibrate", check_id("gallery_id", gallery_id))
-        return self._state(await asyncio.wrap_future(self._store.set_approximation(gallery_id, approximation)))
+        return self.state(await asyncio.wrap_future(self._store.set_approximation(gallery_id, approximation)))
 
     async def set_doubt_policy(self, call: Call, gallery_id: str, policy: DoubtPolicy) -> GalleryState:
         call.need("calibrate", check_id("gallery_id", gallery_id))
-        return self._state(await asyncio.wrap_future(self._store.set_doubt(gallery_id, policy)))
+        return self.state(await asyncio.wrap_future(self._store.set_doubt(gallery_id, policy)))
 
     async def versions(
         self, call: Call, gallery_id: str, size: int, after: int | None
@@ -233,7 +236,8 @@ class GalleryService:
         check_id("gallery_id", gallery_id)
         return await self._reads.run(call, self._store.get_gallery, gallery_id)
 
-    def _state(self, gallery: Gallery) -> GalleryState:
+    def state(self, gallery: Gallery) -> GalleryState:
+        """As it was when it was read, with what the server knows of it now."""
         loaded = self._encoders.by_digest(gallery.active.encoder_digest) is not None
         tau, drift = self._thresholds.in_force(gallery), self._drift.of(gallery)
         approximation, state = approximation_of(gallery.active.kind), approximation_state(self._store, gallery)

@@ -3,9 +3,10 @@ with the encodings."""
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from oneglance_core.defaults import CANDIDATES, MAX_CANDIDATES
 from oneglance_core.distance import Vectors, squared_l2
@@ -16,6 +17,7 @@ from oneglance_index import (
     EVERYBODY,
     Candidate,
     Decision,
+    EncoderMismatch,
     Found,
     Gallery,
     GalleryNotFound,
@@ -57,6 +59,8 @@ from oneglance_server.service.encoding import CLIENT, Encoded, Encoding
 from oneglance_server.service.group_photos import each_in_one_face
 from oneglance_server.service.plan import Space, encoder_unknown
 from oneglance_server.service.thresholds import Deciding, Thresholds
+
+T = TypeVar("T")
 
 _CANDIDATES_PER_PROBE = 64  # take about as long to rank as another probe to compare
 _JUDGED_ON_THE_LOOP = 128  # probes: a millisecond
@@ -176,6 +180,38 @@ class IdentificationService:
         call.spend("probes", len(probes))
         candidates = check_size("max_candidates", max_candidates, CANDIDATES, MAX_CANDIDATES)
         _check_listed(candidates, len(probes))
+        identified = functools.partial(
+            self._identified,
+            *(call, gallery_id, probes, candidates, tau, all_matches, least_gap, one_face_each, everybody),
+            *(among, with_labels, exact),
+        )
+        return await self._though_cut_over(gallery_id, identified)
+
+    async def _though_cut_over(self, gallery_id: str, ask: Callable[[], Awaitable[T]]) -> T:
+        """Asks again where the gallery went on to another encoder in between: what was encoded is of no use then."""
+        while True:
+            before = self._gallery(gallery_id)
+            try:
+                return await ask()
+            except EncoderMismatch:
+                if self._gallery(gallery_id).active.encoder_digest == before.active.encoder_digest:
+                    raise
+
+    async def _identified(
+        self,
+        call: Call,
+        gallery_id: str,
+        probes: Sequence[Content],
+        candidates: int,
+        tau: float | None,
+        all_matches: bool,
+        least_gap: float | None,
+        one_face_each: bool,
+        everybody: bool,
+        among: SubjectFilter,
+        with_labels: bool,
+        exact: bool,
+    ) -> Identified:
         gallery = self._gallery(gallery_id)
         self._encoding.check_loaded(probes, _space(gallery))
         head = self._head(gallery)
@@ -247,10 +283,17 @@ class IdentificationService:
         call.need("verify", check_id("gallery_id", gallery_id))
         check_id("subject_id", subject_id)
         call.spend("probes", 1)
+        check_rate("target_fmr", target_fmr)
+        verify = functools.partial(self._verify, call, gallery_id, subject_id, probe, tau, target_fmr)
+        return await self._though_cut_over(gallery_id, verify)
+
+    async def _verify(
+        self, call: Call, gallery_id: str, subject_id: str, probe: Content, tau: float | None, target_fmr: float
+    ) -> Verification:
         gallery = self._gallery(gallery_id)
         self._encoding.check_loaded([probe], _space(gallery))
         head = self._head(gallery)
-        deciding = self._thresholds.one_to_one(gallery, tau, check_rate("target_fmr", target_fmr))
+        deciding = self._thresholds.one_to_one(gallery, tau, target_fmr)
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
         found = await self._reads.run(
             _afterwards(call, encoded),

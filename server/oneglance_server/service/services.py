@@ -17,6 +17,7 @@ from oneglance_server.service.models import ModelService
 from oneglance_server.service.moving import MovingService
 from oneglance_server.service.stylizing import StylizationService
 from oneglance_server.service.subjects import SubjectService
+from oneglance_server.service.succession import SuccessionService
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Services:
     encoded_enrollment: EncodedEnrollmentService
     subjects: SubjectService
     moving: MovingService
+    succession: SuccessionService
     identification: IdentificationService
     detection: DetectionService
     look_alikes: LookAlikeService

@@ -10,10 +10,11 @@ from oneglance.v1 import face_pb2 as face_pb
 from oneglance.v1 import gallery_pb2 as gallery_pb
 from oneglance.v1.gallery_pb2 import Drift, DriftWatch
 from oneglance.v1.gallery_pb2 import Gallery as GalleryMessage
+from oneglance.v1.succession_pb2 import GalleryMove
 from oneglance_core.faces.finder import Face, Photo
 from oneglance_core.faces.quality import QualityPolicy
 from oneglance_core.manifests import Calibration
-from oneglance_index import Backup, Candidate, Doubt, DoubtKind, NearerNegative, Neighbour
+from oneglance_index import Backup, Candidate, Doubt, DoubtKind, Move, NearerNegative, Neighbour
 from oneglance_server.service.content import Breached, Provenance, Tau
 from oneglance_server.service.doubts import DoubtPolicy
 from oneglance_server.service.drift import DriftFound
@@ -246,6 +247,18 @@ def to_gallery(state: GalleryState) -> GalleryMessage:
         unfinished=gallery.unfinished,
         approximation=to_approximation(state.approximation),
         approximation_state=to_approximation_state(state.approximation_state),
+        move=None if gallery.move is None else to_move(gallery.move),
+    )
+
+
+def to_move(move: Move) -> GalleryMove:
+    return GalleryMove(
+        other_gallery_id=move.other,
+        answers=move.answers,
+        origin=move.origin,
+        start_time=to_timestamp(move.started),
+        cut_over_time=None if move.cut_over is None else to_timestamp(move.cut_over),
+        compare_share=move.compare_share,
     )
 
 

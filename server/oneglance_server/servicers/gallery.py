@@ -13,7 +13,8 @@ from oneglance.v1 import gallery_pb2 as pb
 from oneglance.v1 import moving_pb2 as moving_pb
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceServicer
-from oneglance_core.defaults import FUSION, TARGET_FPIR
+from oneglance.v1.succession_pb2 import LeftSubject
+from oneglance_core.defaults import COMPARE_SHARE, FUSION, TARGET_FPIR
 from oneglance_core.faces.quality import DEFAULT_POLICY
 from oneglance_index import FusionChanged, KnownSubjects, MovedSubject
 from oneglance_server.errors import (
@@ -236,6 +237,45 @@ class GalleryServicer(GalleryServiceServicer):
         return pb.ListThresholdsResponse(
             versions=listed, next_page_token=to_page_token(None if after is None else str(after))
         )
+
+    async def StartMove(self, request: pb.StartMoveRequest, context: Context) -> pb.StartMoveResponse:
+        share = request.compare_share if request.HasField("compare_share") else COMPARE_SHARE
+        state = await self._gate.services.succession.start(
+            call_of(context), request.gallery_id, request.successor_id, request.encoder, share
+        )
+        return pb.StartMoveResponse(successor=to_gallery(state))
+
+    async def GetMove(self, request: pb.GetMoveRequest, context: Context) -> pb.GetMoveResponse:
+        report = await self._gate.services.succession.get(call_of(context), request.gallery_id)
+        return pb.GetMoveResponse(
+            gallery=to_gallery(report.gallery),
+            waiting=to_gallery(report.waiting),
+            left_count=report.state.left,
+            lacking_negatives_count=report.state.without_negatives,
+            fewer_encodings_count=report.state.fewer_encodings,
+        )
+
+    async def ListLeft(self, request: pb.ListLeftRequest, context: Context) -> pb.ListLeftResponse:
+        size, after = page_from(request.page_size, request.page_token)
+        page = await self._gate.services.succession.left(call_of(context), request.gallery_id, size, after)
+        return pb.ListLeftResponse(
+            subjects=[LeftSubject(subject_id=one.subject_id, lacks_negatives=one.present) for one in page.subjects],
+            next_page_token=to_page_token(page.next_after),
+        )
+
+    async def CutOver(self, request: pb.CutOverRequest, context: Context) -> pb.CutOverResponse:
+        succession = self._gate.services.succession
+        state = await succession.cut_over(call_of(context), request.gallery_id, request.leave)
+        return pb.CutOverResponse(gallery=to_gallery(state))
+
+    async def RollBack(self, request: pb.RollBackRequest, context: Context) -> pb.RollBackResponse:
+        succession = self._gate.services.succession
+        state = await succession.roll_back(call_of(context), request.gallery_id, request.leave)
+        return pb.RollBackResponse(gallery=to_gallery(state))
+
+    async def EndMove(self, request: pb.EndMoveRequest, context: Context) -> pb.EndMoveResponse:
+        state = await self._gate.services.succession.end(call_of(context), request.gallery_id, request.keep_waiting)
+        return pb.EndMoveResponse(gallery=to_gallery(state))
 
     async def ExportGallery(  # type: ignore[override]  # the interceptor makes it an Incoming
         self, request_iterator: Incoming[moving_pb.ExportGalleryRequest], context: Context

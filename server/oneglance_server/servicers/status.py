@@ -24,6 +24,7 @@ from oneglance_index import (
     GalleryExists,
     GalleryNotFound,
     GalleryUnfinished,
+    GalleryWaits,
     GenerationUnsupported,
     ImportConflict,
     ImportRefused,
@@ -32,6 +33,9 @@ from oneglance_index import (
     LimitExceeded,
     MasterKeyMissing,
     MasterKeyWrong,
+    MoveConflict,
+    MoveIncomplete,
+    MoveNotFound,
     NegativeEnrolled,
     NegativeNotFound,
     NegativeOfTheOther,
@@ -47,6 +51,7 @@ from oneglance_index import (
     StoreGone,
     SubjectExists,
     SubjectNotFound,
+    SubjectNotMoving,
     UnlikeOwn,
     WriteQueueFull,
 )
@@ -118,6 +123,11 @@ STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
     GalleryUnfinished: (Code.FAILED_PRECONDITION, "GALLERY_UNFINISHED"),
     ImportConflict: (Code.FAILED_PRECONDITION, "IMPORT_CONFLICT"),
     ImportRefused: (Code.INVALID_ARGUMENT, "IMPORT_INVALID"),
+    MoveNotFound: (Code.FAILED_PRECONDITION, "NOT_MOVING"),
+    MoveConflict: (Code.FAILED_PRECONDITION, "MOVE_CONFLICT"),
+    MoveIncomplete: (Code.FAILED_PRECONDITION, "MOVE_INCOMPLETE"),
+    SubjectNotMoving: (Code.INVALID_ARGUMENT, "SUBJECT_NOT_MOVING"),
+    GalleryWaits: (Code.FAILED_PRECONDITION, "GALLERY_WAITS"),
     GenerationUnsupported: (Code.FAILED_PRECONDITION, "GENERATION_UNSUPPORTED"),
     SubjectNotFound: (Code.NOT_FOUND, "SUBJECT_NOT_FOUND"),
     SubjectExists: (Code.ALREADY_EXISTS, "SUBJECT_EXISTS"),
@@ -156,7 +166,7 @@ STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
 # Fields of index errors that a program may want; never paths or other internals.
 _PUBLIC_FIELDS = (
     *("gallery_id", "subject_id", "encoding_id", "encoding_key", "negative_id", "request_id", "limit", "maximum"),
-    *("other_subject_id", "distance", "distance_limit"),
+    *("other_subject_id", "distance", "distance_limit", "other_gallery_id", "left", "without_negatives"),
 )
 
 
@@ -199,6 +209,8 @@ def to_error(error: BaseException) -> Error:
         message.metadata.update({name: str(value) for name, value in fields.items()})
         if isinstance(error, ImportRefused) and error.field:
             message.field_violations.add(field=error.field, description=error.reason)
+        if isinstance(error, SubjectNotMoving):
+            message.field_violations.add(field="subject_id", description=text)
         if isinstance(error, DoubtfulEnrollment):
             message.doubts.extend(to_doubts(error.doubts[:MAX_DOUBTS_IN_ERROR]))
     return message

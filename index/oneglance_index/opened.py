@@ -177,6 +177,10 @@ class OpenedGalleries:
     def get(self, gallery_id: str) -> Opened | None:
         return self._opened.get(gallery_id)
 
+    def _of_generation(self, generation: int) -> Opened:
+        """Whatever its gallery is called: in the transaction under way it may be given another id."""
+        return next(one for one in self._opened.values() if one.generation == generation)
+
     def galleries(self) -> list[Gallery]:
         return [opened.gallery for opened in self._opened.values()]
 
@@ -254,7 +258,7 @@ class OpenedGalleries:
             np.empty(_FOLLOWING_BYTES, np.uint8)
         encodings, subjects = self._added.get(effect.generation, (0, 0))
         added = encodings + sum(map(_rows_of, effect.changes)), subjects + sum(map(adds_template, effect.changes))
-        index = self._made.get(effect.generation) or self._opened[effect.gallery_id].in_step()
+        index = self._made.get(effect.generation) or self._of_generation(effect.generation).in_step()
         index.reserve(*added)
         self._added[effect.generation] = added
 
@@ -387,7 +391,7 @@ class OpenedGalleries:
         with self._rebuilding:
             if self._missed.get(generation) is not missed:  # it was deleted, or missed more than it says
                 raise IndexOutOfStep(gallery_id)
-            (opened,) = (one for one in self._opened.values() if one.generation == generation)
+            opened = self._of_generation(generation)
             if opened.gallery.active.fusion != stored.place.fusion:  # changed again: to be followed
                 raise IndexOutOfStep(gallery_id)
             for changes in missed:

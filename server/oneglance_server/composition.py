@@ -142,7 +142,10 @@ def make_services(
         encoded_enrollment=EncodedEnrollmentService(store, encoders),
         subjects=SubjectService(store, reads, audit),
         moving=MovingService(store, reads, encoders, audit),
-        succession=SuccessionService(store, reads, encoders, thresholds, galleries, drift.forget, on_deleted, audit),
+        succession=SuccessionService(
+            *(store, reads, encoders, thresholds, galleries, identification.comparisons),
+            *(drift.forget, on_deleted, audit),
+        ),
         identification=identification,
         detection=DetectionService(cropper, encoding, encoders),
         look_alikes=LookAlikeService(store, reads, identification, thresholds, audit),

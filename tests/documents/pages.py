@@ -88,6 +88,7 @@ PAGES: dict[str, Page] = {
         not_run={
             "make demo": SHIPPED,
             "make test": SHIPPED,
+            "oneglance start-move people people-2 --encoder new": "docs/moving.md tells how, and is run",
         },
     ),
     "docs/architecture.md": Page(),
@@ -219,16 +220,21 @@ PAGES: dict[str, Page] = {
         slow=True,
     ),
     "docs/moving.md": Page(
-        brings=(brought.letters,),
+        brings=(brought.letters, brought.drawings),
         before={
             "oneglance export-gallery staff moved --server a:50051": (
                 "oneglance serve\noneglance create-gallery staff\noneglance enroll staff a alef-1.png"
             ),
             "oneglance import-gallery moved --server b:50051": "oneglance delete-gallery staff",
+            "oneglance serve --models bundled:bundled-glyphs": STOP,
+            "oneglance start-move letters letters-new --encoder characters": (
+                "oneglance create-gallery letters --encoder glyphs\noneglance bulk-enroll letters pictures"
+            ),
         },
         instead={
             "oneglance export-gallery staff moved --server a:50051": "oneglance export-gallery staff moved",
             "oneglance import-gallery moved --server b:50051": "oneglance import-gallery moved",
+            "oneglance identify letters-new probe.png": "oneglance identify letters-new alef-2.png",
         },
     ),
     "docs/operations.md": Page(

@@ -237,6 +237,12 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     lossy = approximation_pb2.Approximation(mates_found=0.99, exact_on_alarm=True)
     yield "/SetApproximation", [galleries.SetApproximationRequest(gallery_id="g", approximation=lossy)]
     yield "/SetApproximation", [galleries.SetApproximationRequest(gallery_id="g")]
+    yield "/StartMove", [galleries.StartMoveRequest(gallery_id="g", successor_id="h", encoder="e", compare_share=0.5)]
+    yield "/GetMove", [galleries.GetMoveRequest(gallery_id="g")]
+    yield "/ListLeft", [galleries.ListLeftRequest(gallery_id="g", page_size=2, page_token="czE=")]
+    yield "/CutOver", [galleries.CutOverRequest(gallery_id="g", leave=True)]
+    yield "/RollBack", [galleries.RollBackRequest(gallery_id="g", leave=True)]
+    yield "/EndMove", [galleries.EndMoveRequest(gallery_id="g", keep_waiting=True)]
     looks = identification.ListLookAlikesRequest(gallery_id="g", within=0.4, page_size=2, page_token="czE=")
     yield "/ListLookAlikes", [looks]
     yield (

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import json
 import shutil
+import sqlite3
 import tempfile
 from concurrent.futures import Future
 from pathlib import Path
@@ -38,6 +39,7 @@ from oneglance_index import (
     acting,
     check_directory,
     read_trail,
+    repair,
 )
 from oneglance_index.records import Doubting, Followed
 from oneglance_index.store.following import Followable
@@ -542,6 +544,21 @@ def test_the_audit_trail_tells_each_step_and_what_went_elsewhere_too(tmp_path: P
     ]
     (start,) = [one for one in told if one["did"] == "start-move"]
     assert (start["gallery"], start["successor"], start["model"]) == ("g", "s", "new")
+
+
+@pytest.mark.parametrize("lost", ["g", "s"])
+def test_a_move_ends_where_a_repair_has_but_one_of_the_two(tmp_path: Path, lost: str) -> None:
+    data_dir = tmp_path / "data"
+    paired(data_dir).close()
+    with sqlite3.connect(data_dir / "store.sqlite3") as db:
+        db.execute("UPDATE galleries SET description = 'changed' WHERE id = ?", (lost,))
+    db.close()
+    repair(data_dir, "")
+    (kept,) = {"g", "s"} - {lost}
+    with LocalGalleries.open(data_dir) as galleries:
+        assert [one.id for one in galleries.list_galleries().galleries] == [kept]
+        assert galleries.get_gallery(kept).move is None
+        galleries.rename_subject(kept, "s0", "renamed").result()
 
 
 def test_both_galleries_are_as_a_model_has_them() -> None:

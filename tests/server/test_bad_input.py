@@ -322,6 +322,19 @@ CASES: dict[str, tuple[Case, str, str, str]] = {
         "INVALID_REQUEST",
         "approximation.mates_found",
     ),
+    "move-encoder-same": (
+        lambda c, g, d: c.start_move(g, f"{g}-2", "pixels"),
+        "INVALID_ARGUMENT",
+        "INVALID_REQUEST",
+        "encoder",
+    ),
+    "move-compare-share": (
+        lambda c, g, d: c.start_move(g, f"{g}-2", "signal", compare_share=2.0),
+        "INVALID_ARGUMENT",
+        "INVALID_REQUEST",
+        "compare_share",
+    ),
+    "move-none": (lambda c, g, d: c.cut_over(g), "FAILED_PRECONDITION", "NOT_MOVING", ""),
     "decided-by-unknown": (
         lambda c, g, d: c._call(c._galleries.SetDecidedBy, SetDecidedByRequest(gallery_id=g)),
         "INVALID_ARGUMENT",

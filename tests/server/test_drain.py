@@ -49,6 +49,7 @@ def kinds(client: Client, end: threading.Event) -> dict[str, Callable[[], object
         "SetLeastGap": lambda: client.set_least_gap("g", 0.0),
         "ListLookAlikes": lambda: client.list_look_alikes("g", 0.1),
         "SetApproximation": lambda: client.set_approximation("g", None),
+        "Moves": lambda: (client.start_move("g", "h", "signal"), client.end_move("g")),
         "SetDoubtPolicy": lambda: client.set_doubt_policy("g", "flag"),
         "Negatives": lambda: client.delete_negative("g", "it", client.add_negative("g", "it", other).negative_id),
         "Retention": lambda: (client.set_retention("g", "it", retention(None, "p")), list(client.list_expired())),

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from oneglance import Client, FailedPreconditionError, InvalidArgumentError, NotFoundError, encoding
+from oneglance.v1.succession_pb2 import LiveComparison
 from oneglance_core.manifests import InputSpec
 from oneglance_server.app import Server
 from tests.models import SIDE, pixels_model, values_model
 from tests.pictures import picture, png
 from tests.running import server_thread
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, until
 
 SUBJECTS = 6
 SWAPS = 6
@@ -190,6 +191,30 @@ def test_new_examples_go_to_both_and_those_that_are_encodings_leave_their_subjec
     client.cut_over("g", leave=True)
     client.enroll("g", "newer", png(picture(72)))
     assert who(client, 72, "s") == "newer"
+
+
+def test_live_probes_are_held_against_the_one_that_waits(client: Client, gallery: str) -> None:
+    client.start_move("g", "s", "small", compare_share=1.0)
+    client.set_threshold("s", 1e-3)
+    fill(client, 0, 1)
+
+    def compared(probes: int) -> LiveComparison:
+        """Once so many are; what comes while one is under way is dropped."""
+        until(lambda: client.get_move("g").comparison.probes >= probes)
+        return client.get_move("g").comparison
+
+    client.identify("g", png(picture(0)), png(picture(1)))
+    first = compared(2)
+    assert (first.probes, first.decided_otherwise, first.same_nearest) == (2, 0, 2)
+    assert first.seconds > 0
+    assert first.waiting_seconds > 0
+    client.identify("g", png(picture(4)))
+    second = compared(3)
+    assert (second.probes, second.decided_otherwise, second.same_nearest) == (3, 1, 2), "who is left is unknown there"
+    client.identify("g", png(picture(4)), tau=1.0)
+    client.identify("g", encoding(np.eye(SIDE * SIDE, dtype=np.float32)[0], client.get_gallery("g").encoder_digest))
+    client.cut_over("g", leave=True)
+    assert client.get_move("g").comparison == LiveComparison(), "of the other one it begins anew"
 
 
 def test_what_is_wrong_says_what_to_change(client: Client, gallery: str) -> None:

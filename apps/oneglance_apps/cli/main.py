@@ -20,6 +20,7 @@ from oneglance_apps.cli import (
     rpc_commands,  # noqa: F401  (registers its commands)
     serve,
     stylize,
+    succession,  # noqa: F401
     watch,
 )
 from oneglance_core.command_line import COMPLETING, exit_status, finish_parser

@@ -28,6 +28,7 @@ from oneglance.v1.gallery_pb2 import (
     DeleteGalleryResponse,
     DriftWatch,
     Gallery,
+    GetMoveResponse,
     ThresholdVersion,
 )
 from oneglance.v1.identification_pb2 import (
@@ -64,6 +65,7 @@ from oneglance.v1.subject_pb2 import (
     Subject,
     UpdateLabelsResponse,
 )
+from oneglance.v1.succession_pb2 import LeftSubject, LiveComparison
 from oneglance_apps.picture_formats import format_name
 from oneglance_apps.text import (
     breach,
@@ -198,7 +200,38 @@ def _gallery(g: Gallery) -> str:
         f"encoder {short_digest(g.encoder_digest)}{loaded}, by {fusion_name(g.fusion)}{decided_by}, "
         f"{_threshold(g.threshold)}, "
         f"quality policy {policy_name(g.quality_policy)}, doubt policy {doubt_policy_name(g.doubt_policy)}"
-        f"{gap}{negatives}, drift: {drift_name(g.drift.state)}{drift}{_approximation(g)}"
+        f"{gap}{negatives}, drift: {drift_name(g.drift.state)}{drift}{_approximation(g)}{_move(g)}"
+    )
+
+
+def _move(g: Gallery) -> str:
+    """Its part in a move to another encoder; empty where it has none."""
+    if not g.HasField("move"):
+        return ""
+    other = g.move.other_gallery_id
+    if not g.move.answers:
+        return f"\n  waits to {'take again' if g.move.origin else 'take'} the place of {other}"
+    if g.move.HasField("cut_over_time"):
+        return (
+            f"\n  answers since {g.move.cut_over_time.ToJsonString()} in the place of {other}, which waits (roll-back)"
+        )
+    return f"\n  moves to another encoder: {other} waits to take its place (get-move)"
+
+
+def _moving(r: GetMoveResponse) -> str:
+    lacking = f", {r.lacking_negatives_count} lack negatives" if r.lacking_negatives_count else ""
+    fewer = f", {r.fewer_encodings_count} have fewer encodings there" if r.fewer_encodings_count else ""
+    left = f"{counted(r.left_count, 'subject')} left to be moved{lacking}{fewer}"
+    return f"{_gallery(r.gallery)}\n{_gallery(r.waiting)}\n{left}{_compared(r.comparison)}"
+
+
+def _compared(c: LiveComparison) -> str:
+    if not c.probes:
+        return ""
+    return (
+        f"\n{counted(c.probes, 'live probe')} by both: {c.decided_otherwise:,} decided otherwise,"
+        f" {c.same_nearest / c.probes:.2%} with the same nearest subject;"
+        f" {c.seconds * 1000:.0f} and {c.waiting_seconds * 1000:.0f} ms a call"
     )
 
 
@@ -438,6 +471,8 @@ _TEXTS: dict[type[Message], Callable[[Any], str]] = {
     Gallery: _gallery,
     CreateBackupResponse: _backup,
     DeleteGalleryResponse: lambda r: f"deleted, {counted(r.deleted_subjects, 'subject')} with it{_receipt(r)}",
+    GetMoveResponse: _moving,
+    LeftSubject: lambda one: f"{one.subject_id}{': fewer negatives' if one.lacks_negatives else ''}",
     Threshold: _threshold,
     CalibrateResponse: _calibrated,
     ThresholdVersion: _threshold_version,

@@ -13,12 +13,13 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from oneglance_core.files import replacing, sync_folder
 from oneglance_index.errors import MasterKeyWrong, StoreDamaged, StoreError
-from oneglance_index.records import Rows
+from oneglance_index.records import Rows, move_of
 from oneglance_index.search import snapshot
 from oneglance_index.search.snapshot import SnapshotUnusable
 from oneglance_index.store import ciphers, ledger, queries
@@ -428,6 +429,17 @@ def _finish_subjects(db: sqlite3.Connection) -> Iterator[str]:
         db.execute(f"DELETE FROM {table} WHERE subject NOT IN (SELECT number FROM subjects)")
 
 
+def _end_broken_moves(db: ciphers.Connection) -> None:
+    """A gallery whose counterpart is lost, or is as it was at another time, moves to no other encoder any more."""
+    rows = [GALLERIES.row(row) for row in db.execute(f"SELECT {GALLERIES.columns} FROM galleries").fetchall()]
+    id_place, policies_place = (GALLERIES.columns.split(", ").index(name) for name in ("id", "policies"))
+    moves = {row[id_place]: move_of(row[policies_place]) for row in rows}
+    for row in rows:
+        move = moves[row[id_place]]
+        if move is not None and moves.get(move.other) != replace(move, other=row[id_place], origin=not move.origin):
+            ledger.update(db, GALLERIES, row, policies=None)
+
+
 def _count(db: ciphers.Connection) -> None:
     """What galleries and the store know of their rows. Galleries without an active generation are none."""
     gone = "SELECT number FROM galleries WHERE number NOT IN (SELECT gallery FROM generations WHERE state = 'active')"
@@ -436,6 +448,7 @@ def _count(db: ciphers.Connection) -> None:
     for table in ("thresholds", "encodings", "negatives"):
         db.execute(f"DELETE FROM {table} WHERE generation NOT IN (SELECT number FROM generations)")
     db.execute(f"DELETE FROM galleries WHERE number IN ({gone})")
+    _end_broken_moves(db)
     for row in db.execute(f"SELECT {GENERATIONS.columns} FROM generations").fetchall():
         newest = db.execute("SELECT MAX(version) FROM thresholds WHERE generation = ?", (row["number"],)).fetchall()
         version = newest[0][0] or 0

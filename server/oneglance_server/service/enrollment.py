@@ -1,6 +1,7 @@
 """Enroll, look up and delete subjects."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,6 @@ from oneglance_index import (
     Deleted,
     Doubt,
     Doubting,
-    EncoderMismatch,
     Enrolled,
     Expired,
     Gallery,
@@ -52,6 +52,7 @@ from oneglance_server.service.doubts import DOUBT_POLICIES, DoubtPolicy, doubt_p
 from oneglance_server.service.encoding import Encoded, Encoding
 from oneglance_server.service.identification import IdentificationService
 from oneglance_server.service.plan import Space, Vectors
+from oneglance_server.service.retrying import though_cut_over
 from oneglance_server.service.thresholds import Thresholds
 
 _EXPIRED_BYTES = 64  # of a message, besides its texts
@@ -160,6 +161,9 @@ class EnrollmentService:
         return replace(answer, enrolled=replace(answer.enrolled, nearest_other=None, doubts=doubts))
 
     async def _enroll(self, call: Call, request: Enrollment) -> EnrollmentAnswer:
+        return await though_cut_over(functools.partial(self._enrolled, call, request))
+
+    async def _enrolled(self, call: Call, request: Enrollment) -> EnrollmentAnswer:
         check_id("subject_id", request.subject_id)
         check_count("examples", request.contents, MAX_EXAMPLES_PER_ENROLL)
         check_retention(request.retention)
@@ -184,18 +188,8 @@ class EnrollmentService:
         if not request.accept_breaches:
             refuse(breached, unfit=self._refuse_unfit)
         others = await self._by_the_other(call, gallery, request.contents)
-        vectors = {**others, active.encoder_digest: encoded.vectors}
         while True:
-            gallery = self._store.known(request.gallery_id)  # the other one of a move, perhaps, since it was cut over
-            if gallery.active.encoder_digest in vectors:
-                active = gallery.active
-                encoded = replace(encoded, vectors=vectors[active.encoder_digest])
-            try:
-                doubts = await self._doubting(call, gallery, request, encoded)
-            except EncoderMismatch:
-                if self._store.known(request.gallery_id).active.encoder_digest not in vectors:
-                    raise
-                continue  # cut over at this very moment
+            doubts = await self._doubting(call, gallery, request, encoded)
             if call.deadline is not None and call.deadline <= asyncio.get_running_loop().time():
                 raise DeadlinePassed("the deadline passed before anything was stored")
             try:
@@ -215,7 +209,7 @@ class EnrollmentService:
                             doubting=doubts,
                             retention=request.retention,
                             notes=notes or None,
-                            others=vectors,
+                            others=others,
                         )
                     )
                 break
@@ -316,9 +310,13 @@ class EnrollmentService:
         """Keep an example of somebody else with a subject. Durable and in effect when it returns."""
         call.need("enroll", check_id("gallery_id", gallery_id))
         check_id("subject_id", subject_id)
+        self._store.known(gallery_id)
+        call.spend("encodings", 1)
+        return await though_cut_over(functools.partial(self._negated, call, gallery_id, subject_id, content))
+
+    async def _negated(self, call: Call, gallery_id: str, subject_id: str, content: Content) -> NegativeAnswer:
         gallery = self._store.known(gallery_id)
         active = gallery.active
-        call.spend("encodings", 1)
         encoded = await self._encoding.encode(call, [content], Space(active.encoder_digest, active.dimension))
         others = await self._by_the_other(call, gallery, [content])
         with tracing.span("write"):

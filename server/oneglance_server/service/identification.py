@@ -3,10 +3,9 @@ with the encodings."""
 
 import functools
 import itertools
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from oneglance_core.defaults import CANDIDATES, MAX_CANDIDATES
 from oneglance_core.distance import Vectors, squared_l2
@@ -17,7 +16,6 @@ from oneglance_index import (
     EVERYBODY,
     Candidate,
     Decision,
-    EncoderMismatch,
     Found,
     Gallery,
     GalleryNotFound,
@@ -36,6 +34,7 @@ from oneglance_server.limiter import Limiter
 from oneglance_server.offload import Threads, off_loop
 from oneglance_server.service.auditing import Audit
 from oneglance_server.service.breaches import breaches_of, policy_of
+from oneglance_server.service.comparing import LiveComparisons
 from oneglance_server.service.content import (
     MAX_ANSWERED_LABELS,
     MAX_LISTED,
@@ -58,9 +57,8 @@ from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.encoding import CLIENT, Encoded, Encoding
 from oneglance_server.service.group_photos import each_in_one_face
 from oneglance_server.service.plan import Space, encoder_unknown
+from oneglance_server.service.retrying import though_cut_over
 from oneglance_server.service.thresholds import Deciding, Thresholds
-
-T = TypeVar("T")
 
 _CANDIDATES_PER_PROBE = 64  # take about as long to rank as another probe to compare
 _JUDGED_ON_THE_LOOP = 128  # probes: a millisecond
@@ -130,6 +128,7 @@ class IdentificationService:
         self._on_decision = on_decision
         self._on_every_row = on_every_row
         self._audit = audit
+        self.comparisons = LiveComparisons(self._decided_by)
         self._batchers: dict[str, Batcher[Search, Found]] = {}
         self._new_batcher = functools.partial(
             Batcher[Search, Found],
@@ -146,6 +145,7 @@ class IdentificationService:
     def forget(self, gallery_id: str) -> None:
         """The gallery was deleted."""
         self._batchers.pop(gallery_id, None)
+        self.comparisons.forget(gallery_id)
 
     async def identify(
         self,
@@ -185,17 +185,7 @@ class IdentificationService:
             *(call, gallery_id, probes, candidates, tau, all_matches, least_gap, one_face_each, everybody),
             *(among, with_labels, exact),
         )
-        return await self._though_cut_over(gallery_id, identified)
-
-    async def _though_cut_over(self, gallery_id: str, ask: Callable[[], Awaitable[T]]) -> T:
-        """Asks again where the gallery went on to another encoder in between: what was encoded is of no use then."""
-        while True:
-            before = self._gallery(gallery_id)
-            try:
-                return await ask()
-            except EncoderMismatch:
-                if self._gallery(gallery_id).active.encoder_digest == before.active.encoder_digest:
-                    raise
+        return await though_cut_over(identified)
 
     async def _identified(
         self,
@@ -262,7 +252,29 @@ class IdentificationService:
         if not call.may("export", gallery_id):  # by trying many beginnings, one would learn everybody's id
             provenance = replace(provenance, filtered_size=None)
         await self._tell(call, gallery, answers, threshold, provenance)
+        if tau is None and among == EVERYBODY and self._is_there(gallery):
+            self.comparisons.saw(gallery, probes)
         return Identified(answers, threshold, provenance, encoded.photos)
+
+    async def _decided_by(
+        self, call: Call, gallery_id: str, probes: Sequence[Content]
+    ) -> list[tuple[str | None, str | None]]:
+        """Of each comparable probe, or face of one, whom the gallery decides it to be, and who is nearest. No decision
+        is counted, and none told."""
+        gallery = self._gallery(gallery_id)
+        deciding = self._thresholds.of_gallery(gallery)
+        encoded = await self._encoding.encode(call, probes, _space(gallery), faces="all")
+        if not encoded.owners:
+            return []
+        search = _search_in(gallery, self._head(gallery), encoded.vectors, 2)
+        found = await self.search(call, gallery.id, search, encoded)
+        threshold = deciding.at(found.subjects, found.encodings)
+        answers = _judged(
+            *(probes, encoded, found, gallery, threshold, 2, gallery.active.least_gap),
+            everybody=True,
+            one_face_each=False,
+        )
+        return [(one.identified, one.nearest[0].subject_id if one.nearest else None) for one in answers if one.compared]
 
     async def _tell(
         self,
@@ -285,7 +297,7 @@ class IdentificationService:
         call.spend("probes", 1)
         check_rate("target_fmr", target_fmr)
         verify = functools.partial(self._verify, call, gallery_id, subject_id, probe, tau, target_fmr)
-        return await self._though_cut_over(gallery_id, verify)
+        return await though_cut_over(verify)
 
     async def _verify(
         self, call: Call, gallery_id: str, subject_id: str, probe: Content, tau: float | None, target_fmr: float

@@ -10,6 +10,7 @@ from oneglance_server.calls import Call
 from oneglance_server.errors import InvalidRequest, ThresholdMissing
 from oneglance_server.offload import Threads
 from oneglance_server.service.auditing import Audit
+from oneglance_server.service.comparing import Comparison, LiveComparisons
 from oneglance_server.service.content import check_id
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.galleries import GalleryService, GalleryState
@@ -18,11 +19,12 @@ from oneglance_server.service.thresholds import Thresholds
 
 @dataclass(frozen=True, slots=True)
 class MoveReport:
-    """The gallery that answers, the one that waits, and how far the move has come."""
+    """The gallery that answers, the one that waits, how far the move has come, and what live probes told."""
 
     gallery: GalleryState
     waiting: GalleryState
     state: MoveState
+    comparison: Comparison
 
 
 class SuccessionService:
@@ -36,6 +38,7 @@ class SuccessionService:
         encoders: Encoders,
         thresholds: Thresholds,
         galleries: GalleryService,
+        comparisons: LiveComparisons,
         on_swapped: Callable[[str], None],
         on_deleted: Callable[[str], None],
         audit: Audit,
@@ -45,6 +48,7 @@ class SuccessionService:
         self._encoders = encoders
         self._thresholds = thresholds
         self._galleries = galleries
+        self._comparisons = comparisons
         self._on_swapped = on_swapped
         self._on_deleted = on_deleted
         self._audit = audit
@@ -75,7 +79,8 @@ class SuccessionService:
     async def get(self, call: Call, gallery_id: str) -> MoveReport:
         call.need_sight(check_id("gallery_id", gallery_id))
         found = await self._reads.run(call, self._store.move_state, gallery_id)
-        return MoveReport(self._galleries.state(found.gallery), self._galleries.state(found.waiting), found)
+        galleries = self._galleries.state(found.gallery), self._galleries.state(found.waiting)
+        return MoveReport(*galleries, found, self._comparisons.of(found.gallery.id))
 
     async def left(self, call: Call, gallery_id: str, size: int, after: str | None) -> LeftPage:
         call.need("export", check_id("gallery_id", gallery_id))
@@ -126,6 +131,7 @@ class SuccessionService:
     async def _swapped(self, swapped: "Future[Gallery]") -> GalleryState:
         def tell(gallery: Gallery) -> None:
             self._on_swapped(gallery.id)
+            self._comparisons.forget(gallery.id)
             if gallery.move is not None:
                 self._on_swapped(gallery.move.other)
 

@@ -10,11 +10,12 @@ from oneglance.v1 import face_pb2 as face_pb
 from oneglance.v1 import gallery_pb2 as gallery_pb
 from oneglance.v1.gallery_pb2 import Drift, DriftWatch
 from oneglance.v1.gallery_pb2 import Gallery as GalleryMessage
-from oneglance.v1.succession_pb2 import GalleryMove
+from oneglance.v1.succession_pb2 import GalleryMove, LiveComparison
 from oneglance_core.faces.finder import Face, Photo
 from oneglance_core.faces.quality import QualityPolicy
 from oneglance_core.manifests import Calibration
 from oneglance_index import Backup, Candidate, Doubt, DoubtKind, Move, NearerNegative, Neighbour
+from oneglance_server.service.comparing import Comparison
 from oneglance_server.service.content import Breached, Provenance, Tau
 from oneglance_server.service.doubts import DoubtPolicy
 from oneglance_server.service.drift import DriftFound
@@ -259,6 +260,18 @@ def to_move(move: Move) -> GalleryMove:
         start_time=to_timestamp(move.started),
         cut_over_time=None if move.cut_over is None else to_timestamp(move.cut_over),
         compare_share=move.compare_share,
+    )
+
+
+def to_comparison(found: Comparison) -> LiveComparison:
+    calls = max(1, found.calls)
+    return LiveComparison(
+        probes=found.probes,
+        decided_otherwise=found.otherwise,
+        same_nearest=found.same_nearest,
+        seconds=found.seconds / calls,
+        waiting_seconds=found.waiting_seconds / calls,
+        dropped=found.dropped,
     )
 
 

@@ -32,6 +32,7 @@ from oneglance_server.service.services import ReadinessGate
 from oneglance_server.servicers.answers import (
     to_backup,
     to_calibration,
+    to_comparison,
     to_gallery,
     to_page_token,
     to_threshold,
@@ -253,6 +254,7 @@ class GalleryServicer(GalleryServiceServicer):
             left_count=report.state.left,
             lacking_negatives_count=report.state.without_negatives,
             fewer_encodings_count=report.state.fewer_encodings,
+            comparison=to_comparison(report.comparison),
         )
 
     async def ListLeft(self, request: pb.ListLeftRequest, context: Context) -> pb.ListLeftResponse:

@@ -75,6 +75,8 @@ def contents(galleries: LocalGalleries, gallery_id: str) -> dict[str, tuple[dict
 class MovingMachine(RuleBasedStateMachine):
     """The gallery "g" answers, "s" waits; the model knows of each which examples its subjects have."""
 
+    device = "cpu"
+
     @initialize(fusion=st.sampled_from(FUSIONS))
     def start(self, fusion: str) -> None:
         self.folder = Path(tempfile.mkdtemp())
@@ -91,7 +93,7 @@ class MovingMachine(RuleBasedStateMachine):
 
     def open(self) -> None:
         options = IndexSettings(max_encodings_per_subject=4, snapshot_every_encodings=3, sweep_every_seconds=1e6)
-        self.galleries = LocalGalleries.open(self.folder, settings=options, tau_rule=rule_of_tau)
+        self.galleries = LocalGalleries.open(self.folder, device=self.device, settings=options, tau_rule=rule_of_tau)
 
     def teardown(self) -> None:
         if hasattr(self, "galleries"):
@@ -414,7 +416,9 @@ def test_who_was_left_is_deleted_under_the_name_that_moves(tmp_path: Path) -> No
         galleries.cut_over("g", leave=True).result()
         gone = galleries.delete_subject("g", "s2").result()
         assert (gone.encodings, gone.subject_deleted) == (1, True)
-        assert isinstance(galleries.delete_subject("g", "s2").exception(), SubjectNotFound)
+        again = galleries.delete_subject("g", "s2").exception()
+        assert isinstance(again, SubjectNotFound)
+        assert again.gallery_id == "g"
         galleries.roll_back("g").result()
         assert contents(galleries, "g").keys() == {"s0", "s1"}
 

@@ -198,10 +198,9 @@ def carried_out(db: sqlite3.Connection, mutation: Mutation[T]) -> Applied[T]:
         if isinstance(made, _ELSEWHERE):
             raise GalleryWaits(at.gallery_id, at.move.other)
         return mutation.run(db)
-    ids = _named(db, at, made)
-    if isinstance(made, DeleteEncodings) and made.whole and not queries.has_subject(db, at.number, made.subject_id):
-        # It may have been left at the cut-over: it must not come back.
-        return _alike(mutation, replace(made, gallery_id=at.move.other)).run(db)
+    ids, other = _named(db, at, made), queries.place(db, at.move.other)
+    if isinstance(made, DeleteEncodings) and made.whole and _only_in(db, other, at, made.subject_id):
+        return _alike(mutation, replace(made, gallery_id=other.gallery_id)).run(db)  # left at a cut-over
     applied = mutation.run(db)
     if applied.effect is None and not isinstance(made, Follow):
         return applied
@@ -229,6 +228,11 @@ def _moving(db: sqlite3.Connection, gallery_id: str) -> Place | None:
         return queries.place(db, gallery_id, unfinished=True)
     except GalleryNotFound:
         return None
+
+
+def _only_in(db: sqlite3.Connection, one: Place, other: Place, subject_id: str) -> bool:
+    there, elsewhere = (queries.has_subject(db, each.number, subject_id) for each in (one, other))
+    return there and not elsewhere
 
 
 def _named(db: sqlite3.Connection, at: Place, made: Any) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""A gallery at a real Milvus moves to another encoder and back, through a restart, as the model of local ones has it."""
+"""A gallery at a real Milvus moves to another encoder and back, through a restart, as the model of local ones says."""
 
 import pytest
 

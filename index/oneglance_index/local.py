@@ -371,7 +371,7 @@ class LocalGalleries:
     def rename_subject(self, gallery_id: str, subject_id: str, new_id: str) -> Future[Gallery]:
         if not new_id:
             return _failed(ValueError("a subject needs an id"))
-        return self._submit(managing.RenameSubject(gallery_id, subject_id, new_id))
+        return self._write(managing.RenameSubject(gallery_id, subject_id, new_id))
 
     def update_labels(
         self,
@@ -474,7 +474,7 @@ class LocalGalleries:
         return self._store.write(mutation, caller, size, patient)
 
     def _submit(self, mutation: Mutation[T], size: int = MUTATION_BYTES) -> Future[T]:
-        """Of one that the τ that follows doesn't depend on."""
+        """Of one that no τ that follows depends on, neither of its gallery nor of one that waits to take its place."""
         if self._check.fault is not None:
             return _failed(self._check.fault)
         return self._store.write(self._spelled(mutation), size=size)
@@ -515,10 +515,10 @@ class LocalGalleries:
         except (TypeError, ValueError, OutOfMemory) as error:
             return _failed(error)
         most = self.settings.max_negatives_per_subject
-        return self._submit(mutations.AddNegative(gallery_id, subject_id, array, encoder_digest, most, copies))
+        return self._write(mutations.AddNegative(gallery_id, subject_id, array, encoder_digest, most, copies))
 
     def delete_negative(self, gallery_id: str, subject_id: str, negative_id: str) -> Future[Gallery]:
-        return self._submit(mutations.DeleteNegative(gallery_id, subject_id, negative_id))
+        return self._write(mutations.DeleteNegative(gallery_id, subject_id, negative_id))
 
     # To another encoder.
 

@@ -177,9 +177,13 @@ class OpenedGalleries:
     def get(self, gallery_id: str) -> Opened | None:
         return self._opened.get(gallery_id)
 
-    def _of_generation(self, generation: int) -> Opened:
-        """Whatever its gallery is called: in the transaction under way it may be given another id."""
-        return next(one for one in self._opened.values() if one.generation == generation)
+    def _of_generation(self, generation: int, gallery_id: str) -> Opened:
+        """Its gallery is called so, unless it was given another id meanwhile, or is in the transaction under way."""
+        named = self._opened.get(gallery_id)
+        if named is not None and named.generation == generation:
+            return named
+        # A copy: galleries may be made meanwhile.
+        return next(one for one in list(self._opened.values()) if one.generation == generation)
 
     def galleries(self) -> list[Gallery]:
         return [opened.gallery for opened in self._opened.values()]
@@ -237,10 +241,19 @@ class OpenedGalleries:
         self._added.clear()
         self.recent.begin()
 
-    def prepare(self, effect: Effect) -> None:
-        """Makes the room that following this effect takes. Raises OutOfMemory, IndexOutOfStep for more encodings of a
+    def prepare(self, effects: Sequence[Effect]) -> None:
+        """Makes the room that following these effects takes. Raises OutOfMemory, IndexOutOfStep for more encodings of a
         gallery that is being rebuilt, and what making an index raises. Deletions take no room.
         """
+        for effect in effects:
+            self._make_room(effect)
+        for effect in effects:  # once there is room for all: what isn't committed must not be known as the latest
+            if effect.dropped:
+                self.recent.changed(effect.generation, None)
+            for change in effect.changes:
+                self.recent.changed(effect.generation, change)
+
+    def _make_room(self, effect: Effect) -> None:
         try:
             if effect.created is not None:
                 self._made[effect.generation] = self._make_index(effect.created, effect.generation)
@@ -248,17 +261,13 @@ class OpenedGalleries:
                 self._reserve(effect)
         except MemoryError:
             raise OutOfMemory(f"for more in gallery {effect.gallery_id!r}") from None
-        if effect.dropped:
-            self.recent.changed(effect.generation, None)
-        for change in effect.changes:
-            self.recent.changed(effect.generation, change)
 
     def _reserve(self, effect: Effect) -> None:
         if not self._added:
             np.empty(_FOLLOWING_BYTES, np.uint8)
         encodings, subjects = self._added.get(effect.generation, (0, 0))
         added = encodings + sum(map(_rows_of, effect.changes)), subjects + sum(map(adds_template, effect.changes))
-        index = self._made.get(effect.generation) or self._of_generation(effect.generation).in_step()
+        index = self._made.get(effect.generation) or self._of_generation(effect.generation, effect.gallery_id).in_step()
         index.reserve(*added)
         self._added[effect.generation] = added
 
@@ -391,7 +400,7 @@ class OpenedGalleries:
         with self._rebuilding:
             if self._missed.get(generation) is not missed:  # it was deleted, or missed more than it says
                 raise IndexOutOfStep(gallery_id)
-            opened = self._of_generation(generation)
+            opened = self._of_generation(generation, gallery_id)
             if opened.gallery.active.fusion != stored.place.fusion:  # changed again: to be followed
                 raise IndexOutOfStep(gallery_id)
             for changes in missed:

@@ -26,6 +26,7 @@ from oneglance_index import (
     GalleryExists,
     GalleryNotFound,
     GalleryWaits,
+    IndexOutOfStep,
     IndexSettings,
     LocalGalleries,
     MoveConflict,
@@ -33,6 +34,7 @@ from oneglance_index import (
     MoveNotFound,
     NeighbourGone,
     NewEncodings,
+    RequestConflict,
     Retention,
     SubjectNotFound,
     SubjectNotMoving,
@@ -41,9 +43,12 @@ from oneglance_index import (
     read_trail,
     repair,
 )
+from oneglance_index.opened import OpenedGalleries
 from oneglance_index.records import Doubting, Followed
 from oneglance_index.store.following import Followable
+from oneglance_index.store.mutations import Effect
 from tests.index import asking
+from tests.index.test_spelling import JOSE, OTHER, as_version_7
 
 DIMENSIONS = {"old": 3, "new": 5}
 IDS = st.sampled_from([f"s{i}" for i in range(5)])
@@ -482,6 +487,100 @@ def test_a_request_is_remembered_over_a_cut_over_and_a_roll_back(tmp_path: Path)
         galleries.delete_subject("g", "one").result()
         galleries.cut_over("g").result()
         assert isinstance(ask(galleries, "one", "before").exception(), SubjectNotFound), "a retry brings nobody back"
+
+
+def test_what_only_one_of_the_two_had_room_for_was_never_enrolled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_room = OpenedGalleries._reserve
+
+    def none_in_s(opened: OpenedGalleries, effect: Effect) -> None:
+        if effect.gallery_id == "s":
+            raise IndexOutOfStep("s")
+        make_room(opened, effect)
+
+    with paired(tmp_path) as galleries:
+        examples = {one: encoded(one, [5]) for one in DIMENSIONS}
+        ask = functools.partial(
+            *(galleries.enroll, "g", "x", examples["old"]),
+            encoder_digest="old",
+            others=examples,
+            doubting=Doubting((None,), galleries.get_gallery("g").revision, 0.1, None, True),
+        )
+        with monkeypatch.context() as patched:
+            patched.setattr(OpenedGalleries, "_reserve", none_in_s)
+            assert isinstance(ask().exception(), IndexOutOfStep)
+        galleries.enroll("g", "far away", encoded("old", [1])).result()  # gets the number that "x" was to have
+        assert ask().result().doubts == ()
+        assert contents(galleries, "s").keys() == {"s0", "s1", "x"}
+
+
+@pytest.mark.parametrize("names", [(JOSE, OTHER), (OTHER, JOSE)])
+def test_two_whose_ids_differ_in_spelling_only_stay_two(tmp_path: Path, names: tuple[str, str]) -> None:
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="old", dimension=3).result()
+        for place, name in enumerate("ab"):
+            galleries.enroll("g", name, encoded("old", [place + 1]), labels={"n": name}).result()
+    as_version_7(tmp_path, {"a": JOSE, "b": OTHER})
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.start_move("g", "s", encoder_digest="new", dimension=5).result()
+        for name in names:
+            galleries.enroll("s", name, encoded("new", [3])).result()
+        assert contents(galleries, "s") == {JOSE: ({"n": "a"}, 1, 0, None), OTHER: ({"n": "b"}, 1, 0, None)}
+        galleries.delete_subject("g", OTHER).result()
+        assert contents(galleries, "s") == {JOSE: ({"n": "a"}, 1, 0, None)}
+        galleries.cut_over("g").result()
+
+
+def test_a_request_is_known_though_one_of_that_id_was_made_of_the_other_under_its_name(tmp_path: Path) -> None:
+    with paired(tmp_path) as galleries:
+        examples = {one: encoded(one, [5]) for one in DIMENSIONS}
+        ask = functools.partial(
+            *(galleries.enroll, "g", "x", examples["old"]),
+            encoder_digest="old",
+            others=examples,
+            request_id="photo",
+        )
+        ask(request_digest=b"of g").result()
+        galleries.enroll("s", "x", examples["new"], request_id="photo", request_digest=b"of s").result()
+        galleries.cut_over("g", leave=True).result()
+        assert ask(request_digest=b"of g").result().replayed
+        assert isinstance(ask(request_digest=b"another").exception(), RequestConflict)
+
+
+@pytest.mark.xfail(strict=True, reason="the memory of requests goes with the gallery that is deleted")
+@pytest.mark.parametrize("subject", ["there", "deleted"])
+def test_a_request_is_remembered_over_the_end_of_a_move(tmp_path: Path, subject: str) -> None:
+    with paired(tmp_path) as galleries:
+        examples = {one: encoded(one, [5]) for one in DIMENSIONS}
+        ask = functools.partial(
+            *(galleries.enroll, "g", subject, examples["old"]),
+            encoder_digest="old",
+            others=examples,
+            request_id="r",
+        )
+        ask().result()
+        galleries.cut_over("g", leave=True).result()
+        if subject == "deleted":
+            galleries.delete_subject("g", subject).result()
+        galleries.end_move("g").result()
+        before = contents(galleries, "g")
+        ask().exception()
+        assert contents(galleries, "g") == before, "a retry adds nothing, and brings nobody back"
+
+
+@pytest.mark.parametrize("act", ["add", "delete"])
+def test_the_tau_of_the_one_that_waits_follows_where_a_subject_leaves_it(tmp_path: Path, act: str) -> None:
+    with paired(tmp_path) as galleries:
+        examples = {one: -encoded(one, [7])[0] for one in DIMENSIONS}
+        add = functools.partial(galleries.add_negative, "g", "s0", examples["old"], encoder_digest="old")
+        if act == "add":
+            add().result()
+        else:
+            negative = add(others=examples).result()
+            galleries.delete_negative("g", "s0", negative.id).result()
+        assert contents(galleries, "s").keys() == {"s1"}
+        assert galleries.get_gallery("s").active.followed == Followed(2.0, "new/1")
 
 
 def test_deleting_the_one_that_answers_deletes_both_and_deleting_the_other_ends_the_move(tmp_path: Path) -> None:

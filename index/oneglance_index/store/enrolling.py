@@ -129,14 +129,18 @@ class Enroll:
             if answered is not None:
                 return Applied(answered)
         if at.move is not None and not at.move.answers:
-            return self._as_in(db, at, at.move.other)._run(db, at, encodings, now)
-        return self._run(db, at, encodings, now)
+            named = self._as_in(db, at, at.move.other)
+            found = queries.find_subject(db, at.number, named.subject_id, exactly=True)
+            return named._run(db, at, encodings, now, found, named.subject_id)
+        found = queries.find_subject(db, at.number, self.subject_id)
+        return self._run(db, at, encodings, now, found, composed(self.subject_id) if found is None else found.id)
 
-    def _run(self, db: sqlite3.Connection, at: Place, encodings: Vectors, now: float) -> Applied[Enrolled]:
+    def _run(
+        self, db: sqlite3.Connection, at: Place, encodings: Vectors, now: float, found: StoredSubject | None, name: str
+    ) -> Applied[Enrolled]:
+        """`found`: the subject, `name` its id, whether it is there or not."""
         gallery, generation = at.number, at.generation
         vectors = (as_encodings if self.checked else check_encodings)(encodings, at.dimension)
-        found = queries.find_subject(db, gallery, self.subject_id)
-        name = composed(self.subject_id) if found is None else found.id
         if found is not None and self.on_existing == "fail":
             raise SubjectExists(self.gallery_id, name)
         held = queries.encoding_numbers(db, generation, found) if found is not None else NOTHING_REMOVED
@@ -193,7 +197,7 @@ class Enroll:
         subject = queries.find_subject(db, queries.place(db, other_id).number, self.subject_id)
         if subject is None:
             raise SubjectNotMoving(at.gallery_id, self.subject_id, other_id)
-        known = self.labels is None and queries.has_subject(db, at.number, subject.id)
+        known = self.labels is None and queries.find_subject(db, at.number, subject.id, exactly=True) is not None
         labels = None if known else json.loads(queries.labels(db, subject))
         return replace(self, subject_id=subject.id, labels=labels, retention=subject.retention)
 

@@ -79,8 +79,7 @@ class _Waiting:
 
     def find(self, subject_id: str) -> StoredSubject | None:
         """By this very id."""
-        found = queries.find_subject(self.db, self.place.number, subject_id)
-        return found if found is not None and found.id == subject_id else None
+        return queries.find_subject(self.db, self.place.number, subject_id, exactly=True)
 
     def all_there(self) -> bool:
         return all(self.find(one) is not None for one in self.ids)

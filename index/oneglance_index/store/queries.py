@@ -351,10 +351,10 @@ class StoredEncoding(NamedTuple):
     seal: int
 
 
-def find_subject(db: sqlite3.Connection, gallery: int, subject_id: str) -> StoredSubject | None:
-    """By the very id; else by its composed form (core's names.py), which all ids have but those that stores of earlier
-    versions hold beside their composed form. Raises StoreDamaged."""
-    for name in dict.fromkeys((subject_id, composed(subject_id))):
+def find_subject(db: sqlite3.Connection, gallery: int, subject_id: str, exactly: bool = False) -> StoredSubject | None:
+    """By the very id; else, unless `exactly`, by its composed form (core's names.py), which all ids have but those that
+    stores of earlier versions hold beside their composed form. Raises StoreDamaged."""
+    for name in dict.fromkeys((subject_id, subject_id if exactly else composed(subject_id))):
         rows = db.execute(
             f"SELECT {SUBJECTS.columns} FROM subjects WHERE gallery = ? AND id = ?", (gallery, name)
         ).fetchall()

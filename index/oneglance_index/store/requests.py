@@ -57,17 +57,26 @@ class RequestMemory:
         `subject_id`: whom it is about now. Raises RequestConflict, StoreDamaged, KeyDestroyed, and SubjectNotFound
         where its subject was deleted since: then nothing is known of it any more, not even its digest.
         """
-        answered = self._find(db, at, subject_id, request_id, digest, now)
-        if answered is not None or at.move is None:
-            return answered
+        asked = subject_id, request_id, digest, now
+        if at.move is None:
+            return self._find(db, at, *asked)
+        answered: Enrolled | None = None
+        failed: RequestConflict | SubjectNotFound | None = None
         try:
-            return self._find(db, queries.place(db, at.move.other), subject_id, request_id, digest, now)
-        except RequestConflict:  # it was made of that one, under its name
-            return None
-        except SubjectNotFound:
-            if queries.has_subject(db, at.number, subject_id):  # it is gone from that one only
-                return None
-            raise
+            answered = self._find(db, at, *asked)
+        except (RequestConflict, SubjectNotFound) as error:  # of one that was made of it under its former name, perhaps
+            failed = error
+        if answered is None:
+            try:
+                answered = self._find(db, queries.place(db, at.move.other), *asked)
+            except RequestConflict:  # it was made of that one, under its name
+                pass
+            except SubjectNotFound:  # where the subject is here it is gone from that one only
+                if failed is None and not queries.has_subject(db, at.number, subject_id):
+                    raise
+        if answered is None and failed is not None:
+            raise failed
+        return answered
 
     def _find(
         self, db: sqlite3.Connection, at: Place, subject_id: str, request_id: str, digest: bytes, now: float

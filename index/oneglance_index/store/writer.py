@@ -82,8 +82,9 @@ class Follower(Protocol):
     def begin(self) -> None:
         """A transaction begins; what was prepared for the former one is done or void."""
 
-    def prepare(self, effect: Effect) -> None:
-        """Makes sure, before the commit, that this effect can be followed; else raises, and the mutation is undone."""
+    def prepare(self, effects: Sequence[Effect]) -> None:
+        """Makes sure, before the commit, that these effects of one mutation can be followed; else raises, having taken
+        note of none of them, and the mutation is undone."""
 
     def follow(self, effects: Sequence[Effect]) -> None:
         """What the transaction did is committed. Must not fail."""
@@ -363,7 +364,7 @@ class Writer:
         applied: Applied[Any] | None = mutation.gather(self._db, self._gathering)
         if applied is not None and applied.effect is not None:
             try:
-                self._follower.prepare(applied.effect)
+                self._follower.prepare(applied.effects)
             except BaseException:
                 self._gathering.undo()
                 raise
@@ -371,8 +372,7 @@ class Writer:
 
     def _run_in_step(self, mutation: Mutation[T]) -> Applied[T]:
         applied = self._run_with_room(mutation)
-        for effect in applied.effects:
-            self._follower.prepare(effect)
+        self._follower.prepare(applied.effects)
         for one in applied.destroyed:
             if one.slots is not None:
                 self._db.keys.of(one.gallery).will_doom(one.slots)

@@ -217,6 +217,19 @@ def test_live_probes_are_held_against_the_one_that_waits(client: Client, gallery
     assert client.get_move("g").comparison == LiveComparison(), "of the other one it begins anew"
 
 
+@pytest.mark.parametrize("end", [Client.end_move, lambda client, _: client.delete_gallery("s")])
+def test_live_probes_of_one_move_are_none_of_the_next(
+    client: Client, gallery: str, end: Callable[[Client, str], object]
+) -> None:
+    for _ in range(2):
+        client.start_move("g", "s", "small", compare_share=1.0)
+        client.set_threshold("s", 1e-3)
+        assert client.get_move("g").comparison == LiveComparison()
+        client.identify("g", png(picture(0)))
+        until(lambda: client.get_move("g").comparison.probes == 1)
+        end(client, "g")
+
+
 def test_what_is_wrong_says_what_to_change(client: Client, gallery: str) -> None:
     with pytest.raises(FailedPreconditionError) as not_moving:
         client.get_move("g")

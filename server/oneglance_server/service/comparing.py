@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from oneglance_index import Gallery, GalleryError
+from oneglance_index import Gallery, GalleryError, Move
 from oneglance_server.calls import Call, Caller
 from oneglance_server.errors import ServiceError
 from oneglance_server.service.content import ClientEncoding, Content
@@ -38,15 +38,19 @@ class LiveComparisons:
 
     def __init__(self, ask: Callable[[Call, str, Sequence[Content]], Awaitable[Decided]]) -> None:
         self._ask = ask
-        self._found: dict[str, Comparison] = {}
+        self._found: dict[str, tuple[float, Comparison]] = {}  # of the move that started then
         self._task: asyncio.Task[None] | None = None
 
-    def of(self, gallery_id: str) -> Comparison:
+    def of(self, gallery: Gallery) -> Comparison:
         """Of a gallery that answers."""
-        return self._found.get(gallery_id, Comparison())
+        return Comparison() if gallery.move is None else self._of(gallery.id, gallery.move)
 
     def forget(self, gallery_id: str) -> None:
         self._found.pop(gallery_id, None)
+
+    def _of(self, gallery_id: str, move: Move) -> Comparison:
+        started, found = self._found.get(gallery_id, (0.0, Comparison()))
+        return found if started == move.started else Comparison()
 
     def saw(self, gallery: Gallery, probes: Sequence[Content]) -> None:
         """A call of Identify was answered."""
@@ -55,7 +59,8 @@ class LiveComparisons:
             return
         if any(isinstance(probe, ClientEncoding) for probe in probes):
             return
-        found = self._found.setdefault(gallery.id, Comparison())
+        found = self._of(gallery.id, move)
+        self._found[gallery.id] = move.started, found
         if self._task is not None and not self._task.done():
             found.dropped += 1
             return

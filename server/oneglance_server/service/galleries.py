@@ -132,6 +132,9 @@ class GalleryService:
     async def delete(self, call: Call, gallery_id: str) -> DeletedGallery:
         """The gallery as it was."""
         call.need("administer", check_id("gallery_id", gallery_id))
+        move = self._store.known(gallery_id).move
+        if move is not None:
+            call.need("administer", move.other)  # which goes with it, or moves no more
         loop = asyncio.get_running_loop()
         deleted = self._store.delete_gallery(gallery_id)
         deleted.add_done_callback(lambda done: loop.call_soon_threadsafe(self._deleted, done))

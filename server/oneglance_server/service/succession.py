@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from oneglance_index import Gallery, GalleryStore, LeftPage, MoveState
+from oneglance_server.access.rights import Right
 from oneglance_server.calls import Call
 from oneglance_server.errors import InvalidRequest, ThresholdMissing
 from oneglance_server.offload import Threads
@@ -79,40 +80,42 @@ class SuccessionService:
     async def get(self, call: Call, gallery_id: str) -> MoveReport:
         call.need_sight(check_id("gallery_id", gallery_id))
         found = await self._reads.run(call, self._store.move_state, gallery_id)
+        call.need_sight(found.gallery.id)
+        call.need_sight(found.waiting.id)
         galleries = self._galleries.state(found.gallery), self._galleries.state(found.waiting)
-        return MoveReport(*galleries, found, self._comparisons.of(found.gallery.id))
+        return MoveReport(*galleries, found, self._comparisons.of(found.gallery))
 
     async def left(self, call: Call, gallery_id: str, size: int, after: str | None) -> LeftPage:
-        call.need("export", check_id("gallery_id", gallery_id))
+        self._need_in_both(call, "export", gallery_id)
         page = await self._reads.run(call, self._store.list_left, gallery_id, page_size=size, after=after)
         await self._audit.did(call, "list-left", gallery_id, count=len(page.subjects))
         return page
 
     async def cut_over(self, call: Call, gallery_id: str, leave: bool) -> GalleryState:
-        other_id = self._may(call, gallery_id)
+        other_id = self._need_in_both(call, "administer", gallery_id)
         if other_id is not None:
             await self._check_tau(call, gallery_id, other_id)
         return await self._swapped(self._store.cut_over(gallery_id, leave=leave))
 
     async def roll_back(self, call: Call, gallery_id: str, leave: bool) -> GalleryState:
-        self._may(call, gallery_id)
+        self._need_in_both(call, "administer", gallery_id)
         return await self._swapped(self._store.roll_back(gallery_id, leave=leave))
 
     async def end(self, call: Call, gallery_id: str, keep: bool) -> GalleryState:
-        other_id = self._may(call, gallery_id)
+        other_id = self._need_in_both(call, "administer", gallery_id)
         ended = self._store.end_move(gallery_id, keep=keep)
         if other_id is not None and not keep:
             _afterwards(ended, lambda _: self._on_deleted(other_id))
         return self._galleries.state(await asyncio.wrap_future(ended))
 
-    def _may(self, call: Call, gallery_id: str) -> str | None:
-        """Raises PermissionDenied unless the caller may administer both galleries. The other one; None where there is
+    def _need_in_both(self, call: Call, right: Right, gallery_id: str) -> str | None:
+        """Raises PermissionDenied unless the caller has the right in both galleries. The other one; None where there is
         none, which the store tells."""
-        call.need("administer", check_id("gallery_id", gallery_id))
+        call.need(right, check_id("gallery_id", gallery_id))
         move = self._store.known(gallery_id).move
         if move is None:
             return None
-        call.need("administer", move.other)
+        call.need(right, move.other)
         return move.other
 
     async def _check_tau(self, call: Call, gallery_id: str, other_id: str) -> None:

@@ -17,10 +17,12 @@ from oneglance.v1.moving_pb2 import ExportGalleryRequest, ExportSettings, Import
 from oneglance.v1.subject_pb2 import Retention
 from oneglance_server.access.rights import GALLERY_RIGHTS, SERVER_RIGHTS
 from oneglance_server.app import SERVICES, Server
+from tests.models import pixels_model
 from tests.pictures import picture, png
 from tests.running import server_thread
 from tests.server.access.callers import ADMIN, grant, key_of
 from tests.server.http_channel import http_client
+from tests.server.test_succession import small_model
 from tests.waiting import PATIENCE_SECONDS
 
 PAINTED = png(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
@@ -267,6 +269,36 @@ def test_to_enroll_is_not_to_erase(running: Running) -> None:
         ends = datetime(2999, 1, 1, tzinfo=UTC)
         caller.enroll(OWN, "visitor", picture(4), retention=retention(ends), on_existing="fail")
         admin.delete_subject(OWN, "visitor")
+
+
+def test_what_concerns_both_galleries_of_a_move_needs_a_right_in_both(tmp_path: Path) -> None:
+    models = (pixels_model(tmp_path / "pixels"), small_model(tmp_path / "small"))
+    sides = {"one": ["g"], "other": ["s"], "both": ["g", "s"]}
+    rights = ["administer", "export"]
+    (tmp_path / "policy.toml").write_text(
+        "".join([ADMIN, *(grant([f"key:{name}"], galleries, rights) for name, galleries in sides.items())])
+    )
+    keys = {name: key_of(tmp_path / "data", name) for name in ("admin", *sides)}
+    asked: list[Callable[[Client, str], object]] = [
+        lambda client, gallery: client.get_move(gallery),
+        lambda client, gallery: list(client.list_left(gallery)),
+        lambda client, gallery: client.cut_over(gallery, leave=True),
+        lambda client, gallery: client.roll_back(gallery, leave=True),
+        lambda client, gallery: client.end_move(gallery),
+        lambda client, gallery: client.delete_gallery(gallery),
+    ]
+    policy = str(tmp_path / "policy.toml")
+    with server_thread(data_dir=tmp_path / "data", models=models, policy=policy) as server:
+        with Client(server.address, token=keys["admin"]) as admin:
+            admin.create_gallery("g", encoder="pixels")
+            admin.enroll("g", "it", IT)
+            admin.start_move("g", "s", "small")
+        for name, galleries in sides.items():
+            with Client(server.address, token=keys[name]) as caller:
+                for number, ask in enumerate(asked):
+                    for gallery in ("s", "g"):
+                        refused = denied(lambda: ask(caller, gallery))  # noqa: B023  (called at once)
+                        assert refused == (len(galleries) == 1), (name, number, gallery)
 
 
 def test_what_needs_two_rights_needs_both(models: tuple[Path, Path], running: Running, tmp_path: Path) -> None:

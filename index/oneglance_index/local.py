@@ -143,6 +143,7 @@ class LocalGalleries:
                 self._check = self._opened.load(self._store, self._upkeep, progress, later)
                 if not later:
                     self._check.run()
+                self._end_broken_moves()
                 self._move_taus()
                 if later:
                     self._check.begin(self.await_loaded)
@@ -486,6 +487,12 @@ class LocalGalleries:
             spelled = composed(given)
             return mutation if spelled == given else replace(mutation, gallery_id=spelled)
         return mutation
+
+    def _end_broken_moves(self) -> None:
+        moves = {gallery.id: gallery.move for gallery in self._opened.galleries()}
+        broken = [name for name, move in moves.items() if move and not move.fits(name, moves.get(move.other))]
+        for ended in [self._store.write(succession.EndBrokenMove(name), self, patient=True) for name in broken]:
+            ended.result()
 
     def _move_taus(self) -> None:
         """Of galleries that changed, or never had one, while their encoder wasn't there."""

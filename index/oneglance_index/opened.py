@@ -243,7 +243,7 @@ class OpenedGalleries:
 
     def prepare(self, effects: Sequence[Effect]) -> None:
         """Makes the room that following these effects takes. Raises OutOfMemory, IndexOutOfStep for more encodings of a
-        gallery that is being rebuilt, and what making an index raises. Deletions take no room.
+        gallery that is being rebuilt, or is to answer, and what making an index raises. Deletions take no room.
         """
         for effect in effects:
             self._make_room(effect)
@@ -259,6 +259,10 @@ class OpenedGalleries:
                 self._made[effect.generation] = self._make_index(effect.created, effect.generation)
             elif any(len(change.added) for change in effect.changes):
                 self._reserve(effect)
+            elif effect.swapped is not None:  # who waits is called so until then, and is to answer
+                waiting = self._opened.get(effect.gallery_id)
+                if waiting is not None:  # else it is made in this very transaction
+                    waiting.in_step()
         except MemoryError:
             raise OutOfMemory(f"for more in gallery {effect.gallery_id!r}") from None
 

@@ -360,7 +360,8 @@ class GalleryStore(Protocol):
         It is filled by enroll() and the like, and answers searches under its own id. The subjects of the one that waits
         are renamed, relabelled, merged, moved and kept longer by doing so to the other one's: GalleryWaits. To delete
         the one that answers deletes both; to delete the one that waits ends the move. `compare_share` is kept and never
-        acted on. The result is the new gallery. GalleryNotFound, GalleryExists, MoveConflict (it moves already).
+        acted on. The result is the new gallery. GalleryNotFound, GalleryExists, MoveConflict (it moves already, or
+        has that encoder).
         """
 
     def move_state(self, gallery_id: str) -> MoveState:
@@ -374,7 +375,8 @@ class GalleryStore(Protocol):
         """The two galleries get each other's id, in one step: whoever asks `gallery_id` is answered by the successor,
         and the origin waits. From then on what is done to the successor is done to the origin. The result is the
         successor. GalleryNotFound, MoveNotFound, MoveConflict (it is cut over, or this is the one that waits),
-        MoveIncomplete where subjects are left, unless they are to be left."""
+        MoveIncomplete where subjects are left, unless they are to be left, IndexOutOfStep while the index that is to
+        answer is rebuilt."""
 
     def roll_back(self, gallery_id: str, *, leave: bool = False) -> Future[Gallery]:
         """The origin answers again, as it would if nothing had been cut over. As cut_over()."""

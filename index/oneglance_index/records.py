@@ -10,7 +10,7 @@ import functools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -98,6 +98,10 @@ class Move:
     def answers(self) -> bool:
         """Whether it is the one that answers, under the name that moves; the other one waits."""
         return self.origin == (self.cut_over is None)
+
+    def fits(self, gallery_id: str, other: Move | None) -> bool:
+        """Whether `other` is what the other gallery keeps, where this is what gallery `gallery_id` keeps."""
+        return other == replace(self, other=gallery_id, origin=not self.origin)
 
 
 def is_importing(policies: str | None) -> bool:

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import tempfile
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ from oneglance_index import (
 )
 from oneglance_index.opened import OpenedGalleries
 from oneglance_index.records import Doubting, Followed
+from oneglance_index.store import writer
 from oneglance_index.store.following import Followable
 from oneglance_index.store.mutations import Effect
 from tests.index import asking
@@ -368,6 +370,7 @@ def test_what_is_no_step_of_a_move_is_refused_and_changes_nothing(tmp_path: Path
         for future, error in (
             (start("g", "t", dimension=5), MoveConflict),
             (start("s", "t", dimension=5), MoveConflict),
+            (galleries.start_move("other", "t", encoder_digest="old", dimension=3), MoveConflict),
             (start("other", "g", dimension=5), GalleryExists),
             (start("nobody", "t", dimension=5), GalleryNotFound),
             (start("other", "t", dimension=0), ValueError),
@@ -443,6 +446,32 @@ def test_another_that_gets_the_id_of_one_that_was_left_takes_its_place(tmp_path:
         galleries.rename_subject("g", "s0", "s2").result()
         assert contents(galleries, "g").keys() == {"s1", "s2"}
         assert contents(galleries, "s").keys() == {"s1"}, "of two people of one id it can't be said who is meant"
+
+
+def test_no_gallery_takes_the_place_of_another_while_it_cannot_answer(tmp_path: Path) -> None:
+    with paired(tmp_path) as galleries:
+        opened = galleries._opened._opened
+        for swap in (galleries.cut_over, galleries.roll_back):
+            whole = opened["s"]
+            opened["s"] = replace(whole, index=None)
+            assert isinstance(swap("g", leave=True).exception(), IndexOutOfStep)
+            opened["s"] = whole
+            swap("g", leave=True).result()
+
+
+@pytest.mark.parametrize("gone", ["g", "s"])
+def test_a_move_of_which_an_earlier_version_deleted_one_half_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    with monkeypatch.context() as patched, paired(tmp_path) as galleries:
+        patched.setattr(writer, "carried_out", lambda db, mutation: mutation.run(db))
+        galleries.delete_gallery(gone).result()
+    (kept,) = {"g", "s"} - {gone}
+    with LocalGalleries.open(tmp_path) as galleries:
+        assert galleries.known(kept) == galleries.get_gallery(kept)
+        assert galleries.get_gallery(kept).move is None
+        galleries.enroll(kept, "new", encoded(galleries.known(kept).active.encoder_digest, [1])).result()
+        galleries.delete_gallery(kept).result()
 
 
 def test_an_enrollment_goes_by_the_encoder_of_whichever_answers(tmp_path: Path) -> None:

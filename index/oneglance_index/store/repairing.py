@@ -13,7 +13,6 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -436,7 +435,7 @@ def _end_broken_moves(db: ciphers.Connection) -> None:
     moves = {row[id_place]: move_of(row[policies_place]) for row in rows}
     for row in rows:
         move = moves[row[id_place]]
-        if move is not None and moves.get(move.other) != replace(move, other=row[id_place], origin=not move.origin):
+        if move is not None and not move.fits(row[id_place], moves.get(move.other)):
             ledger.update(db, GALLERIES, row, policies=None)
 
 

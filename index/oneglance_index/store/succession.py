@@ -41,6 +41,8 @@ class StartMove:
         gallery, active = stored.gallery, stored.gallery.active
         if gallery.move is not None:
             raise MoveConflict(gallery.id, f"it moves already, together with {gallery.move.other!r}")
+        if active.encoder_digest == self.encoder_digest:
+            raise MoveConflict(gallery.id, "it has this encoder already")
         create = CreateGallery(
             *(self.successor_id, self.encoder_digest, self.dimension, gallery.description, active.kind, active.fusion),
             *(gallery.target_fpir, active.quality, 0.0, active.doubt, self.decided_by),
@@ -91,6 +93,16 @@ class EndMove:
         waiting = queries.gallery(db, move.other)
         other = without_move(db, waiting) if self.keep else DeleteGallery(move.other).run(db)
         return replace(ended, also=other.effects, destroyed=other.destroyed)
+
+
+@dataclass(frozen=True, slots=True)
+class EndBrokenMove:
+    """Of a gallery whose counterpart an earlier version deleted, which knows no moves."""
+
+    gallery_id: str
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        return without_move(db, queries.finished(db, self.gallery_id))
 
 
 def without_move(db: sqlite3.Connection, stored: Stored) -> Applied[Gallery]:

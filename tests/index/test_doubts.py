@@ -92,14 +92,14 @@ def test_each_is_compared_with_all_that_came_since_its_search(tmp_path: Path, mo
     """Whatever came, went or failed meanwhile, and however long ago the search was."""
     monkeypatch.setattr(recent, "_ENCODINGS", 8)
     monkeypatch.setattr(recent, "_GENERATIONS", 2)
-    prepare = OpenedGalleries.prepare
+    make_room = OpenedGalleries._make_room
 
     def failing(self: OpenedGalleries, effect: Effect) -> None:
         if any(change.subject_id == "no room" for change in effect.changes):
             raise OutOfMemory("for this")
-        prepare(self, effect)
+        make_room(self, effect)
 
-    monkeypatch.setattr(OpenedGalleries, "prepare", failing)
+    monkeypatch.setattr(OpenedGalleries, "_make_room", failing)
     rng = np.random.default_rng(0)
     # By gallery and subject, each encoding with its revision.
     held: dict[str, dict[str, list[tuple[int, np.typing.NDArray[np.float32]]]]] = {name: {} for name in ("g", "h", "i")}

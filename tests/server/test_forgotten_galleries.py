@@ -83,6 +83,9 @@ class Deleting:
     def delete_gallery(self, gallery_id: str) -> "Future[Any]":
         return self.done
 
+    def known(self, gallery_id: str) -> SimpleNamespace:
+        return SimpleNamespace(id=gallery_id, move=None)
+
 
 async def test_it_is_forgotten_when_its_deletion_succeeds_though_its_caller_left() -> None:
     store, forgotten = Deleting(), asyncio.Event()
@@ -95,7 +98,7 @@ async def test_it_is_forgotten_when_its_deletion_succeeds_though_its_caller_left
     await asyncio.sleep(0)
     deletion.cancel()
     await asyncio.wait([deletion])
-    store.done.set_result(SimpleNamespace(gallery=SimpleNamespace(id="g")))
+    store.done.set_result(SimpleNamespace(gallery=SimpleNamespace(id="g", move=None)))
     await reached(forgotten.is_set)
 
 

@@ -52,7 +52,8 @@ class Enroll:
     """`others`: the same examples by other encoders, by digest.
 
     In a gallery that waits (a Move) only those are enrolled who are enrolled in the other one: labels and retention are
-    theirs there.
+    theirs there. `answered`: what that one answered, where the same is done here: it is remembered here, too, with the
+    ids that the encodings have here.
     """
 
     gallery_id: str
@@ -71,6 +72,7 @@ class Enroll:
     notes: Sequence[Note] = ()
     checked: bool = False  # the values of the encodings, float32 [n, any]
     others: Mapping[str, Vectors] = field(default_factory=dict)
+    answered: Enrolled | None = None
 
     def gather(self, db: sqlite3.Connection, gathering: Gathering) -> Applied[Enrolled] | None:
         """Leaves it to `gathering` to write a new subject. None for one that is there, a request that isn't new, or a
@@ -124,7 +126,7 @@ class Enroll:
         at = queries.place(db, self.gallery_id)
         encodings = self._of_encoder(at)
         now = time.time()
-        if self.request_id is not None:
+        if self.request_id is not None and self.answered is None:
             answered = self.request_memory.find(db, at, self.subject_id, self.request_id, self.request_digest, now)
             if answered is not None:
                 return Applied(answered)
@@ -174,7 +176,8 @@ class Enroll:
         ids = tuple(map(str, numbers))
         enrolled = Enrolled(name, ids, found is None, False, revision, nearest_other, doubts)
         if self.request_id is not None:
-            remembered = self._remembered(self.request_id, enrolled, subject, now)
+            told = replace(self.answered or enrolled, encoding_ids=ids, revision=revision)
+            remembered = self._remembered(self.request_id, told, subject, now)
             self.request_memory.remember(db, ledger, [(remembered, key)])
         ledger.close(subjects=found is None, encodings=len(vectors) - len(removed))
         change = Change(

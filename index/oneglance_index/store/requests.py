@@ -70,7 +70,8 @@ class RequestMemory:
             try:
                 answered = self._find(db, queries.place(db, at.move.other), *asked)
             except RequestConflict:  # it was made of that one, under its name
-                pass
+                if not at.move.answers:  # and is remembered here, too
+                    failed = None
             except SubjectNotFound:  # where the subject is here it is gone from that one only
                 if failed is None and not queries.has_subject(db, at.number, subject_id):
                     raise

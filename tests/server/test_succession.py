@@ -17,7 +17,7 @@ from oneglance_core.manifests import InputSpec
 from oneglance_server.app import Server
 from tests.models import SIDE, pixels_model, values_model
 from tests.pictures import picture, png
-from tests.running import server_thread
+from tests.running import measured, server_thread
 from tests.waiting import PATIENCE_SECONDS, until
 
 SUBJECTS = 6
@@ -193,7 +193,7 @@ def test_new_examples_go_to_both_and_those_that_are_encodings_leave_their_subjec
     assert who(client, 72, "s") == "newer"
 
 
-def test_live_probes_are_held_against_the_one_that_waits(client: Client, gallery: str) -> None:
+def test_live_probes_are_held_against_the_one_that_waits(server: Server, client: Client, gallery: str) -> None:
     client.start_move("g", "s", "small", compare_share=1.0)
     client.set_threshold("s", 1e-3)
     fill(client, 0, 1)
@@ -213,6 +213,7 @@ def test_live_probes_are_held_against_the_one_that_waits(client: Client, gallery
     assert (second.probes, second.decided_otherwise, second.same_nearest) == (3, 1, 2), "who is left is unknown there"
     client.identify("g", png(picture(4)), tau=1.0)
     client.identify("g", encoding(np.eye(SIDE * SIDE, dtype=np.float32)[0], client.get_gallery("g").encoder_digest))
+    assert measured(server, "oneglance_move_compared_probes_total", gallery="g", decided="otherwise") == 1
     client.cut_over("g", leave=True)
     assert client.get_move("g").comparison == LiveComparison(), "of the other one it begins anew"
 

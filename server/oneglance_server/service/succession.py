@@ -28,8 +28,7 @@ class MoveReport:
 
 
 class SuccessionService:
-    """``on_swapped`` hears the ids of two galleries that have each other's from then on, ``on_deleted`` a deleted
-    gallery's."""
+    """``on_deleted`` hears a deleted gallery's id."""
 
     def __init__(
         self,
@@ -39,7 +38,6 @@ class SuccessionService:
         thresholds: Thresholds,
         galleries: GalleryService,
         comparisons: LiveComparisons,
-        on_swapped: Callable[[str], None],
         on_deleted: Callable[[str], None],
         audit: Audit,
     ) -> None:
@@ -49,7 +47,6 @@ class SuccessionService:
         self._thresholds = thresholds
         self._galleries = galleries
         self._comparisons = comparisons
-        self._on_swapped = on_swapped
         self._on_deleted = on_deleted
         self._audit = audit
 
@@ -129,13 +126,7 @@ class SuccessionService:
             )
 
     async def _swapped(self, swapped: "Future[Gallery]") -> GalleryState:
-        def tell(gallery: Gallery) -> None:
-            self._on_swapped(gallery.id)
-            self._comparisons.forget(gallery.id)
-            if gallery.move is not None:
-                self._on_swapped(gallery.move.other)
-
-        _afterwards(swapped, tell)
+        _afterwards(swapped, lambda gallery: self._comparisons.forget(gallery.id))
         return self._galleries.state(await asyncio.wrap_future(swapped))
 
 

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from oneglance_index import Gallery, GalleryStore, LeftPage, MoveState
+from oneglance_server.access.rights import Right
 from oneglance_server.calls import Call
 from oneglance_server.errors import InvalidRequest, ThresholdMissing
 from oneglance_server.offload import Threads
@@ -76,11 +77,13 @@ class SuccessionService:
     async def get(self, call: Call, gallery_id: str) -> MoveReport:
         call.need_sight(check_id("gallery_id", gallery_id))
         found = await self._reads.run(call, self._store.move_state, gallery_id)
+        for one in (found.gallery, found.waiting):
+            call.need_sight(one.id)
         galleries = self._galleries.state(found.gallery), self._galleries.state(found.waiting)
         return MoveReport(*galleries, found, self._comparisons.of(found.gallery.id))
 
     async def left(self, call: Call, gallery_id: str, size: int, after: str | None) -> LeftPage:
-        call.need("export", check_id("gallery_id", gallery_id))
+        self._may(call, gallery_id, "export")
         page = await self._reads.run(call, self._store.list_left, gallery_id, page_size=size, after=after)
         await self._audit.did(call, "list-left", gallery_id, count=len(page.subjects))
         return page
@@ -102,14 +105,14 @@ class SuccessionService:
             _afterwards(ended, lambda _: self._on_deleted(other_id))
         return self._galleries.state(await asyncio.wrap_future(ended))
 
-    def _may(self, call: Call, gallery_id: str) -> str | None:
-        """Raises PermissionDenied unless the caller may administer both galleries. The other one; None where there is
+    def _may(self, call: Call, gallery_id: str, right: Right = "administer") -> str | None:
+        """Raises PermissionDenied unless the caller has the right in both galleries. The other one; None where there is
         none, which the store tells."""
-        call.need("administer", check_id("gallery_id", gallery_id))
+        call.need(right, check_id("gallery_id", gallery_id))
         move = self._store.known(gallery_id).move
         if move is None:
             return None
-        call.need("administer", move.other)
+        call.need(right, move.other)
         return move.other
 
     async def _check_tau(self, call: Call, gallery_id: str, other_id: str) -> None:

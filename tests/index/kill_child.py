@@ -4,11 +4,11 @@ Half of the threads write to the gallery "g", whose answers are exact, the other
 each asks for what it enrolled and deleted, too. Another thread imports the gallery "source" as "copy" and deletes that
 again, over and over.
 
-Prints a line after each acknowledgement, and before each try: `try|ok enroll NAME`, `ok negate NAME`,
-`try|ok delete NAME`, and where the subject that was enrolled as NAME is renamed or merged into another `try place NAME`
-and `ok place NAME@ID`; `try|ok copy COUNT`: so many subjects of "copy" are there, "all" once it is finished, or "none".
-Now and then it compacts, rotates keys, makes a backup beside the directory, or a gallery that it deletes again:
-`try make ID` and `ok drop ID`. `failed`, and why, where anything fails or an answer is wrong.
+Prints a line after each acknowledgement, and before each try: `try|ok enroll NAME`, `try|ok negate NAME`, `try|ok
+delete NAME`, and where the subject that was enrolled as NAME is renamed or merged into another `try place NAME` and `ok
+place NAME@ID`; `try|ok copy COUNT`: so many subjects of "copy" are there, "all" once it is finished, or "none". Now and
+then it compacts, rotates keys, makes a backup beside the directory, or a gallery that it deletes again: `try make ID`
+and `ok drop ID`. `failed`, and why, where anything fails or an answer is wrong.
 Each subject has its vectors made from the name that it was enrolled as, which is in the keys of its encodings, so that
 the parent knows what must be found.
 """
@@ -64,6 +64,10 @@ def with_few_rows(change: Callable[[object, str, object], None]) -> None:
 def vectors_of(subject: str) -> NDArray[np.float32]:
     rng = np.random.default_rng(zlib.crc32(subject.encode()))
     return rng.standard_normal((int(rng.integers(1, 4)), DIMENSION), dtype=np.float32)
+
+
+def negative_of(subject: str) -> NDArray[np.float32]:
+    return -vectors_of(subject)[0]
 
 
 def say(line: str) -> None:
@@ -153,7 +157,8 @@ def write(galleries: LocalGalleries, gallery: str, name: str) -> None:
             say(f"ok enroll {subject}")
             ask(galleries, gallery, subject, subject, there=True)
             if gallery == "g" or i % 8 == 0:  # with many of them few answers are approximate
-                galleries.add_negative(gallery, subject, -vectors_of(subject)[0]).result()
+                say(f"try negate {subject}")
+                galleries.add_negative(gallery, subject, negative_of(subject)).result()
                 say(f"ok negate {subject}")
             alive[subject] = [subject]
 

@@ -9,6 +9,7 @@ the long run.
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import time
@@ -31,8 +32,8 @@ from oneglance_index import (
     verify_trail,
 )
 from tests.index import asking, kill_child
-from tests.index.brute_force import Enrolled, by_template, nearest
-from tests.index.kill_child import DIMENSION, FUSIONS, LEAST_ROWS, TAU, vectors_of
+from tests.index.brute_force import Enrolled, by_template, distance, nearest
+from tests.index.kill_child import DIMENSION, FUSIONS, LEAST_ROWS, TAU, negative_of, vectors_of
 from tests.index.moving import Taken, bring, check_alike, take, vectors
 from tests.killing import running
 from tests.waiting import until
@@ -42,6 +43,8 @@ MOST_LINES = 600  # of the child's, before a kill; two for each write
 MOMENT_SECONDS = 0.01  # at most, from a line to the kill: so that it may fall anywhere
 SUBJECTS = 30  # of the gallery that is imported
 PROBES = 20
+Ranked = list[tuple[str, float]]  # subjects, and how far they are
+Negatives = dict[str, list[np.ndarray]]  # by subject
 
 
 def run_and_kill(data_dir: Path, name: str, rng: random.Random) -> list[list[str]]:
@@ -83,6 +86,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, monkeypatch: pytest.Monkey
         taken = take(galleries, name="source")
     for round_number in range(ROUNDS):
         maybe: set[str] = set()
+        tried = set(negated)
         for state, act, subject in run_and_kill(data_dir, str(round_number), rng):
             assert state in ("try", "ok"), (act, subject)
             acknowledged += state == "ok"
@@ -95,13 +99,13 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, monkeypatch: pytest.Monkey
                 copies = {subject} if state == "ok" else copies | {subject}
             elif act in ("make", "drop"):
                 dropped = dropped | {subject} if act == "drop" else dropped - {subject}
+            elif act == "negate":
+                (tried if state == "try" else negated).add(subject)
             elif state == "try":
                 maybe.add(subject)
                 must.discard(subject)
             else:
                 maybe.discard(subject)
-                if act == "negate":
-                    negated.add(subject)
                 if act == "enroll":
                     must.add(subject)
         if (tmp_path / "backup").exists():
@@ -112,11 +116,11 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, monkeypatch: pytest.Monkey
         with LocalGalleries.open(data_dir) as galleries:
             ids = {}
             for gallery in FUSIONS:
-                whose, rows = check(galleries, gallery, negated, places)
+                whose, rows = check(galleries, gallery, negated, tried, places)
                 ids[gallery] = set(whose.values())
                 assert present.isdisjoint(whose), "what was enrolled is there twice"
                 present |= set(whose)
-                approximate += check_answers(galleries, gallery, rows)
+                approximate += check_answers(galleries, gallery, rows, negatives_of(whose, negated))
             assert dropped.isdisjoint(one.id for one in galleries.list_galleries().galleries), "a gallery came back"
             copies = check_copy(galleries, taken, copies, finish=rng.random() < 0.5)
         assert must <= present, "an acknowledged enrollment was lost"
@@ -161,11 +165,11 @@ def told_enrolled(data_dir: Path) -> dict[str, set[str]]:
 
 
 def check(
-    galleries: LocalGalleries, gallery_id: str, negated: set[str], places: Mapping[str, str]
+    galleries: LocalGalleries, gallery_id: str, negated: set[str], tried: set[str], places: Mapping[str, str]
 ) -> tuple[dict[str, str], list[Enrolled]]:
     """That index and store agree, with all that was enrolled as one in one subject, that of `places` where known, and
-    its negative if it has one. Returns the ids of the subjects by the names that they were enrolled as, and what is
-    enrolled."""
+    its negative if it has one; those that were `tried` and are there are `negated` from here on. Returns the ids of the
+    subjects by the names that they were enrolled as, and what is enrolled."""
     ids: set[str] = set()
     whose: dict[str, str] = {}
     rows: list[Enrolled] = []
@@ -177,7 +181,9 @@ def check(
             keys = [one.note.key for one in subject.encodings]
             parts = {key.partition("/")[0] for key in keys}
             assert sorted(keys) == sorted(f"{name}/{i}" for name in parts for i in range(len(vectors_of(name))))
-            assert len(subject.negatives) >= len(parts & negated), "an acknowledged negative was lost"
+            assert len(subject.negatives) in (len(parts & negated), len(parts & tried)), "a negative was lost"
+            if len(subject.negatives) == len(parts & tried):
+                negated |= parts & tried
             for one in subject.encodings:
                 name, _, place = one.note.key.partition("/")
                 rows.append((subject.id, int(one.id), vectors_of(name)[int(place)]))
@@ -191,11 +197,12 @@ def check(
     gallery, info = galleries.get_gallery(gallery_id), galleries.index_info(gallery_id)
     assert (info.revision, info.subjects, info.encodings) == (gallery.revision, len(ids), len(rows))
     for name in sorted(negated & whose.keys())[:50]:
-        assert galleries.verify(gallery_id, whose[name], -vectors_of(name)[:1]).candidates[0][0].negative is not None
+        told = galleries.verify(gallery_id, whose[name], negative_of(name)[None]).candidates[0][0]
+        assert told.negative is not None
     return whose, rows
 
 
-def check_answers(galleries: LocalGalleries, gallery_id: str, rows: list[Enrolled]) -> bool:
+def check_answers(galleries: LocalGalleries, gallery_id: str, rows: list[Enrolled], negatives: Negatives) -> bool:
     """That answers are those of brute force; where they may be approximate, that what is told is right. Whether they
     were."""
     if not rows:
@@ -203,47 +210,69 @@ def check_answers(galleries: LocalGalleries, gallery_id: str, rows: list[Enrolle
     rng = np.random.default_rng(len(rows))
     some = [vector for _, _, vector in rows][:: max(1, len(rows) // PROBES)]
     probes = np.concatenate([some, some + 0.3 * rng.standard_normal((len(some), DIMENSION)), vectors(5)])
-    search = Search(probes.astype(np.float32), "e", 3, within=TAU, limit=1000, exact=True)
-    for one in (search, *(Search(probe[None], "e", 3, TAU, 1000, exact=True) for probe in search.probes)):
-        found = asking.ask(galleries, gallery_id, one)
+    probes = probes.astype(np.float32)
+    ranked = [brute_force(gallery_id, rows, probe) for probe in probes]
+    near = [matching(each, rows, negatives, probe) for each, probe in zip(ranked, probes, strict=True)]
+    together = asking.ask(galleries, gallery_id, Search(probes, "e", 3, TAU, 1000, exact=True))
+    singly = [asking.ask(galleries, gallery_id, Search(probe[None], "e", 3, TAU, 1000, exact=True)) for probe in probes]
+    for first, found in ((0, together), *enumerate(singly)):
+        asked = slice(first, first + len(found.candidates))
         assert found.exact
-        for probe, candidates, matches in zip(one.probes, found.candidates, found.matches, strict=True):
-            expected = brute_force(gallery_id, rows, probe)
-            # Who has a nearer negative comes besides; the other candidates are as many as there should be.
-            count = max(3, len(candidates))
-            assert told_of(candidates) == expected[:count][: len(candidates)], "an exact answer is another one"
-            assert len(candidates) >= min(3, len(expected))
-            assert told_of(matches) == [each for each in expected if each[1] <= TAU], "matches are others"
+        # Who has a nearer negative comes besides the three.
+        assert [told_of(told) for told in found.candidates] == [
+            each[: max(3, len(told))] for each, told in zip(ranked[asked], found.candidates, strict=True)
+        ], "an exact answer is another one"
+        assert [told_of(told) for told in found.matches] == near[asked], "matches are others"
     if gallery_id == "g" or len({subject for subject, _, _ in rows}) < LEAST_ROWS:
         return False
 
     def approximate() -> bool:
         for _ in range(8):
-            asking.ask(galleries, gallery_id, Search(search.probes, "e", 3, within=TAU, limit=3))
+            asking.ask(galleries, gallery_id, Search(probes, "e", 3, within=TAU, limit=3))
         state = galleries.approximation_state(gallery_id)
         assert state is not None
         return state.answers == "approximate"
 
     until(approximate)
     were = False
-    for probe in search.probes:  # one by one: where one needs an exact search, those asked with it get one, too
-        found = asking.ask(galleries, gallery_id, Search(probe[None], "e", 3, within=TAU, limit=1000))
-        expected = brute_force(gallery_id, rows, probe)
-        for told in map(told_of, (found.candidates[0], found.matches[0])):
-            assert [each for each in expected if each in told] == told, "who is told isn't there, or as far away"
-        assert all(one.distance <= TAU for one in found.matches[0])
+    for probe, expected, matches in zip(probes, ranked, near, strict=True):
+        # One by one: where one needs an exact search, those asked with it get one, too.
+        found = asking.ask(galleries, gallery_id, Search(probe[None], "e", 3, TAU, 1000))
+        for told, right in ((found.candidates[0], expected), (found.matches[0], matches)):
+            assert [each for each in right if each in told_of(told)] == told_of(told), (
+                "who is told isn't there, or as far"
+            )
         were = were or not found.exact
     return were
 
 
-def brute_force(gallery_id: str, rows: list[Enrolled], probe: np.ndarray) -> list[tuple[str, float]]:
+def brute_force(gallery_id: str, rows: list[Enrolled], probe: np.ndarray) -> Ranked:
     """All subjects and their distances, nearest first."""
     if FUSIONS[gallery_id] == "nearest":
         return [(subject, away) for subject, _, away in nearest(rows, probe, len(rows))]
     return [(subject, away) for subject, away, _ in by_template(rows, probe, "mean")]
 
 
-def told_of(candidates: tuple[Candidate, ...]) -> list[tuple[str, float]]:
+def matching(ranked: Ranked, rows: list[Enrolled], negatives: Negatives, probe: np.ndarray) -> Ranked:
+    """Those within tau, but for subjects of which a negative is nearer to the probe than each of their encodings."""
+    own: dict[str, float] = {}
+    for subject, _, vector in rows:
+        own[subject] = min(own.get(subject, math.inf), distance(vector, probe))
+    return [
+        (subject, away)
+        for subject, away in ranked
+        if away <= TAU and not any(distance(one, probe) < own[subject] for one in negatives.get(subject, []))
+    ]
+
+
+def negatives_of(whose: Mapping[str, str], negated: set[str]) -> Negatives:
+    negatives: Negatives = {}
+    for name in negated & whose.keys():
+        negatives.setdefault(whose[name], []).append(negative_of(name))
+    return negatives
+
+
+def told_of(candidates: tuple[Candidate, ...]) -> Ranked:
     return [(one.subject_id, one.distance) for one in candidates]
 
 

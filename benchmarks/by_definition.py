@@ -23,6 +23,7 @@ Fusion = Literal["nearest", "mean", "margin"]
 
 _ROUNDING = 2.0**-53  # of a float64
 _HALF_DIGIT = 2.0**-24  # of a float32
+_SIGMA = 1e-14  # how far off sigma may be, as a share of it
 
 
 class Head(NamedTuple):
@@ -96,7 +97,8 @@ def template(encodings: Floats) -> Floats:
     mean = encodings.mean(axis=0)
     if len(encodings) > 1:
         mean *= np.linalg.norm(encodings, axis=1).mean() / np.linalg.norm(mean)
-    return mean.astype(np.float32).astype(np.float64)
+    rounded: Floats = mean.astype(np.float32).astype(np.float64)
+    return rounded
 
 
 class Span(NamedTuple):
@@ -111,23 +113,31 @@ class Span(NamedTuple):
 
 class Expected(NamedTuple):
     """Of one probe, for each subject: what it is ordered by, and of equal ones by `ranks`; the distance that is told,
-    and `away` before it was rounded; the score that is compared with tau; the probability; and the encoding that is
-    compared, as a place in Enrolled.ids."""
+    and `away` before it was rounded; the score that is compared with tau; and the encoding that is compared, as a place
+    in Enrolled.ids. `compared`: what the probe was compared with, all encodings or templates."""
 
     keys: Span
     ranks: Integers
     distances: Span
     away: Floats
     scores: Span
-    probabilities: Span
     encodings: Integers | None
+    compared: Floats
+    probe: Vectors
+    head: Head
+
+    def probability(self, at: int) -> Span:
+        """That the probe is of one subject with what is compared of this one; the two values are arrays of one."""
+        row = at if self.encodings is None else int(self.encodings[at])
+        low, high = _told(*self.head.logits(self.compared[row : row + 1], self.probe))
+        return Span(_sigma(low) * (1 - _SIGMA), _sigma(high) * (1 + _SIGMA))
 
     def before(self, first: int | Integers, second: int) -> npt.NDArray[np.bool_]:
         """Whether one certainly comes before the other."""
         low, high = self.keys
         equal = (low[first] == high[first]) & (high[first] == low[second]) & (low[second] == high[second])
-        sooner: npt.NDArray[np.bool_] = high[first] < low[second]
-        return sooner | (equal & (self.ranks[first] < self.ranks[second]))
+        sooner: npt.NDArray[np.bool_] = (high[first] < low[second]) | (equal & (self.ranks[first] < self.ranks[second]))
+        return sooner
 
     def in_order(self, told: Sequence[int]) -> bool:
         return len(set(told)) == len(told) and not any(self.before(b, a) for a, b in itertools.pairwise(told))
@@ -145,23 +155,25 @@ class Expected(NamedTuple):
 def expected(enrolled: Enrolled, rule: Rule, probe: Vectors) -> Expected:
     """There must be somebody in it."""
     compared = enrolled.vectors if rule.fusion == "nearest" else enrolled.templates
-    away = np.square(compared - probe).sum(axis=1)
+    difference = compared - probe
+    away = np.einsum("nd,nd->n", difference, difference)
     distances = _told(away, away * (compared.shape[1] + 4) * _ROUNDING)
-    logits, off = rule.head.logits(compared, probe)
-    unlike = _told(-logits, off)
-    keys, ranks, encodings = unlike if rule.by_probability else distances, np.arange(len(compared)), None
+    keys, ranks, encodings = distances, np.arange(len(compared)), None
+    if rule.by_probability:
+        logits, off = rule.head.logits(compared, probe)
+        keys = _told(-logits, off)
     if rule.fusion == "nearest":
         # Of each subject the encoding with the lowest key, the oldest of equal ones.
         order = np.lexsort((enrolled.places, keys.low + keys.high))
         encodings = order[np.unique(enrolled.owners[order], return_index=True)[1]]
         ranks, away = enrolled.places[encodings], away[encodings]
-        distances, unlike, keys = (Span(one.low[encodings], one.high[encodings]) for one in (distances, unlike, keys))
-    improbable = Span(_sigma(unlike.low) * (1 - 1e-14), _sigma(unlike.high) * (1 + 1e-14))
-    probabilities = Span(_sigma(-unlike.high) * (1 - 1e-14), _sigma(-unlike.low) * (1 + 1e-14))
-    scores = improbable if rule.by_probability else distances
-    if rule.fusion == "margin":
+        distances, keys = (Span(one.low[encodings], one.high[encodings]) for one in (distances, keys))
+    scores = distances
+    if rule.by_probability:
+        scores = Span(_sigma(keys.low) * (1 - _SIGMA), _sigma(keys.high) * (1 + _SIGMA))
+    elif rule.fusion == "margin":
         scores = margins(away)
-    return Expected(keys, ranks, distances, away, scores, probabilities, encodings)
+    return Expected(keys, ranks, distances, away, scores, encodings, compared, probe, rule.head)
 
 
 def margins(away: Floats) -> Span:

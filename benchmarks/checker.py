@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +120,9 @@ class Asking:
         self._among: dict[str, tuple[Enrolled, dict[str, int]]] = {}
         self._tau = 0.0
         # Nine in ten of the known probes match; by distance it is exactly the score of one of them.
-        self._tau = float(np.quantile([self._best_score(at) for at in np.flatnonzero(known)], 0.9, method="lower"))
+        self._tau = float(
+            np.quantile([self._best_score(at) for at in np.flatnonzero(known).tolist()], 0.9, method="lower")
+        )
         self._known.clear()
 
     def _best_score(self, at: int) -> float:
@@ -229,9 +232,9 @@ def check(rows: int, probes: int, first: str = "", kinds: Sequence[str] = tuple(
         ]
         galleries: list[Gallery] = []
         for codes, ways in (("int8", (CODES, EXACTLY, NEARLY)), ("off", (ROWS,))):
-            settings = {"models": ":".join(map(str, models)), "row_codes": codes, "log_level": "error"}
-            log = Path(folder) / "log"
-            with ServerProcess(Path(folder) / "data", log=log, first=first, **settings) as server:
+            data, log, served = Path(folder) / "data", Path(folder) / "log", ":".join(map(str, models))
+            settings: dict[str, Any] = {"models": served, "row_codes": codes, "log_level": "error"}
+            with ServerProcess(data, log=log, first=first, **settings) as server:
                 with Client(server.address, timeout_seconds=600) as client:
                     galleries = galleries or [*filled(client, rows, kinds)]
                     client.wait_until_serving()
@@ -277,9 +280,9 @@ def main() -> None:
     cells = check(told.rows, max(20, round(told.probes / count / 1.6)))  # some are asked more than once
     differ = "differ: decisions", "order", "distances"
     rest = "largest relative error", "approximate answers", f"lost of known, at most {1 - MATES_FOUND:.0%}; let in"
-    table(f"{told.rows:,} x {DIMENSION}", ("rule", "index", "data", "probes", *differ, *rest), lines(cells, tuple))
+    table(f"{told.rows:,} x {DIMENSION}", ("rule", "index", "data", "probes", *differ, *rest), lines(cells, range(3)))
     for name, place in (("rule", 0), ("index", 1), ("data", 2)):
-        table(f"By {name}", (name, "probes", *differ, *rest), lines(cells, lambda cell, at=place: (cell[at],)))
+        table(f"By {name}", (name, "probes", *differ, *rest), lines(cells, [place]))
     wrong = {cell: counted for cell, counted in cells.items() if counted.differing(MATES_FOUND, "margin" in cell[0])}
     for cell, counted in wrong.items():
         print(f"\n{', '.join(cell)}:", *counted.told, sep="\n  ", file=sys.stderr)

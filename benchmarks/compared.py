@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -90,7 +90,7 @@ class Counted:
         away = float(wanted.away[at])
         if away:
             self.largest = max(self.largest, abs(one.distance - away) / away)
-        right = wanted.distances.holds(at, one.distance) and wanted.probabilities.holds(at, one.probability)
+        right = wanted.distances.holds(at, one.distance) and wanted.probability(at).holds(0, one.probability)
         right = right and one.encoding_id == _encoding(asked, at)
         if exact or asked.rule.fusion != "margin":  # of some of the others only no score follows
             right = right and wanted.scores.holds(at, score_of(one))
@@ -158,11 +158,12 @@ def _in_order(told: list[int], matches: list[int], asked: Asked, *, exact: bool)
 Cells = dict[tuple[str, str, str], Counted]  # by rule, way of searching and data
 
 
-def lines(cells: Cells, by: Callable[[tuple[str, str, str]], tuple[str, ...]]) -> list[list[object]]:
-    """Of a table, with those together that are the same `by` this."""
+def lines(cells: Cells, by: Iterable[int]) -> list[list[object]]:
+    """Of a table, with those together that have the same parts at these places of their names."""
+    at = list(by)
     parts: dict[tuple[str, ...], list[Counted]] = {}
     for cell, counted in cells.items():
-        parts.setdefault(by(cell), []).append(counted)
+        parts.setdefault(tuple(cell[place] for place in at), []).append(counted)
     return [[*part, *_line(these)] for part, these in parts.items()]
 
 

@@ -67,7 +67,8 @@ def vectors_of(subject: str) -> NDArray[np.float32]:
 
 
 def negative_of(subject: str) -> NDArray[np.float32]:
-    return -vectors_of(subject)[0]
+    negative: NDArray[np.float32] = -vectors_of(subject)[0]
+    return negative
 
 
 def say(line: str) -> None:

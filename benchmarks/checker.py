@@ -239,8 +239,11 @@ def check(rows: int, probes: int, first: str = "", kinds: Sequence[str] = tuple(
                     galleries = galleries or [*filled(client, rows, kinds)]
                     client.wait_until_serving()
                     for gallery in galleries:
-                        print(f"{gallery.id}, row codes {codes}", file=sys.stderr)
                         _check_gallery(client, gallery, ways, probes, cells)
+                        asked = sum(counted.probes for counted in cells.values())
+                        wrong = len(differing(cells))
+                        told = f"{gallery.id}, row codes {codes}: {asked:,} probes so far, {wrong} combinations differ"
+                        print(told, file=sys.stderr, flush=True)
                 server.terminate()
     return cells
 
@@ -271,6 +274,11 @@ def _check_gallery(client: Client, gallery: Gallery, ways: Sequence[str], probes
         client.set_approximation(gallery.id, None)
 
 
+def differing(cells: Cells) -> Cells:
+    """Where more differs than may."""
+    return {cell: counted for cell, counted in cells.items() if counted.differing(MATES_FOUND, "margin" in cell[0])}
+
+
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--probes", type=int, default=10_000, help="in all, about")
@@ -283,7 +291,7 @@ def main() -> None:
     table(f"{told.rows:,} x {DIMENSION}", ("rule", "index", "data", "probes", *differ, *rest), lines(cells, range(3)))
     for name, place in (("rule", 0), ("index", 1), ("data", 2)):
         table(f"By {name}", (name, "probes", *differ, *rest), lines(cells, [place]))
-    wrong = {cell: counted for cell, counted in cells.items() if counted.differing(MATES_FOUND, "margin" in cell[0])}
+    wrong = differing(cells)
     for cell, counted in wrong.items():
         print(f"\n{', '.join(cell)}:", *counted.told, sep="\n  ", file=sys.stderr)
     notes = {counted.note for counted in cells.values()} - {""}

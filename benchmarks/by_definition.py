@@ -112,23 +112,24 @@ class Span(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """Of one probe, for each subject: what it is ordered by, and of equal ones by `ranks`; the distance that is told,
-    and `away` before it was rounded; the score that is compared with tau; and the encoding that is compared, as a place
-    in Enrolled.ids. `compared`: what the probe was compared with, all encodings or templates."""
+    """Of one probe, for each subject: what it is ordered by, and of equal ones by `ranks`; the score that is compared
+    with tau; and which of the encodings is compared. `compared`: all encodings, or templates."""
 
     keys: Span
     ranks: Integers
-    distances: Span
-    away: Floats
     scores: Span
     encodings: Integers | None
     compared: Floats
     probe: Vectors
     head: Head
 
-    def probability(self, at: int) -> Span:
-        """That the probe is of one subject with what is compared of this one; the two values are arrays of one."""
-        row = at if self.encodings is None else int(self.encodings[at])
+    def distance(self, row: int) -> tuple[float, Span]:
+        """To one row of `compared`, before and after it is rounded; the two values are arrays of one."""
+        away = np.square(self.compared[row : row + 1] - self.probe).sum(axis=1)
+        return float(away[0]), _told(away, away * (len(self.probe) + 4) * _ROUNDING)
+
+    def probability(self, row: int) -> Span:
+        """That the probe and one row of `compared` are of one subject; the two values are arrays of one."""
         low, high = _told(*self.head.logits(self.compared[row : row + 1], self.probe))
         return Span(_sigma(low) * (1 - _SIGMA), _sigma(high) * (1 + _SIGMA))
 
@@ -173,7 +174,7 @@ def expected(enrolled: Enrolled, rule: Rule, probe: Vectors) -> Expected:
         scores = Span(_sigma(keys.low) * (1 - _SIGMA), _sigma(keys.high) * (1 + _SIGMA))
     elif rule.fusion == "margin":
         scores = margins(away)
-    return Expected(keys, ranks, distances, away, scores, encodings, compared, probe, rule.head)
+    return Expected(keys, ranks, scores, encodings, compared, probe, rule.head)
 
 
 def margins(away: Floats) -> Span:

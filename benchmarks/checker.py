@@ -117,7 +117,7 @@ class Asking:
         self._client, self._gallery, self._rule = client, gallery, rule
         self._probes, known = gallery.probes(probes)
         self._known: dict[tuple[str, int], Expected] = {}  # while nothing changes
-        self._among: dict[str, tuple[Enrolled, dict[str, int]]] = {}
+        self._among: dict[str, tuple[Enrolled, dict[str, int], dict[str, int]]] = {}
         self._tau = 0.0
         # Nine in ten of the known probes match; by distance it is exactly the score of one of them.
         self._tau = float(
@@ -132,11 +132,12 @@ class Asking:
     def _asked(self, at: int, team: str) -> Asked:
         if team not in self._among:
             enrolled = Enrolled.of(self._gallery.subjects, {"team": team} if team else None)
-            self._among[team] = enrolled, {name: place for place, name in enumerate(enrolled.names)}
-        enrolled, places = self._among[team]
+            subjects, rows = ({one: at for at, one in enumerate(ids)} for ids in (enrolled.names, enrolled.ids))
+            self._among[team] = enrolled, subjects, rows
+        enrolled, subjects, rows = self._among[team]
         if (team, at) not in self._known:
             self._known[team, at] = expected(enrolled, self._rule, self._probes[at])
-        return Asked(enrolled, places, self._rule, self._known[team, at], self._tau, CANDIDATES)
+        return Asked(enrolled, subjects, rows, self._rule, self._known[team, at], self._tau, CANDIDATES)
 
     def _changed(self) -> None:
         self._known.clear()

@@ -24,10 +24,12 @@ _MOST_TOLD = 5
 
 
 class Asked(NamedTuple):
-    """One probe: among whom, by which rule, what it finds, how far a match may be, and how many candidates."""
+    """One probe: among whom, by which rule, what it finds, how far a match may be, and how many candidates. Places in
+    `enrolled` of subjects by their ids, and of encodings by theirs."""
 
     enrolled: Enrolled
     places: dict[str, int]
+    rows: dict[str, int]
     rule: Rule
     expected: Expected
     tau: float
@@ -80,20 +82,25 @@ class Counted:
             return
         for at, one in zip(told + matches, [*result.candidates, *result.matches], strict=True):
             self._measure(one, at, asked, exact=exact)
-        if not _in_order(told, matches, asked, exact=exact):
+        if not (_in_order(told, matches, asked) if exact else _ascending(result, asked)):
             self.orders += 1
             self.tell(f"candidates {told[:8]} and {len(matches)} matches")
         self._decide(result, told, asked, exact=exact)
 
     def _measure(self, one: Candidate, at: int, asked: Asked, *, exact: bool) -> None:
         wanted = asked.expected
-        away = float(wanted.away[at])
-        if away:
+        row = at if wanted.encodings is None else asked.rows.get(one.encoding_id, -1)
+        # Where an approximate answer misses the nearest of a subject's encodings it tells of another one.
+        right = not one.encoding_id if wanted.encodings is None else row >= 0 and asked.enrolled.owners[row] == at
+        right = right and (wanted.encodings is None or not exact or row == wanted.encodings[at])
+        away, distance = wanted.distance(row)
+        if away and right:
             self.largest = max(self.largest, abs(one.distance - away) / away)
-        right = wanted.distances.holds(at, one.distance) and wanted.probability(at).holds(0, one.probability)
-        right = right and one.encoding_id == _encoding(asked, at)
-        if exact or asked.rule.fusion != "margin":  # of some of the others only no score follows
+        right = right and distance.holds(0, one.distance) and wanted.probability(row).holds(0, one.probability)
+        if exact:
             right = right and wanted.scores.holds(at, score_of(one))
+        elif asked.rule.fusion != "margin":  # by which no score follows from some of the others
+            right = right and score_of(one) == one.distance
         if not right:
             self.distances += 1
             self.tell(f"{one} beside {away!r}, score {[float(side[at]) for side in wanted.scores]}")
@@ -140,19 +147,20 @@ def score_of(one: Candidate) -> float:
     return one.score if one.HasField("score") else one.distance
 
 
-def _encoding(asked: Asked, at: int) -> str:
-    places = asked.expected.encodings
-    return "" if places is None else asked.enrolled.ids[places[at]]
-
-
-def _in_order(told: list[int], matches: list[int], asked: Asked, *, exact: bool) -> bool:
+def _in_order(told: list[int], matches: list[int], asked: Asked) -> bool:
     wanted, scores = asked.expected, asked.expected.scores
     certainly, hardly = (set(np.flatnonzero(side <= asked.tau).tolist()) for side in (scores.high, scores.low))
-    if not exact:
-        allowed = asked.rule.fusion == "margin" or hardly.issuperset(matches)
-        return allowed and wanted.in_order(told) and wanted.in_order(matches)
     whole = len(told) == min(asked.candidates, len(wanted.ranks)) and wanted.first(told)
     return whole and certainly <= set(matches) <= hardly and wanted.in_order(matches)
+
+
+def _ascending(result: IdentifyResult, asked: Asked) -> bool:
+    """What an approximate answer has to be: each subject once, and matches within tau."""
+    for told in (result.candidates, result.matches):
+        distances = [one.distance for one in told]
+        if distances != sorted(distances) or len({one.subject_id for one in told}) < len(told):
+            return False
+    return all(score_of(one) <= asked.tau for one in result.matches)
 
 
 Cells = dict[tuple[str, str, str], Counted]  # by rule, way of searching and data

@@ -44,7 +44,11 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--as", dest="kind", choices=["encodings", "drawings", "photos"], default="encodings", help="[encodings]"
     )
     parser.add_argument(
-        "--within", type=amount, default=0.2, metavar="S", help="99 of 100 within so many seconds [0.2]"
+        "--within",
+        type=seconds(above=0),
+        default=0.2,
+        metavar="SECONDS",
+        help="99 of 100 are to be answered within so long [0.2]",
     )
     parser.set_defaults(run=run)
 

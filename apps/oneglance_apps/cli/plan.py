@@ -3,6 +3,8 @@
 import argparse
 import math
 
+from oneglance_core.ranges import seconds
+
 SUMMARY = "compute what so many subjects and probes a second take: memory, disk, cores or a GPU"
 DESCRIPTION = f"""\
 {SUMMARY[0].upper()}{SUMMARY[1:]}.
@@ -15,6 +17,7 @@ near such sums came to what was measured. Numbers may end in K, M or B.
   oneglance plan 100M --dimension 512 --probes 50 --as photos --within 0.5
 """
 _ENDINGS = {"K": 1e3, "M": 1e6, "B": 1e9}
+_MOST = 1e12
 
 
 def amount(text: str) -> float:
@@ -24,8 +27,8 @@ def amount(text: str) -> float:
         value = float(text[:-1] if ending > 1 else text) * ending
     except ValueError:
         value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, as 20000, 1.5M or 2B, is {text!r}")
+    if not 0 < value <= _MOST:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1000B, as 20000, 1.5M or 2B, got {text!r}")
     return value
 
 
@@ -41,7 +44,11 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--as", dest="kind", choices=["encodings", "drawings", "photos"], default="encodings", help="[encodings]"
     )
     parser.add_argument(
-        "--within", type=amount, default=0.2, metavar="S", help="99 of 100 within so many seconds [0.2]"
+        "--within",
+        type=seconds(above=0),
+        default=0.2,
+        metavar="SECONDS",
+        help="99 of 100 are to be answered within so long [0.2]",
     )
     parser.set_defaults(run=run)
 
@@ -54,8 +61,8 @@ def run(o: argparse.Namespace) -> int:
     print(f"{load.subjects:,.0f} subjects, {load.rows:,.0f} encodings of {load.dimension} numbers")
     print(f"  memory        {_bytes(size.memory)}; while it compacts or backs up {_bytes(size.peak)}")
     print(f"  disk          {_bytes(size.disk)}, and as much for each backup")
-    print(f"  first answer  after {_seconds(size.load_seconds)} of one core, and what the disk takes to be read")
-    print(f"\n{load.per_second:,.4g} probes a second as {load.probes}, 99 of 100 within {_seconds(load.within)}")
+    print(f"  first answer  after {_told(size.load_seconds)} of one core, and what the disk takes to be read")
+    print(f"\n{load.per_second:,.4g} probes a second as {load.probes}, 99 of 100 within {_told(load.within)}")
 
     def line(one: Option) -> str:
         name = f"  {one.name + ', ' if one.name != 'CPU' else ''}{one.cores} cores"
@@ -63,7 +70,7 @@ def run(o: argparse.Namespace) -> int:
             return f"{name:42} doesn't fit into its memory"
         if math.isinf(one.waited.p99):
             return f"{name:42} no: more come than it answers"
-        told = f"p50 {_seconds(one.waited.p50)}, p99 {_seconds(one.waited.p99)}"
+        told = f"p50 {_told(one.waited.p50)}, p99 {_told(one.waited.p99)}"
         return f"{name:42} {'' if one.does(load.within) else 'no: '}{told}, busy {one.waited.busy:.0%}"
 
     found = options(load)
@@ -80,7 +87,7 @@ def _bytes(size: float) -> str:
     return f"{size / 1e6:.3g} MB"
 
 
-def _seconds(seconds: float) -> str:
-    if seconds < 1:
-        return f"{seconds * 1000:.3g} ms"
-    return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.3g} min"
+def _told(taken: float) -> str:
+    if taken < 1:
+        return f"{taken * 1000:.3g} ms"
+    return f"{taken:.3g} s" if taken < 120 else f"{taken / 60:.3g} min"

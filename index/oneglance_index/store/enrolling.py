@@ -49,7 +49,8 @@ def labels_as_json(labels: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Enroll:
-    """`others`: the same examples by other encoders, by digest.
+    """`others`: the same examples by other encoders, by digest. `mirrored`: it is carried out in another gallery already, so
+    its request is a new one here.
 
     In a gallery that waits (a Move) only those are enrolled who are enrolled in the other one: labels and retention are
     theirs there.
@@ -71,6 +72,7 @@ class Enroll:
     notes: Sequence[Note] = ()
     checked: bool = False  # the values of the encodings, float32 [n, any]
     others: Mapping[str, Vectors] = field(default_factory=dict)
+    mirrored: bool = False
 
     def gather(self, db: sqlite3.Connection, gathering: Gathering) -> Applied[Enrolled] | None:
         """Leaves it to `gathering` to write a new subject. None for one that is there, a request that isn't new, or a
@@ -124,7 +126,7 @@ class Enroll:
         at = queries.place(db, self.gallery_id)
         encodings = self._of_encoder(at)
         now = time.time()
-        if self.request_id is not None:
+        if self.request_id is not None and not self.mirrored:
             answered = self.request_memory.find(db, at, self.subject_id, self.request_id, self.request_digest, now)
             if answered is not None:
                 return Applied(answered)

@@ -110,7 +110,7 @@ def _enroll(one: Enroll, waiting: _Waiting) -> Sequence[Mutation[Any]]:
             others={},
             labels={} if created else one.labels,  # None: it has the same already
             on_existing="replace" if one.on_existing == "replace" else "add",
-            request_id=None,
+            mirrored=True,
             doubting=None,
             checked=False,
         )

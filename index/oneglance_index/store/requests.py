@@ -52,13 +52,14 @@ class RequestMemory:
         self, db: sqlite3.Connection, at: Place, subject_id: str, request_id: str, digest: bytes, now: float
     ) -> Enrolled | None:
         """The answer that a request of this id got, marked as replayed; None where it isn't known, or not any more.
-        Where the gallery moves to another encoder, the other one knows it, too.
+        Where the gallery moves to another encoder, and answers, what the other one knows is known, too: of before the
+        move began.
 
         `subject_id`: whom it is about now. Raises RequestConflict, StoreDamaged, KeyDestroyed, and SubjectNotFound
         where its subject was deleted since: then nothing is known of it any more, not even its digest.
         """
         answered = self._find(db, at, subject_id, request_id, digest, now)
-        if answered is not None or at.move is None:
+        if answered is not None or at.move is None or not at.move.answers:
             return answered
         try:
             return self._find(db, queries.place(db, at.move.other), subject_id, request_id, digest, now)

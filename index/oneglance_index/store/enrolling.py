@@ -49,8 +49,8 @@ def labels_as_json(labels: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Enroll:
-    """`others`: the same examples by other encoders, by digest. `mirrored`: it is carried out in another gallery already, so
-    its request is a new one here.
+    """`others`: the same examples by other encoders, by digest. `mirrored`: it was carried out in another gallery
+    already, so its request is a new one here.
 
     In a gallery that waits (a Move) only those are enrolled who are enrolled in the other one: labels and retention are
     theirs there.

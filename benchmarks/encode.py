@@ -195,22 +195,23 @@ def main() -> None:
                 for _ in range(ROUNDS):
                     bares.append(bare(encoder, inputs, case.workers, SECONDS / 2))
                     sent = requests(case.content, case.per_call)
-                    loads.append(drive(server.address, ENCODE, sent, in_flight=case.calls, seconds=SECONDS))
+                    loads.append(drive(server.address, ENCODE, sent, in_flight=case.calls, seconds=SECONDS, go_on=True))
                     ratios.append(loads[-1].per_second * case.per_call / bares[-1])
             middle = sorted(loads, key=lambda load: load.per_second)[ROUNDS // 2]
             rows.append(
                 (case.model, case.workers, case.content, case.per_call, case.calls, statistics.median(bares),
-                 middle.per_second * case.per_call, statistics.median(ratios), middle.p50_ms, middle.p99_ms)
+                 middle.per_second * case.per_call, statistics.median(ratios), middle.refused, middle.p50_ms,
+                 middle.p99_ms)
             )  # fmt: skip
     table(
         "Encode: gRPC against bare ONNX Runtime",
         ("model", "workers of both", "input", "pictures a call", "calls in flight", "bare pictures/s",
-         "gRPC pictures/s", "ratio", "p50 ms", "p99 ms"),
+         "gRPC pictures/s", "ratio", "refused", "p50 ms", "p99 ms"),
         rows,
     )  # fmt: skip
     table(
         "The floor: gRPC alone, the same requests answered unread",
-        ("calls in flight", "calls/s", "p50 ms", "p99 ms"),
+        ("calls in flight", "calls/s", "p50 ms", "p99 ms", "refused"),
         [(calls, *vars(floor(requests("tensor", 1), calls)).values()) for calls in (1, 8, 64)],
     )
 

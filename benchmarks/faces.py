@@ -236,7 +236,7 @@ def speed(variants: Sequence[Variant], weights: Path, photos: Photos, pythons: S
                 )
                 enroll_each(server.address, photos)
                 for calls in (1, 16):
-                    load = drive(server.address, IDENTIFY, requests, in_flight=calls, seconds=SECONDS)
+                    load = drive(server.address, IDENTIFY, requests, in_flight=calls, seconds=SECONDS, go_on=True)
                     ours.setdefault((variant.label, calls), []).append(load)
                     if calls == 1:
                         stages[f"oneglance, {variant.label}"] = stage_ms()
@@ -253,6 +253,7 @@ def speed(variants: Sequence[Variant], weights: Path, photos: Photos, pythons: S
             "who",
             "photos/s",
             "p50 ms",
+            "refused",
             *(f"times {label(python)}, {n} process{'es' if n > 1 else ''}" for python, n in rival_rates),
         ),
         [
@@ -260,6 +261,7 @@ def speed(variants: Sequence[Variant], weights: Path, photos: Photos, pythons: S
                 f"oneglance, {name}, {calls} in flight",
                 rate,
                 statistics.median(load.p50_ms for load in ours[name, calls]),
+                sum(load.refused for load in ours[name, calls]),
                 *(rate / other for other in rival_rates.values()),
             )
             for (name, calls), rate in rates.items()
@@ -313,16 +315,17 @@ def encoder_speed(models: Path, photos: Photos) -> None:
                 EncodeRequest(examples=[tensor(chip) for chip in chips[i : i + per_call]])
                 for i in range(0, 64, per_call)
             ]
-            rates, bares = [], []
+            rates, bares, refused = [], [], 0
             for _ in range(ROUNDS):
                 bares.append(bare(encoder, chips, 2, SECONDS / 2))
-                load = drive(server.address, ENCODE, sent, in_flight=calls, seconds=SECONDS / 2)
+                load = drive(server.address, ENCODE, sent, in_flight=calls, seconds=SECONDS / 2, go_on=True)
+                refused += load.refused
                 rates.append(load.per_second * per_call)
             raw, rate = statistics.median(bares), statistics.median(rates)
-            rows.append((calls, per_call, raw, rate, rate / raw))
+            rows.append((calls, per_call, raw, rate, rate / raw, refused))
     table(
         "The face encoder through the server against bare ONNX Runtime, two workers of one thread each",
-        ("calls in flight", "faces a call", "bare faces/s", "served faces/s", "ratio"),
+        ("calls in flight", "faces a call", "bare faces/s", "served faces/s", "ratio", "refused"),
         rows,
     )
 

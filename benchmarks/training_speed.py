@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from benchmarks.report import table
 from oneglance_core.glyphs import alphabet
+from oneglance_core.ranges import within
 from oneglance_exporter.api import train
 from oneglance_exporter.encoder.augment import another_hand
 from oneglance_exporter.encoder.network import ConvNet
@@ -137,7 +138,7 @@ def measure(case: Case, steps: int, threads: int) -> tuple[float, float]:
 
 def main() -> None:
     options = argparse.ArgumentParser(description="Training speed against plain PyTorch.")
-    options.add_argument("--steps", type=int, default=120)
+    options.add_argument("--steps", type=within(int, least=_WARMED_UP + 1), default=120)
     options.add_argument("--threads", type=int, default=1)
     given = options.parse_args()
     rows = []

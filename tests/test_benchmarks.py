@@ -22,3 +22,8 @@ def test_help_is_told(module: str, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     said = capsys.readouterr().out
     assert said.startswith("usage: ")
     assert len(said.splitlines()) > 3
+
+
+def test_none_hides_a_module_of_python() -> None:
+    """Where one is run as a file, its folder comes first."""
+    assert not {path.stem for path in FOLDER.glob("*.py")} & sys.stdlib_module_names

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from oneglance_index import GalleryError, LocalGalleries
+from oneglance_index import GalleryError, LocalGalleries, Retention
 from tests.thief import Thief, recording
 from tests.waiting import until
 
@@ -124,6 +124,47 @@ def in_every_way(data_dir: Path, thief: Thief) -> Iterator[tuple[str, Secrets]]:
     with opened(data_dir) as galleries:
         assert galleries.get_subject("g", "kept").labels == labels_of("kept")
         yield "opened again", secrets_of("whole", "renewed", "elsewhere")
+
+
+def while_the_gallery_moves_to_another_encoder(data_dir: Path, thief: Thief) -> Iterator[tuple[str, Secrets]]:
+    """Under the name that moves: of the gallery that waits, too, whose vectors are halves of the others'."""
+
+    def by_both(*names: str) -> Secrets:
+        halves = {name: tuple(half.tobytes() for half in _halves_of(name)) for name in names}
+        return {name: (*secrets, *halves[name]) for name, secrets in secrets_of(*names).items()}
+
+    names = ("whole", "part", "expired", "back", "renamed", "merged", "into", "left")
+    with opened(data_dir, *names) as galleries:
+        galleries.start_move("g", "new", encoder_digest="half", dimension=DIMENSION // 2).result()
+        for name in names[:-1]:
+            galleries.enroll("new", name, _halves_of(name)).result()
+        galleries.snapshot()
+        thief.look()
+        galleries.delete_subject("g", "whole").result()
+        yield "a subject", by_both("whole")
+        (_, *others) = galleries.get_subject("g", "part").encodings
+        for one in others:
+            galleries.delete_encoding("g", "part", one.id).result()
+        gone = (*vectors_of("part")[1:], *_halves_of("part"))
+        yield "encodings: the subject of the other gallery goes", {"part": tuple(one.tobytes() for one in gone)}
+        galleries.set_retention("g", "expired", Retention(1.0)).result()
+        galleries._sweep()
+        yield "whose time is over", by_both("expired")
+        galleries.cut_over("g", leave=True).result()
+        galleries.snapshot()
+        thief.look()
+        galleries.delete_subject("g", "back").result()
+        galleries.delete_subject("g", "left").result()
+        galleries.merge_subjects("g", "merged", "into").result()
+        galleries.delete_subject("g", "into").result()
+        yield "after the cut-over", by_both("back", "left", "merged", "into")
+        galleries.roll_back("g", leave=True).result()
+        galleries.end_move("g").result()
+        yield "the one that waited", {"renamed": tuple(half.tobytes() for half in _halves_of("renamed"))}
+
+
+def _halves_of(name: str) -> NDArray[np.float32]:
+    return np.ascontiguousarray(vectors_of(name)[:, : DIMENSION // 2]) + np.float32(1)
 
 
 def after_a_conversion(data_dir: Path, thief: Thief) -> Iterator[tuple[str, Secrets]]:
@@ -271,6 +312,7 @@ def after_a_repair(data_dir: Path, thief: Thief) -> Iterator[tuple[str, Secrets]
 
 WAYS: tuple[Way, ...] = (
     in_every_way,
+    while_the_gallery_moves_to_another_encoder,
     after_a_conversion,
     of_a_write_that_is_undone,
     on_a_full_disk,

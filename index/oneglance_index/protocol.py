@@ -472,11 +472,12 @@ class GalleryStore(Protocol):
 
         A match is a subject with a score <= `within`. A store whose answer says `exact` gives the subjects that are
         nearest, ordered by distance, equal ones by the number of their nearest encoding, oldest first, or where the
-        rule of fusion has templates, by which subject was enrolled first. Any other may miss subjects, but states true
-        distances in ascending order. By "margin" scores depend on the other subjects that are there: to enroll or
-        delete one changes the scores of others. Candidates that have a nearer negative are additional: of the others
-        there are as many as asked for, if there are so many. Negatives are those of the revision, or of a later one.
-        What asks `singly` may be answered from another revision than the rest.
+        rule of fusion has templates, by which subject was enrolled first. Any other may miss subjects, and by "nearest"
+        the nearest encoding of one that it tells, but states true distances of what it tells in ascending order. By
+        "margin" scores depend on the other subjects that are there: to enroll or delete one changes the scores of
+        others. Candidates that have a nearer negative are additional: of the others there are as many as asked for, if
+        there are so many. Negatives are those of the revision, or of a later one. What asks `singly` may be answered
+        from another revision than the rest.
 
         A question that cannot be answered gets its own error in place of an answer: EncoderMismatch, FusionChanged,
         DimensionMismatch, EncodingInvalid, LimitExceeded("max_candidates"), OutOfMemory. What concerns them all is

@@ -121,6 +121,7 @@ def make_services(
         crowded=crowded,
         on_decision=metrics.decision,
         on_every_row=metrics.every_row,
+        on_compared=metrics.compared,
         audit=audit,
     )
 
@@ -144,7 +145,7 @@ def make_services(
         moving=MovingService(store, reads, encoders, audit),
         succession=SuccessionService(
             *(store, reads, encoders, thresholds, galleries, identification.comparisons),
-            *(drift.forget, on_deleted, audit),
+            *(on_deleted, audit),
         ),
         identification=identification,
         detection=DetectionService(cropper, encoding, encoders),

@@ -26,7 +26,7 @@ class GalleryCollector(Collector):
         self._galleries = galleries
         self._rates = rates
         self._approximation = approximation
-        self._known: dict[tuple[str, str, int], tuple[float | None, float | None]] = {}  # by id, uid, revision
+        self._known: dict[str, tuple[int, tuple[float | None, float | None]]] = {}  # by uid: revision, rates
 
     def collect(self) -> Iterator[Metric]:
         families = [
@@ -45,9 +45,10 @@ class GalleryCollector(Collector):
             if number >= MOST_GALLERIES:
                 others = [others[0] + gallery.subjects, others[1] + gallery.encodings]
                 continue
-            which = gallery.id, gallery.uid, gallery.revision
-            rates = self._known.get(which) or self._rates(gallery)  # to work them out takes longer than to count
-            known[which] = rates
+            revision, rates = self._known.get(gallery.uid, (-1, (None, None)))
+            if revision != gallery.revision:  # to work them out takes longer than to count
+                rates = self._rates(gallery)
+            known[gallery.uid] = gallery.revision, rates
             for family, value in zip(families, (gallery.subjects, gallery.encodings, *rates), strict=True):
                 if value is not None:
                     family.add_metric([gallery.id], value)

@@ -87,6 +87,12 @@ class Metrics:
             ["gallery"],
             registry=self.registry,
         )
+        self._compared = Counter(
+            "oneglance_move_compared_probes",
+            "Live probes that both galleries of a move to another encoder decided about: alike or otherwise",
+            ["gallery", "decided"],
+            registry=self.registry,
+        )
         self._drift = Gauge(
             "oneglance_gallery_drift",
             "1: drift is suspected of the gallery's strangers or mates; 0: it isn't",
@@ -104,6 +110,7 @@ class Metrics:
         self._decided: dict[str, dict[str, Counter]] = {}  # by gallery and decision
         self._drifts: dict[str, set[str]] = {}  # by gallery
         self._slow: dict[str, Counter] = {}  # by gallery
+        self._moving: set[str] = set()
 
     def loop_lag(self, seconds: float) -> None:
         """See watch_loop."""
@@ -133,6 +140,14 @@ class Metrics:
             self._slow[gallery] = self._every_row.labels(gallery)
         self._slow[gallery].inc(probes)
 
+    def compared(self, gallery: str, alike: int, otherwise: int) -> None:
+        """See service.comparing.LiveComparisons."""
+        if gallery not in self._moving and len(self._moving) >= MOST_GALLERIES:
+            gallery = OTHERS
+        self._moving.add(gallery)
+        self._compared.labels(gallery, "alike").inc(alike)
+        self._compared.labels(gallery, "otherwise").inc(otherwise)
+
     def drift(self, gallery: str, of: str, suspected: bool) -> None:
         """See service.drift.DriftWatches."""
         if gallery not in self._drifts and len(self._drifts) >= MOST_GALLERIES:
@@ -148,6 +163,10 @@ class Metrics:
             self._drift.remove(gallery, of)
         if self._slow.pop(gallery, None) is not None:
             self._every_row.remove(gallery)
+        if gallery in self._moving:
+            self._moving.remove(gallery)
+            for decided in ("alike", "otherwise"):
+                self._compared.remove(gallery, decided)
 
     def stage_took(self, stage: str, seconds: float) -> None:
         """See engines.faces.StageObserver."""

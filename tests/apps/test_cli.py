@@ -68,6 +68,7 @@ def test_every_rpc_has_a_command_that_explains_itself() -> None:
         "health",
         "watch",
         "console",
+        "plan",
         "completion",
     }  # compare is Verify of two examples, evaluate both of many; enroll-encodings is BulkEnroll
     for name, command in have.items():

@@ -26,6 +26,8 @@ ARGUMENTS: dict[str, Any] = {
     "subject_id": "s",
     "new_subject_id": "t",
     "into_subject_id": "t",
+    "successor_id": "t",
+    "encoder": "pixels",
     "to_subject_id": "t",
     "filter": SubjectFilter(id_prefix="s"),
     "encoding_id": "1",

@@ -267,6 +267,7 @@ PAGES: dict[str, Page] = {
             ),
         },
     ),
+    "docs/planning.md": Page(),
     "docs/running.md": Page(
         before={"oneglance check-upgrade /var/lib/oneglance": "oneglance serve --data-dir /var/lib/oneglance"},
         statuses={"oneglance doctor --data-dir /var/lib/oneglance": ON_THIS_HOST},

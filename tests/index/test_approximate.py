@@ -163,6 +163,24 @@ def test_what_came_since_is_found(pool: ThreadPoolExecutor) -> None:
 
 
 @pytest.mark.usefixtures("small")
+def test_where_all_that_was_to_be_sorted_in_is_gone_what_is_left_is_found(pool: ThreadPoolExecutor) -> None:
+    rng = np.random.default_rng(9)
+    held = Rowed(pool)
+    held.index.approximate(Approximation(0.9))
+    numbers = held.add(points(rng, 20))
+    held.ask(points(rng, 1), 4.0)
+    for number in numbers[3:]:
+        held.remove(number)
+    held.index.compact()
+    held.index.tend(never)
+    held.look_at_all()
+    left = np.array([held.rows[number] for number in numbers[:3]])
+    found = held.ask(left, 4.0)
+    assert not found.exact
+    assert [match[0].number for match in found.matches] == numbers[:3]
+
+
+@pytest.mark.usefixtures("small")
 def test_what_is_told_is_as_far_as_is_told(pool: ThreadPoolExecutor) -> None:
     rng = np.random.default_rng(1)
     held = ready(pool, rng, 3000, Approximation(0.9))

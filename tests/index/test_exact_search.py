@@ -126,6 +126,38 @@ def units(rng: np.random.Generator, n: int, dimension: int) -> Vectors:
     return vectors
 
 
+@pytest.mark.parametrize("scattered", [True, False])
+def test_no_more_rows_are_fetched_than_searches_before_needed(
+    make: Make, monkeypatch: pytest.MonkeyPatch, scattered: bool
+) -> None:
+    """Of 40 encodings each, where the nearest are of many subjects, and where they are all of one."""
+    rng = np.random.default_rng(0)
+    gallery = Gallery(make(8))
+    for i in range(30):
+        rows = (
+            units(rng, 40, 8) if scattered else units(rng, 1, 8) + rng.standard_normal((40, 8), dtype=np.float32) / 1e3
+        )
+        gallery.add(f"s{i}", rows.astype(np.float32))
+    scan, fetched = gallery.index._scan, []
+    scan_nearest = scan.nearest
+
+    def counted(queries: Vectors, k: int, max_norm: float) -> Proposed:
+        fetched.append(k)
+        return scan_nearest(queries, k, max_norm)
+
+    monkeypatch.setattr(scan, "nearest", counted)
+    probes = units(rng, 40, 8)
+    gallery.check(probes)
+    assert fetched[0] == 5 * 40 + 16
+    for _ in range(2):
+        fetched.clear()
+        gallery.check(probes)
+        if scattered:
+            assert max(fetched) < 5 * 40
+        else:
+            assert (len(fetched), fetched[0] > 4 * 40) == (1, True)
+
+
 @pytest.mark.parametrize("probes", [1, 2, 7, 40])
 @pytest.mark.parametrize(("rows", "dimension"), [(1, 1), (300, 8), (1200, 128)])
 def test_equals_brute_force(make: Make, rows: int, dimension: int, probes: int) -> None:

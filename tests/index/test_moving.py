@@ -1,6 +1,5 @@
 """A gallery is taken out of one store while it changes, and brought into another one, where it answers alike."""
 
-import itertools
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 from oneglance_index import (
-    Gallery,
     GalleryExists,
     GalleryNotFound,
     GalleryUnfinished,
@@ -22,16 +20,9 @@ from oneglance_index import (
     MovedSubject,
     Note,
     Retention,
-    ThresholdVersion,
 )
 from tests.index import asking
-
-RANDOM = np.random.default_rng(4)
-SUBJECTS = 40
-
-
-def vectors(count: int = 1) -> np.ndarray:
-    return RANDOM.normal(size=(count, 8)).astype(np.float32)
+from tests.index.moving import SUBJECTS, bring, check_alike, ranked, take, vectors
 
 
 @pytest.fixture(params=["nearest", "mean"])
@@ -60,71 +51,6 @@ def target(tmp_path: Path) -> Iterator[LocalGalleries]:
         opened.create_gallery("there", encoder_digest="e", dimension=8).result()
         opened.enroll("there", "y", vectors(3)).result()
         yield opened
-
-
-Taken = tuple[Gallery, list[MovedSubject], tuple[ThresholdVersion, ...]]
-
-
-def take(galleries: LocalGalleries, meanwhile: Iterator[object] | None = None) -> Taken:
-    """As a client does, with a page of three subjects a call; `meanwhile` does something after each."""
-    known, have = KnownSubjects.none(), dict[int, MovedSubject]()
-    for limit in itertools.count(1):
-        step = galleries.export_step("g", known, 32 * 8 * limit)
-        for number in step.gone.tolist():
-            del have[number]
-        known = known.without(step.gone)
-        if step.subjects is not None and step.thresholds is not None:
-            have.update((one.number, one) for one in step.subjects)
-            return step.gallery, [have[number] for number in sorted(have)], step.thresholds
-        left = step.changed.tolist()
-        while left:
-            page, count = galleries.export_subjects("g", step.gallery.uid, left[:3], 1 << 20)
-            have.update((one.number, one) for one in page)
-            versions = np.array([one.version for one in page], np.uint64)
-            known = known.with_newer(np.array([one.number for one in page], np.int64), versions)
-            left = left[count:]
-            if meanwhile is not None:
-                next(meanwhile, None)
-    raise AssertionError
-
-
-def ranked(subjects: list[MovedSubject]) -> list[MovedSubject]:
-    """With numbers of encodings that count from 0."""
-    order = {number: rank for rank, number in enumerate(sorted(e.number for one in subjects for e in one.encodings))}
-    return [
-        replace(one, encodings=tuple(replace(each, number=order[each.number]) for each in one.encodings))
-        for one in subjects
-    ]
-
-
-def bring(galleries: LocalGalleries, taken: Taken, name: str = "g") -> Gallery:
-    gallery, subjects, thresholds = taken
-    done = galleries.begin_import(name, gallery, "d").result().subjects
-    listed = ranked(subjects)
-    while done < len(listed):
-        done = galleries.import_subjects(name, "d", done, listed[done : done + 7]).result()
-    galleries.import_thresholds(name, "d", thresholds).result()
-    return galleries.finish_import(name, "d").result()
-
-
-def check_alike(a: LocalGalleries, b: LocalGalleries) -> None:
-    probes = np.concatenate([vectors(16), a.list_likenesses("g", page_size=1000).subjects[7].vectors])
-    found, moved = (asking.nearest(one, "g", probes, SUBJECTS, labels=True) for one in (a, b))
-    told = [
-        [[(c.subject_id, c.distance, c.score, c.labels) for c in row] for row in f.candidates] for f in (found, moved)
-    ]
-    assert told[0] == told[1]
-    assert found.revision == moved.revision
-    for name, gallery in (("a", a), ("b", b)):
-        assert gallery.list_thresholds("g").versions == a.list_thresholds("g").versions, name
-    mine, theirs = a.get_gallery("g"), b.get_gallery("g")
-    assert replace(theirs, uid="") == replace(mine, uid="")
-    assert theirs.uid != mine.uid
-    for one in a.list_subjects("g", page_size=1000).subjects:
-        other = b.get_subject("g", one.id)
-        assert [(e.created, e.note) for e in other.encodings] == [(e.created, e.note) for e in one.encodings]
-        assert [e.created for e in other.negatives] == [e.created for e in one.negatives]
-        assert replace(other, encodings=(), negatives=()) == replace(one, encodings=(), negatives=())
 
 
 def test_a_gallery_that_was_moved_answers_alike(source: LocalGalleries, target: LocalGalleries, tmp_path: Path) -> None:

@@ -505,19 +505,36 @@ def test_a_request_is_remembered_over_a_cut_over_and_a_roll_back(tmp_path: Path)
         )
 
     with paired(tmp_path) as galleries:
-        first = ask(galleries, "one", "before").result()
+        ask(galleries, "one", "before").result()
         galleries.enroll("s", "s2", encoded("new", [3]), request_id="after", request_digest=b"of s").result()
         galleries.cut_over("g").result()
-        assert galleries.replay("g", "one", "before", b"1") == ask(galleries, "one", "before").result()
-        (encoding,) = galleries.get_subject("g", "one").encodings
         again = ask(galleries, "one", "before").result()
-        assert again == replace(first, encoding_ids=(encoding.id,), replayed=True, revision=again.revision)
+        assert again == galleries.replay("g", "one", "before", b"1")
+        assert again.replayed
+        assert again.encoding_ids == tuple(one.id for one in galleries.get_subject("g", "one").encodings)
         galleries.roll_back("g").result()
         second = ask(galleries, "two", "after").result()
         assert not second.replayed, "that was another request, of another gallery"
         galleries.delete_subject("g", "one").result()
         galleries.cut_over("g").result()
         assert isinstance(ask(galleries, "one", "before").exception(), SubjectNotFound), "a retry brings nobody back"
+        galleries.end_move("g").result()
+        assert ask(galleries, "two", "after").result().replayed, "though the gallery that was asked is gone"
+        assert isinstance(ask(galleries, "one", "before").exception(), SubjectNotFound)
+
+
+def test_a_request_of_before_the_move_is_known_while_the_former_gallery_is_kept(tmp_path: Path) -> None:
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="old", dimension=3).result()
+        ask = functools.partial(galleries.enroll, "g", "one", request_id="r", request_digest=b"1")
+        first = ask(encoded("old", [1]), encoder_digest="old").result()
+        galleries.start_move("g", "s", encoder_digest="new", dimension=5).result()
+        galleries.enroll("s", "one", encoded("new", [1])).result()
+        galleries.cut_over("g").result()
+        again = ask(encoded("new", [1]), encoder_digest="new").result()
+        assert (again.replayed, again.encoding_ids) == (True, first.encoding_ids)
+        galleries.delete_subject("s", "one").result()
+        assert not ask(encoded("new", [1]), encoder_digest="new").result().replayed, "the former one forgot it"
 
 
 def test_what_only_one_of_the_two_had_room_for_was_never_enrolled(

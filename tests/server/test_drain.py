@@ -1,6 +1,7 @@
 """A drain under load: whatever is called, the caller gets its answer or is told that the server drains."""
 
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +50,7 @@ def kinds(client: Client, end: threading.Event) -> dict[str, Callable[[], object
         "SetLeastGap": lambda: client.set_least_gap("g", 0.0),
         "ListLookAlikes": lambda: client.list_look_alikes("g", 0.1),
         "SetApproximation": lambda: client.set_approximation("g", None),
-        "Moves": lambda: (client.start_move("g", "h", "signal"), client.end_move("g")),
+        "Moves": lambda: move_there_and_back(client),
         "SetDoubtPolicy": lambda: client.set_doubt_policy("g", "flag"),
         "Negatives": lambda: client.delete_negative("g", "it", client.add_negative("g", "it", other).negative_id),
         "Retention": lambda: (client.set_retention("g", "it", retention(None, "p")), list(client.list_expired())),
@@ -63,6 +64,19 @@ def kinds(client: Client, end: threading.Event) -> dict[str, Callable[[], object
         ),
         "StylizeStream": lambda: last(client.stylize_stream(forever(lambda: PAINTED, end), "ember")),
     }
+
+
+def move_there_and_back(client: Client) -> None:
+    name = uuid.uuid4().hex
+    client.create_gallery(name, encoder="pixels")
+    client.start_move(name, f"{name}-new", "signal")
+    client.set_threshold(f"{name}-new", 0.1)
+    client.get_move(name)
+    list(client.list_left(name))
+    client.cut_over(name)
+    client.roll_back(name)
+    client.end_move(name)
+    client.delete_gallery(name)
 
 
 def test_every_caller_is_answered_or_told(

@@ -60,6 +60,7 @@ def test_of_many_galleries_some_have_series_of_their_own() -> None:
         metrics.decision(f"g{i}", "unknown", 1)
         metrics.drift(f"g{i}", "strangers", True)
         metrics.every_row(f"g{i}", 2)
+        metrics.compared(f"g{i}", 2, 1)
     value = metrics.registry.get_sample_value
     assert value("oneglance_decisions_total", {"gallery": "g0", "decision": "unknown"}) == 1
     assert value("oneglance_decisions_total", {"gallery": OTHERS, "decision": "unknown"}) == 5

@@ -11,13 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneglance import Client, FailedPreconditionError, InvalidArgumentError, NotFoundError, encoding
+from oneglance import (
+    Client,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    encoding,
+)
 from oneglance.v1.succession_pb2 import LiveComparison
 from oneglance_core.manifests import InputSpec
 from oneglance_server.app import Server
 from tests.models import SIDE, pixels_model, values_model
 from tests.pictures import picture, png
-from tests.running import server_thread
+from tests.running import measured, server_thread
+from tests.server.access.callers import ADMIN, grant, key_of
 from tests.waiting import PATIENCE_SECONDS, until
 
 SUBJECTS = 6
@@ -193,7 +201,7 @@ def test_new_examples_go_to_both_and_those_that_are_encodings_leave_their_subjec
     assert who(client, 72, "s") == "newer"
 
 
-def test_live_probes_are_held_against_the_one_that_waits(client: Client, gallery: str) -> None:
+def test_live_probes_are_held_against_the_one_that_waits(server: Server, client: Client, gallery: str) -> None:
     client.start_move("g", "s", "small", compare_share=1.0)
     client.set_threshold("s", 1e-3)
     fill(client, 0, 1)
@@ -213,6 +221,7 @@ def test_live_probes_are_held_against_the_one_that_waits(client: Client, gallery
     assert (second.probes, second.decided_otherwise, second.same_nearest) == (3, 1, 2), "who is left is unknown there"
     client.identify("g", png(picture(4)), tau=1.0)
     client.identify("g", encoding(np.eye(SIDE * SIDE, dtype=np.float32)[0], client.get_gallery("g").encoder_digest))
+    assert measured(server, "oneglance_move_compared_probes_total", gallery="g", decided="otherwise") == 1
     client.cut_over("g", leave=True)
     assert client.get_move("g").comparison == LiveComparison(), "of the other one it begins anew"
 
@@ -256,3 +265,39 @@ def test_what_is_wrong_says_what_to_change(client: Client, gallery: str) -> None
         client.cut_over("g")
     assert without.value.reason == "THRESHOLD_MISSING"
     assert without.value.metadata["gallery_id"] == "s"
+
+
+def test_who_has_a_right_in_one_of_the_two_only_may_do_nothing_to_the_move(tmp_path: Path) -> None:
+    calls: dict[str, Callable[[Client, str], object]] = {
+        "GetMove": lambda one, g: one.get_move(g),
+        "ListLeft": lambda one, g: list(one.list_left(g)),
+        "CutOver": lambda one, g: one.cut_over(g, leave=True),
+        "RollBack": lambda one, g: one.roll_back(g, leave=True),
+        "EndMove": lambda one, g: one.end_move(g),
+    }
+    data_dir = tmp_path / "data"
+    keys = {name: key_of(data_dir, name) for name in ("admin", "of-g", "of-s", "of-both")}
+    rules = [grant([f"key:of-{g}"], [g], ["administer", "export"]) for g in ("g", "s")]
+    policy = "".join([ADMIN, *rules, grant(["key:of-both"], ["g", "s"], ["administer", "export"])])
+    (tmp_path / "policy.toml").write_text(policy)
+    models = (pixels_model(tmp_path / "pixels"), small_model(tmp_path / "small"))
+    with server_thread(data_dir=data_dir, models=models, policy=str(tmp_path / "policy.toml")) as server:
+
+        def of(name: str) -> Client:
+            return Client(server.address, token=keys[name])
+
+        with of("admin") as admin, of("of-g") as of_g, of("of-s") as of_s, of("of-both") as of_both:
+            admin.create_gallery("g", encoder="pixels")
+            for gallery_id, one in (("g", of_g), ("s", of_s)):
+                with pytest.raises(PermissionDeniedError):
+                    one.start_move("g", "s", "small")
+                with pytest.raises(PermissionDeniedError):
+                    one.start_move(gallery_id, "other", "small")
+            of_both.start_move("g", "s", "small")
+            admin.set_threshold("s", 1e-3)
+            for gallery_id, one in (("g", of_g), ("s", of_s)):
+                for call in calls.values():
+                    with pytest.raises(PermissionDeniedError):
+                        call(one, gallery_id)
+            for call in calls.values():
+                call(of_both, "g")

@@ -17,6 +17,7 @@ from oneglance_apps.cli import (
     evaluate,
     keeping,
     moving,
+    plan,
     rpc_commands,  # noqa: F401  (registers its commands)
     serve,
     stylize,
@@ -63,6 +64,7 @@ def parser(*, with_settings: bool = True) -> argparse.ArgumentParser:
     keeping.add_commands(parsers)
     moving.add_commands(parsers)
     evaluate.add_command(parsers)
+    plan.add_command(parsers)
     completion.add_command(parsers)
     commands.add_registered_commands(parsers)
     finish_parser(top, "oneglance")

@@ -187,7 +187,9 @@ class Sorted:
         parts = np.array_split(asked, max(few, -(-len(asked) // _PROBES_AT_ONCE)))
         found = list(pool.map(lambda part: self._cells.nearest(part, k, cells), parts))
         numbers = np.concatenate([numbers for _, numbers in found])
-        return np.concatenate([about for about, _ in found]), np.where(numbers >= 0, self._row_of[numbers], -1)
+        known, rows = numbers >= 0, np.full(numbers.shape, -1, np.int64)
+        rows[known] = self._row_of[numbers[known]]
+        return np.concatenate([about for about, _ in found]), rows
 
 
 def _longer(array: Integers, size: int, rest: int) -> Integers:

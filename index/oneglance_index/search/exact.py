@@ -20,6 +20,7 @@ rows had to be measured is all that depends on them.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -45,6 +46,8 @@ SLACK_ROWS = 16
 FIRST_MATCH_ROWS = 32
 # How many times as many rows the next try fetches; and how much more than it needs a probe may get with others.
 GROWTH = 4
+# What was seen last counts for so much where it is less than before; and for so many probes it is enough.
+_FORGETS, _FOR_MOST = 1 / 8, 0.9
 # To look for more matches than these every row is looked at instead.
 _MOST_FETCHED = 4096
 # Bounds the memory of one fetch: FAISS gives 12 bytes for each of these, measuring again takes 8 D.
@@ -103,8 +106,28 @@ def wanted_by(searches: Sequence[Search]) -> Wanted:
     )
 
 
+class RowsEach:
+    """How many of the rows that are nearest to a probe are one subject's, by what was found. It decides no more than
+    how many rows are fetched at first: where subjects have many encodings each, the nearest ones may be of many
+    subjects, or nearly all of one."""
+
+    def __init__(self) -> None:
+        self._usual = math.inf
+
+    def usual(self, most: int) -> int:
+        """At most `most`, as many as a subject has."""
+        return math.ceil(min(self._usual, most))
+
+    def saw(self, near: Integers, candidates: Integers) -> None:
+        """Of some probes how many rows were as near as the last candidate, and how many those were, int64 [q] both."""
+        if len(near):
+            seen = float(np.quantile(near / candidates, _FOR_MOST))
+            lower = math.isfinite(self._usual) and seen < self._usual
+            self._usual = self._usual + (seen - self._usual) * _FORGETS if lower else seen
+
+
 def nearest_subjects(
-    table: Table, nearest: Nearest, every: Every, look: Look, probes: Vectors, wanted: Wanted
+    table: Table, nearest: Nearest, every: Every, look: Look, each: RowsEach, probes: Vectors, wanted: Wanted
 ) -> list[Ranked]:
     """For each probe float32 [q, D] its nearest subjects: as many as it takes to answer what is wanted of it."""
     none = np.empty(0, np.int64)
@@ -113,7 +136,7 @@ def nearest_subjects(
         return answers
     wanted = wanted._replace(candidates=np.minimum(wanted.candidates, table.live_subjects))
     rows_per_subject = -(-table.shown // table.live_subjects)
-    few = wanted.candidates * rows_per_subject + SLACK_ROWS
+    few = wanted.candidates * each.usual(rows_per_subject) + SLACK_ROWS
     needs = np.where(wanted.candidates > 0, few, FIRST_MATCH_ROWS)
     open_probes = np.arange(len(probes))
     while len(open_probes):
@@ -134,6 +157,8 @@ def nearest_subjects(
             for at in np.flatnonzero(sure):
                 answers[batch[at]] = ranked(int(at))
             settled[batch] = sure
+            told = sure & (asked.candidates > 0)
+            each.saw((measured[told] <= cuts[told, None]).sum(axis=1), asked.candidates[told])
             if len(met := often(table.vectors, found.rows[~sure])):
                 known, table = table.twins, table._replace(twins=look(met))
                 if known is not table.twins:

@@ -39,7 +39,7 @@ from oneglance_index.records import (
 from oneglance_index.search.answering import Whole, answer, near_subjects, who_is_told
 from oneglance_index.search.approximate import NEARLY, Approximate, to_come
 from oneglance_index.search.by_head import likeliest_rows
-from oneglance_index.search.exact import Every, Look, Nearest, Ranked, Table, nearest_subjects, wanted_by
+from oneglance_index.search.exact import Every, Look, Nearest, Ranked, RowsEach, Table, nearest_subjects, wanted_by
 from oneglance_index.search.filtered import filtered
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.labelled import ChangedMeanwhile, Directory, HeldSubjects
@@ -106,6 +106,7 @@ class ExactIndex:
         self._revision = 0
         # Those whose norms are inf; and how often rows moved or got another value.
         self._twins = NO_TWINS
+        self._rows_each = RowsEach()
         self._moves = 0
         # How many append() is to bring.
         self._expected = 0
@@ -368,7 +369,9 @@ class ExactIndex:
         ranked: Iterator[Ranked] = iter(())
         if by_distance:
             probes = np.concatenate([search.probes for search in by_distance])
-            ranked = iter(nearest_subjects(table, nearest, self._every, look, probes, wanted_by(by_distance)))
+            ranked = iter(
+                nearest_subjects(table, nearest, self._every, look, self._rows_each, probes, wanted_by(by_distance))
+            )
         found = [
             near[i] if i in near else self._surely(search, table, ranked, of_all=whole)
             for i, search in enumerate(searches)

@@ -99,8 +99,6 @@ def _enroll(one: Enroll, waiting: _Waiting) -> Sequence[Mutation[Any]]:
     created = waiting.result.created
     vectors = made_for(waiting.place, one.encodings, one.encoder_digest or waiting.at.encoder_digest, one.others)
     (subject_id,) = waiting.ids
-    # One of this id was made of that one, under its name, perhaps.
-    known = one.request_id is None or queries.has_request(waiting.db, waiting.place.number, one.request_id)
     return [
         replace(
             one,
@@ -111,7 +109,6 @@ def _enroll(one: Enroll, waiting: _Waiting) -> Sequence[Mutation[Any]]:
             others={},
             labels={} if created else one.labels,  # None: it has the same already
             on_existing="replace" if one.on_existing == "replace" else "add",
-            request_id=None if known else one.request_id,
             doubting=None,
             checked=False,
             answered=waiting.result,

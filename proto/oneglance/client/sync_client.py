@@ -126,7 +126,6 @@ from oneglance.v1.stylization_pb2 import (
     StylizeStreamResponse,
 )
 from oneglance.v1.stylization_pb2_grpc import StylizationServiceStub
-from oneglance.v1.succession_pb2 import LeftSubject
 from oneglance.v1.subject_pb2 import (
     AddNegativeRequest,
     AddNegativeResponse,
@@ -165,6 +164,7 @@ from oneglance.v1.subject_pb2 import (
     UpdateLabelsResponse,
 )
 from oneglance.v1.subject_pb2_grpc import SubjectServiceStub
+from oneglance.v1.succession_pb2 import LeftSubject
 
 Req = TypeVar("Req")
 Res = TypeVar("Res")
@@ -499,8 +499,8 @@ class Client:
     def start_move(
         self, gallery_id: str, successor_id: str, encoder: str, *, compare_share: float | None = None
     ) -> Gallery:
-        """Make the empty gallery of another encoder that is to take a gallery's place, and keep the two in step from here
-        on. Fill it with ``enroll`` and the like; then ``cut_over``.
+        """Make the empty gallery of another encoder that is to take a gallery's place. The two are in step from
+        here on. Fill it with ``enroll`` and the like; then ``cut_over``.
 
         encoder: name or digest of a loaded model. compare_share: of the calls of ``identify`` with pictures, the share
             that both galleries are asked; None: the server's default.

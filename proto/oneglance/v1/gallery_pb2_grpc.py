@@ -331,7 +331,7 @@ class GalleryServiceServicer(object):
         one that answers is deleted in both; its subjects are renamed, relabelled and merged in both (in the one that waits:
         FAILED_PRECONDITION, GALLERY_WAITS). DeleteGallery of the one that answers deletes both, of the other one ends the move.
         FAILED_PRECONDITION (MOVE_CONFLICT) where the gallery moves already; ALREADY_EXISTS, NOT_FOUND as CreateGallery.
-        This, CutOver, RollBack and EndMove need the right "administer" in both galleries.
+        This, CutOver, RollBack and EndMove need the right "administer" in both galleries, GetMove any right, ListLeft "export".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -346,8 +346,7 @@ class GalleryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListLeft(self, request, context):
-        """Subjects that are left to be moved, by id, page by page: the gallery that waits has them not, or with fewer negatives. Needs
-        the right "export".
+        """Subjects that are left to be moved, by id, page by page: the gallery that waits has them not, or with fewer negatives.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -714,7 +714,7 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     one that answers is deleted in both; its subjects are renamed, relabelled and merged in both (in the one that waits:
     FAILED_PRECONDITION, GALLERY_WAITS). DeleteGallery of the one that answers deletes both, of the other one ends the move.
     FAILED_PRECONDITION (MOVE_CONFLICT) where the gallery moves already; ALREADY_EXISTS, NOT_FOUND as CreateGallery.
-    This, CutOver, RollBack and EndMove need the right "administer" in both galleries.
+    This, CutOver, RollBack and EndMove need the right "administer" in both galleries, GetMove any right, ListLeft "export".
     """
 
     GetMove: _GalleryServiceGetMoveType
@@ -723,9 +723,7 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     """
 
     ListLeft: _GalleryServiceListLeftType
-    """Subjects that are left to be moved, by id, page by page: the gallery that waits has them not, or with fewer negatives. Needs
-    the right "export".
-    """
+    """Subjects that are left to be moved, by id, page by page: the gallery that waits has them not, or with fewer negatives."""
 
     CutOver: _GalleryServiceCutOverType
     """Gives the two galleries each other's id, in one step: the successor answers, and the origin waits, where it gets what is
@@ -1039,7 +1037,7 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         one that answers is deleted in both; its subjects are renamed, relabelled and merged in both (in the one that waits:
         FAILED_PRECONDITION, GALLERY_WAITS). DeleteGallery of the one that answers deletes both, of the other one ends the move.
         FAILED_PRECONDITION (MOVE_CONFLICT) where the gallery moves already; ALREADY_EXISTS, NOT_FOUND as CreateGallery.
-        This, CutOver, RollBack and EndMove need the right "administer" in both galleries.
+        This, CutOver, RollBack and EndMove need the right "administer" in both galleries, GetMove any right, ListLeft "export".
         """
 
     @abc.abstractmethod
@@ -1058,9 +1056,7 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         request: oneglance.v1.gallery_pb2.ListLeftRequest,
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.gallery_pb2.ListLeftResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.ListLeftResponse]]:
-        """Subjects that are left to be moved, by id, page by page: the gallery that waits has them not, or with fewer negatives. Needs
-        the right "export".
-        """
+        """Subjects that are left to be moved, by id, page by page: the gallery that waits has them not, or with fewer negatives."""
 
     @abc.abstractmethod
     def CutOver(

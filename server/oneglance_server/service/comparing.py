@@ -34,10 +34,16 @@ class Comparison:
 
 class LiveComparisons:
     """``ask``: what a gallery decides about probes, by its own tau. One comparison is under way at a time: no call
-    waits for any, and what comes meanwhile is dropped. Belongs to one event loop."""
+    waits for any, and what comes meanwhile is dropped. ``on_compared(gallery_id, alike, otherwise)`` hears of each.
+    Belongs to one event loop."""
 
-    def __init__(self, ask: Callable[[Call, str, Sequence[Content]], Awaitable[Decided]]) -> None:
+    def __init__(
+        self,
+        ask: Callable[[Call, str, Sequence[Content]], Awaitable[Decided]],
+        on_compared: Callable[[str, int, int], None],
+    ) -> None:
         self._ask = ask
+        self._on_compared = on_compared
         self._found: dict[str, tuple[float, Comparison]] = {}  # of the move that started then
         self._task: asyncio.Task[None] | None = None
 
@@ -81,7 +87,10 @@ class LiveComparisons:
         found.calls += 1
         found.seconds += seconds[0]
         found.waiting_seconds += seconds[1]
-        for (subject, nearest), (other_subject, other_nearest) in zip(*decided, strict=False):
-            found.probes += 1
-            found.otherwise += subject != other_subject
-            found.same_nearest += nearest == other_nearest
+        pairs = list(zip(*decided, strict=False))
+        otherwise = sum(own[0] != other[0] for own, other in pairs)
+        found.probes += len(pairs)
+        found.otherwise += otherwise
+        found.same_nearest += sum(own[1] == other[1] for own, other in pairs)
+        if found is self._found.get(galleries[0], (0.0, None))[1]:
+            self._on_compared(galleries[0], len(pairs) - otherwise, otherwise)

@@ -30,7 +30,13 @@ from oneglance_index import (
 )
 from oneglance_server import tracing
 from oneglance_server.calls import Call
-from oneglance_server.errors import DeadlinePassed, EncoderNotLoaded, ForeignEncoding, InvalidRequest
+from oneglance_server.errors import (
+    DeadlinePassed,
+    DetectorNotLoaded,
+    EncoderNotLoaded,
+    ForeignEncoding,
+    InvalidRequest,
+)
 from oneglance_server.offload import Threads
 from oneglance_server.service.auditing import Audit
 from oneglance_server.service.breaches import breaches_of, policy_of, refuse
@@ -229,7 +235,7 @@ class EnrollmentService:
             other = self._store.known(gallery.move.other).active
             space = Space(other.encoder_digest, other.dimension)
             encoded = await self._encoding.encode(call.let_in, contents, space)
-        except (GalleryNotFound, InvalidRequest, EncoderNotLoaded, ForeignEncoding):
+        except (GalleryNotFound, InvalidRequest, EncoderNotLoaded, DetectorNotLoaded, ForeignEncoding):
             return {}
         return {other.encoder_digest: encoded.vectors}
 
@@ -310,7 +316,7 @@ class EnrollmentService:
         """Keep an example of somebody else with a subject. Durable and in effect when it returns."""
         call.need("enroll", check_id("gallery_id", gallery_id))
         check_id("subject_id", subject_id)
-        self._store.known(gallery_id)
+        self._store.known(gallery_id)  # nothing is charged for one that isn't there
         call.spend("encodings", 1)
         return await though_cut_over(functools.partial(self._negated, call, gallery_id, subject_id, content))
 

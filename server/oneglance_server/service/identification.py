@@ -98,6 +98,7 @@ class IdentificationService:
 
     ``on_decision(gallery_id, decision)`` hears every decision: "identified", "unknown", "same", "different",
     "not_compared". ``on_every_row(gallery_id, probes)``: of those for which every row was looked at.
+    ``on_compared``: see LiveComparisons.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class IdentificationService:
         crowded: Callable[[], bool],
         on_decision: Callable[[str, str, int], None],
         on_every_row: Callable[[str, int], None],
+        on_compared: Callable[[str, int, int], None],
         audit: Audit,
     ) -> None:
         self._store = store
@@ -128,7 +130,7 @@ class IdentificationService:
         self._on_decision = on_decision
         self._on_every_row = on_every_row
         self._audit = audit
-        self.comparisons = LiveComparisons(self._decided_by)
+        self.comparisons = LiveComparisons(self._decided_by, on_compared)
         self._batchers: dict[str, Batcher[Search, Found]] = {}
         self._new_batcher = functools.partial(
             Batcher[Search, Found],

@@ -29,8 +29,7 @@ class MoveReport:
 
 
 class SuccessionService:
-    """``on_swapped`` hears the ids of two galleries that have each other's from then on, ``on_deleted`` a deleted
-    gallery's."""
+    """``on_deleted`` hears a deleted gallery's id."""
 
     def __init__(
         self,
@@ -40,7 +39,6 @@ class SuccessionService:
         thresholds: Thresholds,
         galleries: GalleryService,
         comparisons: LiveComparisons,
-        on_swapped: Callable[[str], None],
         on_deleted: Callable[[str], None],
         audit: Audit,
     ) -> None:
@@ -50,7 +48,6 @@ class SuccessionService:
         self._thresholds = thresholds
         self._galleries = galleries
         self._comparisons = comparisons
-        self._on_swapped = on_swapped
         self._on_deleted = on_deleted
         self._audit = audit
 
@@ -80,35 +77,35 @@ class SuccessionService:
     async def get(self, call: Call, gallery_id: str) -> MoveReport:
         call.need_sight(check_id("gallery_id", gallery_id))
         found = await self._reads.run(call, self._store.move_state, gallery_id)
-        call.need_sight(found.gallery.id)
-        call.need_sight(found.waiting.id)
+        for one in (found.gallery, found.waiting):
+            call.need_sight(one.id)
         galleries = self._galleries.state(found.gallery), self._galleries.state(found.waiting)
         return MoveReport(*galleries, found, self._comparisons.of(found.gallery))
 
     async def left(self, call: Call, gallery_id: str, size: int, after: str | None) -> LeftPage:
-        self._need_in_both(call, "export", gallery_id)
+        self._may(call, gallery_id, "export")
         page = await self._reads.run(call, self._store.list_left, gallery_id, page_size=size, after=after)
         await self._audit.did(call, "list-left", gallery_id, count=len(page.subjects))
         return page
 
     async def cut_over(self, call: Call, gallery_id: str, leave: bool) -> GalleryState:
-        other_id = self._need_in_both(call, "administer", gallery_id)
+        other_id = self._may(call, gallery_id)
         if other_id is not None:
             await self._check_tau(call, gallery_id, other_id)
         return await self._swapped(self._store.cut_over(gallery_id, leave=leave))
 
     async def roll_back(self, call: Call, gallery_id: str, leave: bool) -> GalleryState:
-        self._need_in_both(call, "administer", gallery_id)
+        self._may(call, gallery_id)
         return await self._swapped(self._store.roll_back(gallery_id, leave=leave))
 
     async def end(self, call: Call, gallery_id: str, keep: bool) -> GalleryState:
-        other_id = self._need_in_both(call, "administer", gallery_id)
+        other_id = self._may(call, gallery_id)
         ended = self._store.end_move(gallery_id, keep=keep)
         if other_id is not None and not keep:
             _afterwards(ended, lambda _: self._on_deleted(other_id))
         return self._galleries.state(await asyncio.wrap_future(ended))
 
-    def _need_in_both(self, call: Call, right: Right, gallery_id: str) -> str | None:
+    def _may(self, call: Call, gallery_id: str, right: Right = "administer") -> str | None:
         """Raises PermissionDenied unless the caller has the right in both galleries. The other one; None where there is
         none, which the store tells."""
         call.need(right, check_id("gallery_id", gallery_id))
@@ -132,13 +129,7 @@ class SuccessionService:
             )
 
     async def _swapped(self, swapped: "Future[Gallery]") -> GalleryState:
-        def tell(gallery: Gallery) -> None:
-            self._on_swapped(gallery.id)
-            self._comparisons.forget(gallery.id)
-            if gallery.move is not None:
-                self._on_swapped(gallery.move.other)
-
-        _afterwards(swapped, tell)
+        _afterwards(swapped, lambda gallery: self._comparisons.forget(gallery.id))
         return self._galleries.state(await asyncio.wrap_future(swapped))
 
 

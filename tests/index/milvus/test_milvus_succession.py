@@ -1,5 +1,7 @@
 """A gallery at a real Milvus moves to another encoder and back, through a restart, as the model of local ones says."""
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.index.milvus.engine import Engine
@@ -14,7 +16,7 @@ def test_a_gallery_moves_there_and_back(empty: Engine, fusion: str) -> None:
     machine = AtMilvus()
     try:
         machine.start(fusion)
-        steps = (
+        steps: tuple[Callable[[], object], ...] = (
             lambda: machine.enroll("s1", [1, 2], {"a": "x"}, True, False),
             lambda: machine.enroll("s2", [3], None, True, False),
             lambda: machine.enroll("s3", [4], None, False, False),

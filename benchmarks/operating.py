@@ -1,7 +1,7 @@
 """A gallery of 10,000 people, worked in a headless Chromium as an operator does, before a real server.
 
     oneglance-exporter import dlib-faces --out models/faces
-    python -m benchmarks.operator --models models/faces --photos faces/orl
+    python -m benchmarks.operating --models models/faces --photos faces/orl
 
 It searches, scrolls, changes, merges, enrolls 40 photos (two each of 20 people), calibrates on the others as strangers,
 and deletes, and prints how long each took from the click to the page.

@@ -3,6 +3,7 @@ from: no answer is wrong, before, during and after each cut-over and roll-back."
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,7 +22,9 @@ from oneglance import (
 )
 from oneglance.v1.succession_pb2 import LiveComparison
 from oneglance_core.manifests import InputSpec
+from oneglance_index import EncoderMismatch
 from oneglance_server.app import Server
+from oneglance_server.service.retrying import though_cut_over
 from tests.models import SIDE, pixels_model, values_model
 from tests.pictures import picture, png
 from tests.running import measured, server_thread
@@ -301,3 +304,16 @@ def test_who_has_a_right_in_one_of_the_two_only_may_do_nothing_to_the_move(tmp_p
                         call(one, gallery_id)
             for call in calls.values():
                 call(of_both, "g")
+
+
+def test_what_is_never_of_the_gallerys_encoder_is_refused_in_the_end() -> None:
+    asked = 0
+
+    async def ask() -> None:
+        nonlocal asked
+        asked += 1
+        raise EncoderMismatch("g", "a", "b")
+
+    with pytest.raises(EncoderMismatch):
+        asyncio.run(though_cut_over(ask))
+    assert asked > 10

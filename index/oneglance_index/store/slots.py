@@ -210,6 +210,7 @@ class Slots:
             for slot in gone:
                 if not (0 <= slot < self._count and self._used[slot]):
                     raise StoreDamaged(self._path, f"slot {slot} was in use, but isn't known to be")
+            self.will_doom(gone)
             self._doomed |= gone
 
     def destroy_doomed(self) -> None:

@@ -1,11 +1,11 @@
 """Encodings enrolled in bulk while somebody identifies: how many a second, beside the store alone, which is the limit.
 
-    python -m benchmarks.bulk [--encodings 100000] [--held 1000000] [--rounds 3] [--before CHECKOUT]
+    python -m benchmarks.bulk [--encodings 100000] [--held 1000000] [--rounds 3] [--every 0] [--before CHECKOUT]
 
 Rounds alternate between the store alone (a process that writes as the server does, and nothing else), messages of many
 subjects, and one subject a message, each into a gallery that holds ``--held`` subjects x 128. While the server enrolls,
-a client identifies one probe after the other, in that very gallery. What the server answered is fsynced. ``--before``
-runs the server of another checkout of this project, too, in turns.
+a client identifies one probe after the other, or with ``--every`` one each so many seconds, in that very gallery. What
+the server answered is fsynced. ``--before`` runs the server of another checkout of this project, too, in turns.
 """
 
 import itertools
@@ -84,7 +84,7 @@ class Served:
             assert outcome.HasField("enrolled"), outcome
 
     @contextmanager
-    def identifying(self, probes: Vectors, seconds: list[float]) -> Iterator[None]:
+    def identifying(self, probes: Vectors, every: float, seconds: list[float]) -> Iterator[None]:
         """Meanwhile one client identifies; how long each call took comes to ``seconds``."""
         end = threading.Event()
 
@@ -96,6 +96,7 @@ class Served:
                     begun = time.perf_counter()
                     client.identify("g", encoding(probe, self._digest))
                     seconds.append(time.perf_counter() - begun)
+                    end.wait(max(0.0, every - seconds[-1]))
 
         with ThreadPoolExecutor(1) as pool:
             other = pool.submit(identify)
@@ -111,6 +112,9 @@ def main() -> None:
     parser.add_argument("--encodings", type=int, default=100_000, help="enrolled in a round")
     parser.add_argument("--held", type=int, default=1_000_000, help="subjects there before")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--every", type=float, default=0.0, metavar="SECONDS", help="a probe so often; 0: at once again"
+    )
     parser.add_argument("--before", type=Path, metavar="CHECKOUT")
     o = parser.parse_args()
     taken: dict[str, list[tuple[float, float, int]]] = {}
@@ -142,7 +146,7 @@ def main() -> None:
                     Client(server.address) as client,
                 ):
                     served = Served(server, client, digest)
-                    with served.identifying(held[:1000], seconds[side.name]):
+                    with served.identifying(held[:1000], o.every, seconds[side.name]):
                         took = timed(partial(served.many, rows, prefix), served.cpu_seconds)
                         taken.setdefault(f"{side.name}, {MANY} subjects a message", []).append((*took, len(rows)))
                         few = rows[: len(rows) // 20]

@@ -20,6 +20,7 @@ from oneglance import (
     PermissionDeniedError,
     encoding,
 )
+from oneglance.v1.common_pb2 import SubjectFilter
 from oneglance.v1.succession_pb2 import LiveComparison
 from oneglance_core.manifests import InputSpec
 from oneglance_index import EncoderMismatch
@@ -202,6 +203,19 @@ def test_new_examples_go_to_both_and_those_that_are_encodings_leave_their_subjec
     client.cut_over("g", leave=True)
     client.enroll("g", "newer", png(picture(72)))
     assert who(client, 72, "s") == "newer"
+
+
+def test_who_goes_by_a_filter_goes_from_both(client: Client, gallery: str) -> None:
+    """Those, too, who were left at a cut-over."""
+    start(client)
+    fill(client, 0, 1, 2)
+    client.cut_over("g", leave=True)
+    assert client.delete_subjects("g", SubjectFilter(labels={"n": "4"}), dry_run=True).remaining == 1
+    for n in ("1", "4"):
+        answer = client.delete_subjects("g", SubjectFilter(labels={"n": n}))
+        assert ([one.subject_id for one in answer.deleted], answer.remaining) == ([f"s{n}"], 0)
+    client.roll_back("g")
+    assert [who(client, i) for i in range(SUBJECTS)] == ["s0", "", "s2", "s3", "", "s5"]
 
 
 def test_live_probes_are_held_against_the_one_that_waits(server: Server, client: Client, gallery: str) -> None:

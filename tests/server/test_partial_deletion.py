@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from oneglance_index import Deleted, GalleryError, LabelCounts, StoreFull, SubjectFilter, SubjectNotFound
+from oneglance_index import Deleted, GalleryError, StoreFull, SubjectFilter, SubjectNotFound
 from oneglance_server.calls import Call, Caller
 from oneglance_server.service.subjects import DeletedSubjects, SubjectService
 from tests.waiting import PATIENCE_SECONDS
@@ -20,20 +21,22 @@ class SomeFail:
 
     def __init__(self, failing: dict[str, GalleryError]) -> None:
         self._failing = failing
+        self._gone: set[str] = set()
+
+    def known(self, gallery_id: str) -> SimpleNamespace:
+        return SimpleNamespace(move=None, revision=7)
 
     def subject_ids(self, gallery_id: str, among: SubjectFilter) -> list[str]:
-        return ["s1", "s2", "s3"]
+        return [one for one in ("s1", "s2", "s3") if one not in self._gone]
 
     def delete_subject(self, gallery_id: str, subject_id: str, *, among: SubjectFilter) -> "Future[Deleted]":
         done: Future[Deleted] = Future()
         if subject_id in self._failing:
             done.set_exception(self._failing[subject_id])
         else:
+            self._gone.add(subject_id)
             done.set_result(Deleted(1, True, 7, f"receipt of {subject_id}"))
         return done
-
-    def count_label(self, gallery_id: str, label: str, among: SubjectFilter) -> LabelCounts:
-        return LabelCounts(len(self._failing), {}, 0, 7)
 
 
 class Here:

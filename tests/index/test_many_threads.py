@@ -43,10 +43,10 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> Failures:
     failures = Failures(seed=1)
     apply, empty, move_up = flat.ExactIndex.apply, rows.RowArrays.empty, rows.RowArrays.move_up
 
-    def applied(index: flat.ExactIndex, change: Change) -> None:
+    def applied(index: flat.ExactIndex, *changes: Change) -> None:
         if failures.strikes(0.01):
             raise ZeroDivisionError
-        apply(index, change)
+        apply(index, *changes)
         if failures.strikes(0.01):
             raise ZeroDivisionError
 

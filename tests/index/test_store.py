@@ -497,3 +497,19 @@ def test_after_close(galleries: LocalGalleries) -> None:
     with pytest.raises(StoreClosed):
         galleries.get_gallery("g")
     assert issubclass(StoreClosed, GalleryError)
+
+
+def test_who_reads_sees_the_present_state_though_a_reading_before_was_cut_off(galleries: LocalGalleries) -> None:
+    """SQLite keeps the state that a cursor was reading, and a failure's traceback keeps the cursor."""
+    for i in range(3):
+        galleries.enroll("g", f"s{i}", vectors(1, i)).result()
+    kept: list[sqlite3.Cursor] = []
+    with contextlib.suppress(RuntimeError), galleries._store.reading() as former:
+        kept.append(former.execute("SELECT id FROM subjects"))
+        kept[0].fetchone()
+        raise RuntimeError
+    galleries.enroll("g", "since", vectors(1, 3)).result()
+    with galleries._store.reading() as db:
+        assert db is former
+        assert [row["id"] for row in db.execute("SELECT id FROM subjects").fetchall()] == ["s0", "s1", "s2", "since"]
+    galleries.compact()  # no reader is in the way

@@ -12,7 +12,8 @@ import os
 import sqlite3
 import struct
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
+from weakref import WeakSet
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -42,6 +43,28 @@ class Connection(sqlite3.Connection):
 
     def use(self, keys: Keys) -> None:
         self.keys, self.hashes = keys, keys.hashes
+
+
+class Reader(Connection):
+    """A connection that can let go of a state of the store."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        cursor = super().execute(*arguments)
+        self._cursors.add(cursor)
+        return cursor
+
+    def let_go(self) -> None:
+        """Ends what is being read. SQLite keeps the state that a cursor reads until that ends, whatever is rolled back,
+        and reads no other one; and a failure's traceback may keep a cursor that has more to tell."""
+        for cursor in list(self._cursors):
+            cursor.close()
+        self._cursors.clear()
+        if self.in_transaction:
+            super().execute("ROLLBACK")
 
 
 def keys_of(db: sqlite3.Connection) -> Keys:

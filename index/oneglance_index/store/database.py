@@ -24,7 +24,7 @@ from oneglance_index.errors import StoreBusy, StoreClosed, StoreError, StoreFull
 from oneglance_index.records import Backup
 from oneglance_index.settings import IndexSettings
 from oneglance_index.store.backup import write_backup
-from oneglance_index.store.ciphers import Connection
+from oneglance_index.store.ciphers import Reader
 from oneglance_index.store.directory import (
     DATABASE_NAME,
     OpenFiles,
@@ -107,7 +107,7 @@ class Store:
             if isinstance(error, OSError):
                 raise StoreIOError(data_dir, str(error)) from error
             raise
-        self._readers: queue.LifoQueue[Connection] = queue.LifoQueue()
+        self._readers: queue.LifoQueue[Reader] = queue.LifoQueue()
         try:
             self._writer = Writer(db, self.path, self._files, follower, settings.max_queued_bytes, trail, on_change)
         except BaseException:
@@ -222,8 +222,7 @@ class Store:
         except FAILURES as error:
             raise store_error(error, self.path) from error
         finally:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
+            db.let_go()
             if self._open:
                 self._readers.put(db)
             else:

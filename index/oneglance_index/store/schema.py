@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from oneglance_core.files import sync_folder
 from oneglance_index.errors import (
@@ -27,7 +28,7 @@ from oneglance_index.errors import (
     StoreMissing,
     StoreTooNew,
 )
-from oneglance_index.store.ciphers import Connection
+from oneglance_index.store.ciphers import Connection, Reader
 from oneglance_index.store.commits import check_newest, known_commits
 from oneglance_index.store.directory import (
     CONVERTING_NAME,
@@ -47,6 +48,8 @@ from oneglance_index.store.store_row import told_store
 from oneglance_index.store.tables import KEYED_SINCE, SCHEMA_VERSION, SEALED_SINCE, TABLES, differences, run_all
 from oneglance_index.store.trail import begin_trail
 
+AConnection = TypeVar("AConnection", bound=Connection)
+
 # How long a statement waits for the lock of another process, or a checkpoint for a reader.
 BUSY_SECONDS = 2.0
 # What SQLite's calls raise. It tells of a text in the file that isn't UTF-8 by an error of its own, or of Python's.
@@ -61,7 +64,7 @@ def connect_writer(path: Path, masters: Callable[[bool], Sequence[bytes]]) -> Co
         _make_private(path)
         # check_same_thread is off because the connection is opened here, then given to the writer thread for
         # good.
-        db = _connect(path)
+        db = _connect(path, Connection)
         try:
             # Before anything else, so that a file of a later version isn't touched.
             version = int(db.execute("PRAGMA user_version").fetchone()["user_version"])
@@ -243,17 +246,17 @@ def _make_private(path: Path) -> None:
         raise disk_error(error, path) from error
 
 
-def _connect(path: Path) -> Connection:
-    db = sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=Connection)
+def _connect(path: Path, kind: type[AConnection]) -> AConnection:
+    db = sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=kind)
     db.row_factory = sqlite3.Row
     return db
 
 
-def connect_reader(path: Path, known: Keys | Hashes | None) -> Connection:
+def connect_reader(path: Path, known: Keys | Hashes | None) -> Reader:
     """A connection that cannot write; it may be handed from thread to thread. With `known` hashes only it can't
     decrypt, without them it can't tell whether rows are sound."""
     try:
-        db = _connect(path)
+        db = _connect(path, Reader)
         if isinstance(known, Keys):
             db.use(known)
         elif known is not None:

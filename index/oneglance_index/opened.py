@@ -53,12 +53,14 @@ def _unheard(_: OpenProgress) -> None:
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A gallery, the number of its active generation, and that generation's index; None while it is out of step.
-    `having_negatives`: the numbers of the subjects that have some."""
+    `having_negatives`: the numbers of the subjects that have some. `loaded`: the index was loaded with what came up to
+    this revision."""
 
     generation: int
     gallery: Gallery
     index: GalleryIndex | None
     having_negatives: frozenset[int] = frozenset()
+    loaded: int = 0
 
     def in_step(self) -> GalleryIndex:
         """Raises IndexOutOfStep, GalleryUnfinished."""
@@ -67,6 +69,13 @@ class Opened:
         if self.index is None:
             raise IndexOutOfStep(self.gallery.id)
         return self.index
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Tells the index, in step, of changes of one transaction. It may have been loaded with them: what is committed
+        can be read before it is followed."""
+        assert self.index is not None
+        if changes[0].revision > self.loaded:
+            self.index.apply(*changes)
 
 
 class OpenedGalleries:
@@ -327,7 +336,7 @@ class OpenedGalleries:
                 if opened.index is None:
                     self._missed[effect.generation].append(effect.changes)
                     return
-            opened.index.apply(*effect.changes)
+            opened.apply(effect.changes)
             if effect.kind_set:  # what an alarm has ended begins anew
                 opened.index.approximate(None)
                 self.tending.forget(effect.generation)
@@ -404,14 +413,14 @@ class OpenedGalleries:
         with self._rebuilding:
             if self._missed.get(generation) is not missed:  # it was deleted, or missed more than it says
                 raise IndexOutOfStep(gallery_id)
-            opened = self._of_generation(generation, gallery_id)
-            if opened.gallery.active.fusion != stored.place.fusion:  # changed again: to be followed
+            former = self._of_generation(generation, gallery_id)
+            if former.gallery.active.fusion != stored.place.fusion:  # changed again: to be followed
                 raise IndexOutOfStep(gallery_id)
+            opened = replace(former, index=loaded.index, loaded=stored.gallery.revision)
             for changes in missed:
-                if changes[0].revision > stored.gallery.revision:
-                    loaded.index.apply(*changes)
+                opened.apply(changes)
             self._upkeep.add(generation, loaded.index, loaded.snapshot_revision, stored.gallery.encodings)
-            self._opened[opened.gallery.id] = replace(opened, index=loaded.index)
+            self._opened[opened.gallery.id] = opened
             loaded.index.approximate(approximation_of(opened.gallery.active.kind))
             del self._missed[generation]
         self._tell(generation, None)

@@ -24,6 +24,7 @@ from oneglance_index import (
     StoreIOError,
 )
 from oneglance_index.store import disk, schema, writer
+from oneglance_index.store.ciphers import Reader
 from tests.index import asking
 from tests.waiting import until
 
@@ -144,15 +145,13 @@ def test_an_exclusive_lock_makes_reads_busy(galleries: LocalGalleries, other: sq
         pass
     reader = galleries._store._readers.queue[0]
 
-    class Locked:
-        in_transaction = False
-
-        def execute(self, statement: str, *arguments: Any) -> Any:
+    class Locked(Reader):
+        def execute(self, *arguments: Any) -> Any:
             error = sqlite3.OperationalError("database is locked")
             error.sqlite_errorcode = sqlite3.SQLITE_BUSY
             raise error
 
-    galleries._store._readers.queue[0] = Locked()  # type: ignore[call-overload]
+    galleries._store._readers.queue[0] = Locked(":memory:")
     assert refused()
     galleries._store._readers.queue[0] = reader
     assert not refused()

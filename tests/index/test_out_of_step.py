@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,10 @@ def rebuilding(galleries: LocalGalleries, monkeypatch: pytest.MonkeyPatch) -> Re
     monkeypatch.setattr(upkeep, "_RETRY_SECONDS", 0.001)
     apply = flat.ExactIndex.apply
 
-    def broken(index: flat.ExactIndex, change: Change) -> None:
-        if change.subject_id == "lost":
+    def broken(index: flat.ExactIndex, *changes: Change) -> None:
+        if any(change.subject_id == "lost" for change in changes):
             raise ZeroDivisionError
-        apply(index, change)
+        apply(index, *changes)
 
     monkeypatch.setattr(flat.ExactIndex, "apply", broken)
     hold = Hold()
@@ -132,6 +132,28 @@ def test_what_happens_while_it_is_rebuilt_is_not_missed(galleries: LocalGallerie
     until(lambda: galleries.trouble() is None and isinstance(_asked(galleries), list))
     found = asking.nearest(galleries, "g", VECTORS[:1], 5)
     assert {c.subject_id for c in found.candidates[0]} == {"lost", "after"}
+
+
+def test_what_it_was_rebuilt_with_is_not_done_once_more(
+    galleries: LocalGalleries, rebuilding: Rebuilding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit can be read before it is followed: a deletion would hit the rows of others."""
+    opened = galleries._opened
+    follow = opened.follow
+
+    def late(effects: Sequence[Effect]) -> None:
+        rebuilding.failing = False
+        until(lambda: opened._opened["g"].index is not None)
+        follow(effects)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(opened, "follow", late)
+        galleries.delete_subject("g", "first").result()
+    found = asking.nearest(galleries, "g", VECTORS[:1], 5)
+    assert {c.subject_id for c in found.candidates[0]} == {"lost", "after"}
+    assert (found.subjects, found.encodings, galleries.index_info("g").encodings) == (2, 2, 2)
+    galleries.enroll("g", "more", VECTORS[3:4]).result()  # this is new to it
+    assert asking.nearest(galleries, "g", VECTORS[:1], 5).subjects == 3
 
 
 def _asked(galleries: LocalGalleries) -> object:

@@ -88,8 +88,8 @@ class MilvusIndex:
         self._gone = 0
         # Guards everything above; held during a search.
         self._lock = threading.Lock()
-        # Held while rows are written to Milvus.
-        self._writing = writer.lock_of(collection)
+        # Held while rows of this generation are written to Milvus.
+        self._writing = writer.lock_of(collection.generation)
         lock = threading.Lock()
         self._arrivals = Arrivals(lock)
         self._waiting_rows = 0
@@ -267,11 +267,13 @@ class MilvusIndex:
     def write(self) -> bool:
         """Brings what is here to Milvus. Whether there is more by now. Raises EngineUnavailable."""
         with self._writing:
+            if self._arrivals.retired:
+                return False
             with self._lock:
                 if self._unclaimed is None:
                     self._drain()
                 here = dict(self._here)
-            if self._arrivals.retired or not here:
+            if not here:
                 return False
             rows = self._rows_of(here)
             gone = np.array([number for number, row in here.items() if row.vector is None], np.int64)
@@ -297,7 +299,9 @@ class MilvusIndex:
             self._writer.drop(self)
 
     def drop(self) -> None:
+        """All rows of the generation, those of a former rule of fusion, too."""
         with self._writing:
+            self._engine.drop_others(self._collection)
             self._engine.drop(self._collection)
 
     def info(self) -> IndexInfo:
@@ -350,13 +354,13 @@ class Writer:
         self._engine = engine
         self._due: dict[MilvusIndex, bool] = {}  # and whether it is to be dropped
         self._told = threading.Condition()
-        self._locks: dict[str, threading.Lock] = {}
+        self._locks: dict[int, threading.Lock] = {}  # by generation
         self._closing = False
         self._thread = started("milvus", self._loop)
 
-    def lock_of(self, collection: Collection) -> threading.Lock:
+    def lock_of(self, generation: int) -> threading.Lock:
         with self._told:
-            return self._locks.setdefault(collection.name, threading.Lock())
+            return self._locks.setdefault(generation, threading.Lock())
 
     def due(self, index: MilvusIndex) -> None:
         with self._told:

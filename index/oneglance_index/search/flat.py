@@ -22,6 +22,7 @@ from typing import TypeVar
 import numpy as np
 
 from oneglance_core.distance import squared_l2, squared_norms
+from oneglance_core.error_words import in_words
 from oneglance_index.approximation import Approximation, ApproximationState
 from oneglance_index.errors import DeviceLost, GalleryError, OutOfMemory
 from oneglance_index.records import (
@@ -377,7 +378,7 @@ class ExactIndex:
         try:
             found = iter(self._approximate.nearest_subjects(table, self._held.norms, probes, wanted))
         except (MemoryError, RuntimeError) as error:  # an exact search says what is the matter, if it meets it
-            log.warning("a search that may lose something failed, and is exact instead: %s", error)
+            log.warning("a search that may lose something failed, and is exact instead: %s", in_words(error))
             return {}
         ranked = {i: list(itertools.islice(found, len(searches[i].probes))) for i in served}
         return {i: sure for i, all_of in ranked.items() if len(sure := [one for one in all_of if one]) == len(all_of)}

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from oneglance_core.error_words import in_words
 from oneglance_index.approximation import Approximation
 from oneglance_index.errors import EngineUnavailable, EngineUnsupported, GalleryError
 from oneglance_index.records import (
@@ -394,7 +395,7 @@ class Writer:
                     elif index.write():
                         self.due(index)
                 except Exception as error:  # it is in the store: tried again, and at the next start
-                    log.debug("writing to %s failed: %s", self._engine.name, error)
+                    log.debug("writing to %s failed: %s", self._engine.name, in_words(error))
                     if self._closing:
                         return
                     (self.drop if drop else self.due)(index)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneglance_index import IndexSettings, LocalGalleries, StoreDamaged, StoreIOError
+from oneglance_index import IndexSettings, LocalGalleries, OutOfMemory, StoreDamaged, StoreIOError
 from oneglance_index.records import Vectors
 from oneglance_index.store import gathering
 from oneglance_index.store.ciphers import decrypt, encrypt
@@ -17,6 +17,8 @@ from oneglance_index.store.destroying import Destroyer
 from oneglance_index.store.ledger import Ledger
 from oneglance_index.store.mutations import VouchForSnapshot
 from oneglance_index.store.queries import NewSnapshot
+from oneglance_index.store.slots import Slots
+from tests.index import asking
 
 LABELS = {"a": "b"}
 RNG = np.random.default_rng(0)
@@ -130,3 +132,23 @@ def test_slots_that_are_cut_off_are_damage_though_there_is_a_snapshot(tmp_path: 
         opened(tmp_path)
     path.write_bytes(content)
     opened(tmp_path).close()
+
+
+def test_what_is_committed_is_in_answers_though_there_is_no_memory_for_what_was_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    vectors = some(2)
+    with opened(tmp_path) as galleries:
+        galleries.enroll("g", "s", some()).result()
+        with monkeypatch.context() as patch:
+            patch.setattr(Slots, "will_doom", full)
+            undone = galleries.enroll("g", "s", vectors[:1], on_existing="replace")
+            assert isinstance(undone.exception(), OutOfMemory)
+            galleries.enroll("g", "new", vectors[1:]).result()
+            assert asking.nearest(galleries, "g", vectors[1:], 1).candidates[0][0].subject_id == "new"
+        assert galleries._store._writer._db.keys.journal._void
+        galleries.enroll("g", "newer", some()).result()
+        assert not galleries._store._writer._db.keys.journal._void

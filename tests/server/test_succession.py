@@ -23,7 +23,7 @@ from oneglance import (
 from oneglance.v1.common_pb2 import SubjectFilter
 from oneglance.v1.succession_pb2 import LiveComparison
 from oneglance_core.manifests import InputSpec
-from oneglance_index import EncoderMismatch
+from oneglance_index import EncoderMismatch, LikenessPage
 from oneglance_server.app import Server
 from oneglance_server.service.retrying import though_cut_over
 from tests.models import SIDE, pixels_model, values_model
@@ -331,3 +331,22 @@ def test_what_is_never_of_the_gallerys_encoder_is_refused_in_the_end() -> None:
     with pytest.raises(EncoderMismatch):
         asyncio.run(though_cut_over(ask))
     assert asked > 10
+
+
+def test_look_alikes_are_those_of_one_gallery_though_it_is_cut_over_meanwhile(
+    server: Server, client: Client, gallery: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(client)
+    fill(client)
+    read = server._galleries.list_likenesses
+
+    def cutting_over(gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LikenessPage:
+        page = read(gallery_id, page_size=page_size, after=after)
+        monkeypatch.undo()
+        client.cut_over("g")
+        return page
+
+    monkeypatch.setattr(server._galleries, "list_likenesses", cutting_over)
+    meanwhile, afterwards = (client.list_look_alikes("g", within=1e9).pairs for _ in range(2))
+    assert meanwhile == afterwards
+    assert meanwhile

@@ -40,13 +40,11 @@ from oneglance_core.printable import printable
 from oneglance_index import (
     Actor,
     Gallery,
-    GalleryError,
     GalleryStore,
-    IndexSettings,
-    LocalGalleries,
-    OpenProgress,
     acting,
 )
+from oneglance_index.sharing.keeper import Keeper
+from oneglance_index.sharing.news import News
 from oneglance_server.accepting import MethodServer, accept_more
 from oneglance_server.access.access import Access
 from oneglance_server.access.api_keys import FILE as API_KEYS
@@ -54,7 +52,6 @@ from oneglance_server.access.api_keys import ApiKeys
 from oneglance_server.access.tls import Certificates
 from oneglance_server.backlog import Backlog
 from oneglance_server.byte_budget import ByteBudget
-from oneglance_server.change_log import ChangeLogger
 from oneglance_server.composition import Pools, make_services
 from oneglance_server.engines.background import yield_to_others
 from oneglance_server.errors import AuditFailed, StartupError
@@ -64,6 +61,7 @@ from oneglance_server.logs import lines_lost
 from oneglance_server.loop_watch import watch_loop
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads, start_threads
+from oneglance_server.opening import open_galleries, read_secret
 from oneglance_server.sent_metrics import begin_sending
 from oneglance_server.service.auditing import Audit
 from oneglance_server.service.encoders import where_bundled
@@ -103,6 +101,9 @@ SERVICES = tuple(
 _OF_ENCODERS = (identification_pb2.DESCRIPTOR.services_by_name["IdentificationService"].full_name,)
 _GALLERIES_SHOWN = 5  # in a line of the log
 _READ_THREADS = 4
+_SHARE_THREADS = 8  # for what other servers read and search
+# A server that doesn't hear of a change holds it up so long at most, and a second.
+_GRANTED_SECONDS = 3.0
 _WORK_THREADS = 4  # for what is too long for the event loop
 _MESSAGE_THREADS = 2
 _MESSAGE_ROUNDS = 8  # they are short: 10 ms
@@ -156,6 +157,8 @@ class Server:
         self._watches: list[asyncio.Task[None]] = []
         self.http_address = settings.http
         self._http: HttpListener | None = None
+        self.shared_address = settings.share
+        self._sharing: grpc.aio.Server | None = None
         self._closer = ThreadPoolExecutor(1, "oneglance-close")
         self._end_traces: Callable[[], None] = lambda: None
         # Services that can't do their work while the others can: their health says NOT_SERVING.
@@ -202,7 +205,7 @@ class Server:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
             self._backlog.listen(server)
-            self.address = self._listen(server)
+            self.address = self._bind(server, settings.listen)
         except RuntimeError as error:
             raise StartupError(f"can't listen on {settings.listen}: {why_not(settings.listen)}") from error
         self._interceptor.off_loop = Threads(
@@ -232,9 +235,8 @@ class Server:
             except OSError as error:
                 raise StartupError(f"can't serve metrics on {settings.metrics}: {error}") from error
 
-    def _listen(self, server: grpc.aio.Server) -> str:
+    def _bind(self, server: grpc.aio.Server, address: str) -> str:
         """The address that came of it. gRPC takes the file of a Unix socket away again when it stops."""
-        address = self.settings.listen
         if (path := socket_of(address)) is not None:
             clear_socket(path)
             with owner_only():
@@ -274,7 +276,8 @@ class Server:
         stylize_pool = self._pool("stylize", settings.stylize_workers, yield_to_others)
         models = await loop.run_in_executor(read_pool, load_models, settings, stylize_pool)
         thresholds = Thresholds(models.encoders)
-        store = self._galleries = await loop.run_in_executor(read_pool, _open_galleries, settings, thresholds)
+        news = News(_GRANTED_SECONDS) if settings.share else None
+        store = self._galleries = await loop.run_in_executor(read_pool, open_galleries, settings, thresholds, news)
         for model in models.loaded:
             self._metrics.model(model.manifest.name, model.manifest.kind, model.digest, model.execution_provider)
         self._metrics.watch_galleries(
@@ -301,6 +304,8 @@ class Server:
         self._unserved = await loop.run_in_executor(read_pool, _without_encoders, store, models, True)
         self._gate.open(services)
         await loop.run_in_executor(read_pool, store.await_loaded)
+        if news is not None:
+            await self._share(store, news)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         self._watches.append(asyncio.create_task(self._watch(store, models)))
         log.info(
@@ -310,6 +315,19 @@ class Server:
             device=store.device,
             models=[model.manifest.name for model in models.loaded],
         )
+
+    async def _share(self, store: GalleryStore, news: News) -> None:
+        """Let other servers use the galleries."""
+        address = self.settings.share
+        news.begin(await asyncio.to_thread(lambda: list(_all_galleries(store))))
+        token = read_secret(self.settings.share_token, "--share-token")
+        server = self._sharing = Keeper(store, news, self._pool("share", _SHARE_THREADS), token).server()
+        try:
+            self.shared_address = self._bind(server, address)
+        except RuntimeError as error:
+            raise StartupError(f"can't share galleries on {address}: {why_not(address)}") from error
+        await server.start()
+        log.info("galleries shared", address=self.shared_address)
 
     async def _watch_access(self, access: Access | None) -> None:
         """Read its files again when they change, tell so, and end the streams of those whose credentials are good no
@@ -383,6 +401,8 @@ class Server:
             await self._grpc.stop(0)
         if self._http is not None:
             await self._http.close()
+        if self._sharing is not None:
+            await self._sharing.stop(0)
         self._gate.close("the server is draining")
         if self._audit is not None:
             with suppress(TimeoutError):
@@ -455,49 +475,6 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _open_galleries(settings: Settings, thresholds: Thresholds) -> LocalGalleries:
-    def progress(step: OpenProgress) -> None:
-        log.info(
-            "gallery loading",
-            gallery=step.gallery_id,
-            done=step.done_encodings,
-            total=step.total_encodings,
-            source=step.source,
-            reason=step.reason,
-        )
-
-    index = IndexSettings(
-        max_encodings_per_subject=settings.max_encodings_per_subject,
-        gpu_temp_memory_bytes=settings.gpu_temp_memory_bytes,
-        gpu_rows=settings.gpu_rows,
-        gpu_lost=settings.gpu_lost,
-        search_threads=settings.search_threads,
-        row_codes=settings.row_codes,
-        approximate_checked_share=settings.approximate_checked_share,
-        start_check=settings.start_check,
-        snapshot_every_encodings=settings.snapshot_every,
-        master_key=settings.master_key,
-        former_master_key=settings.former_master_key,
-        backup_seconds=settings.backup_seconds,
-        sweep_every_seconds=settings.sweep_every_seconds,
-        audit_subjects=settings.audit_subjects,
-        audit_days=settings.audit_days,
-        engine_token=settings.galleries_token,
-        engine_authority=settings.galleries_ca,
-    )
-    try:
-        return LocalGalleries.open(
-            settings.data_dir,
-            device=settings.galleries or settings.device,
-            settings=index,
-            progress=progress,
-            tau_rule=thresholds.moved,
-            on_change=ChangeLogger(name_subjects=settings.audit_subjects == "plain"),
-        )
-    except (GalleryError, OSError) as error:
-        raise StartupError(f"can't open {settings.data_dir}: {error}") from error
 
 
 def _without_encoders(store: GalleryStore, models: Models, tell: bool) -> tuple[str, ...]:

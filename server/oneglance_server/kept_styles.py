@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from oneglance_core.files import replacing
 from oneglance_core.frozen import Frozen
 from oneglance_core.manifests import Style, StyleSpace
-from oneglance_server.errors import InvalidRequest, StartupError, StyleExists, StyleNotFound, StylesBusy
+from oneglance_server.errors import InvalidRequest, StartupError, StyleExists, StyleNotFound, StylesBusy, StylesOff
 
 FILE = "styles.json"
 MAX_KEPT = 1000
@@ -33,13 +33,14 @@ class _Content(Frozen):
 
 
 class KeptStyles:
-    """Those in the file ``path``, which one process has for itself. Safe from any thread. Raises StartupError."""
+    """Those in the file ``path``, which one process has for itself; None: there are none, nor can be. Safe from any
+    thread. Raises StartupError."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._changes = threading.Lock()
         try:
-            found = _Content.model_validate_json(path.read_bytes()).styles if path.exists() else ()
+            found = _Content.model_validate_json(path.read_bytes()).styles if path and path.exists() else ()
         except (OSError, ValidationError) as error:
             raise StartupError(f"{path}: is no file of styles, or can't be read ({error})") from error
         self._take({(style.space, style.name): style for style in found})
@@ -54,7 +55,9 @@ class KeptStyles:
         return {name: vector for (own, name), vector in self._vectors.items() if own == space}
 
     def add(self, style: Style, space: StyleSpace, vector: npt.NDArray[np.float32]) -> KeptStyle:
-        """On the disk when this returns. Raises StyleExists, InvalidRequest, StylesBusy."""
+        """On the disk when this returns. Raises StyleExists, InvalidRequest, StylesBusy, StylesOff."""
+        if self._path is None:
+            raise StylesOff("this server's galleries are another one's: that one keeps styles, for its own calls")
         kept = KeptStyle(**style.model_dump(), space=space, vector=tuple(vector.tolist()), created=time.time())
         with self._changes:
             if (space, style.name) in self._styles:
@@ -76,6 +79,7 @@ class KeptStyles:
         self._vectors = {key: np.array(style.vector) for key, style in styles.items()}
 
     def _write(self, styles: dict[_Key, KeptStyle]) -> None:
+        assert self._path is not None
         text = _Content(styles=tuple(styles.values())).model_dump_json(indent=1)
         try:
             with replacing(self._path, private=True) as fresh:

@@ -29,6 +29,7 @@ from oneglance_core.flags import Flag, complaints
 from oneglance_core.frozen import Frozen, as_in
 from oneglance_core.sounds import DEFAULT_MAX_BYTES, DEFAULT_MAX_SECONDS
 from oneglance_index import IndexSettings
+from oneglance_index.sharing.addresses import check_keeper, is_keeper
 from oneglance_server.environment import unknown_variables
 from oneglance_server.errors import StartupError
 from oneglance_server.listening import MAX_SOCKET_PATH
@@ -90,14 +91,27 @@ class Settings(Frozen, BaseSettings):
     )
     galleries: str = Field(
         "",
-        description="Where the rows of galleries are searched: milvus://HOST:PORT/DATABASE, or milvus+tls://...; the "
-        "data directory stays what is true. Empty: in this process, on --device.",
+        description="Whose galleries are served. keeper://HOST:PORT, keeper+tls://HOST:PORT or keeper+unix:/PATH: "
+        "those of another server, at its --share; the data directory has none then. milvus://HOST:PORT/DATABASE, or "
+        "milvus+tls://...: those of the data directory, searched in a Milvus. Empty: those of the data directory, on "
+        "--device.",
     )
     galleries_token: str = Field(
-        "", description="Who uses that Milvus: file:PATH or env:NAME, which holds user:password or an API key."
+        "",
+        description="What is shown there: file:PATH or env:NAME, which holds that server's --share-token, or a "
+        "Milvus's user:password or API key.",
     )
     galleries_ca: Annotated[str, Flag(metavar="FILE")] = Field(
-        "", description="The certificate of the authority that the Milvus's is from, PEM, for milvus+tls."
+        "",
+        description="The certificate of the authority that the one there is from, PEM, for keeper+tls and milvus+tls.",
+    )
+    share: Annotated[str, Flag(metavar="HOST:PORT|unix:PATH")] = Field(
+        "",
+        description="Where other servers may use this one's galleries, with --galleries keeper://...; see "
+        "docs/servers.md. Beyond loopback it needs tls_cert, tls_key and share_token, or insecure. Empty: nowhere.",
+    )
+    share_token: str = Field(
+        "", description="What they must show: file:PATH or env:NAME, which holds it. Empty: nothing."
     )
     models: Annotated[tuple[Path, ...], NoDecode, Flag(separator=":")] = Field(
         BUNDLED_NAMES["bundled"],
@@ -389,6 +403,8 @@ class Settings(Frozen, BaseSettings):
                     f"{name} {address}: beyond loopback a server needs --tls-cert, --tls-key and --policy; "
                     "--insecure serves anybody who reaches it"
                 )
+        if self.share and not (_is_here(self.share) or (self.tls_cert and self.share_token)):
+            raise ValueError(f"--share {self.share}: beyond loopback it needs --tls-cert, --tls-key and --share-token")
         for name, address in (("--metrics", self.metrics), ("--console", self.console)):
             if address and not is_loopback(address):
                 raise ValueError(f"{name} {address}: it has no authentication; beyond loopback it needs --insecure")
@@ -396,11 +412,26 @@ class Settings(Frozen, BaseSettings):
 
     @model_validator(mode="after")
     def _an_engine(self) -> "Settings":
-        if self.galleries and not self.galleries.startswith(("milvus://", "milvus+tls://")):
-            raise ValueError("--galleries: expected milvus://HOST:PORT/DATABASE, or milvus+tls://...")
+        if self.uses_keeper:
+            try:
+                check_keeper(self.galleries)
+            except ValueError as error:
+                raise ValueError(f"--galleries: {error}") from None
+            for name, given in (("--share", self.share), ("--backup-dir", self.backup_dir)):
+                if given:
+                    raise ValueError(f"{name} is for the server that keeps the galleries, which is at --galleries")
+        elif self.galleries and not self.galleries.startswith(("milvus://", "milvus+tls://")):
+            raise ValueError("--galleries: expected keeper://HOST:PORT, milvus://HOST:PORT/DATABASE, or with +tls")
         if (self.galleries_token or self.galleries_ca) and not self.galleries:
             raise ValueError("--galleries-token and --galleries-ca are of --galleries")
+        if self.share_token and not self.share:
+            raise ValueError("--share-token is of --share")
         return self
+
+    @property
+    def uses_keeper(self) -> bool:
+        """Whether another server keeps the galleries."""
+        return is_keeper(self.galleries)
 
     @model_validator(mode="after")
     def _backups_elsewhere(self) -> "Settings":

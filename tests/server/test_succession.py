@@ -340,7 +340,9 @@ def test_look_alikes_are_those_of_one_gallery_though_it_is_cut_over_meanwhile(
 ) -> None:
     start(client)
     fill(client)
-    read = server._galleries.list_likenesses
+    galleries = server._galleries
+    assert galleries is not None
+    read = galleries.list_likenesses
 
     def cutting_over(gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LikenessPage:
         page = read(gallery_id, page_size=page_size, after=after)
@@ -348,7 +350,7 @@ def test_look_alikes_are_those_of_one_gallery_though_it_is_cut_over_meanwhile(
         client.cut_over("g")
         return page
 
-    monkeypatch.setattr(server._galleries, "list_likenesses", cutting_over)
+    monkeypatch.setattr(galleries, "list_likenesses", cutting_over)
     meanwhile, afterwards = (client.list_look_alikes("g", within=1e9).pairs for _ in range(2))
     assert meanwhile == afterwards
     assert meanwhile

@@ -302,6 +302,7 @@ class OpenedGalleries:
             except Exception:  # the other indexes must not miss what happened to theirs
                 log.exception("gallery %r: its index missed a write and is rebuilt", effect.gallery_id)
                 self._give_up(effect)
+        for effect in effects:  # once all is followed, since it may wait for others
             self._tell_others(effect)
 
     def _tell_others(self, effect: Effect) -> None:

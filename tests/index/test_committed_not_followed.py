@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneglance_index import EVERYBODY, LocalGalleries, StoreIOError, SubjectFilter
+from oneglance_index import EVERYBODY, Gallery, LocalGalleries, StoreIOError, SubjectFilter
 from oneglance_index.search.arrivals import Arrivals
 from oneglance_index.search.loading import StoredSubjects
 from oneglance_index.store.mutations import Effect
 from tests.index import asking
 from tests.index.fake_milvus import URL, FakeMilvus
+from tests.index.test_out_of_step import Hold
 from tests.waiting import PATIENCE_SECONDS, until
 
 VECTORS = np.eye(8, dtype=np.float32)
@@ -84,3 +85,25 @@ def test_changes_are_kept_no_longer_where_everybody_could_not_be_read(
     galleries.enroll("g", "new", VECTORS[:1], labels={"odd": "1"}).result()
     found = asking.nearest(galleries, "g", VECTORS[:1], 4, among=ODD)
     assert {one.subject_id for one in found.candidates[0]} == {"s1", "s3", "new"}
+
+
+def test_all_of_a_transaction_is_followed_before_others_are_told_of_galleries(tmp_path: Path) -> None:
+    """Who is told may take its time."""
+    seen: list[int] = []
+
+    def told(gallery_id: str, _: Gallery | None) -> None:
+        if gallery_id == "g":
+            seen.append(asking.nearest(galleries, "h", VECTORS[:1], 1).subjects)
+
+    with LocalGalleries.open(tmp_path) as galleries:
+        for name in "gh":
+            galleries.create_gallery(name, encoder_digest="e", dimension=8).result()
+    hold = Hold()
+    with LocalGalleries.open(tmp_path, on_gallery=told) as galleries:
+        galleries._store.write(hold)
+        until(hold.begun.is_set)
+        both = galleries.set_threshold("g", 0.5), galleries.enroll("h", "s", VECTORS[:1])  # are committed together
+        hold.end.set()
+        for one in both:
+            one.result()
+    assert seen == [1]

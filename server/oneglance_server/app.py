@@ -122,11 +122,12 @@ class Server:
     """A oneglance server: ``async with Server(settings) as server: ...`` serves until the block ends.
 
     ``start`` binds the port and answers health checks with NOT_SERVING, ``load`` reads models and galleries and
-    opens the door, ``stop`` drains and closes. Raises StartupError.
+    opens the door, ``stop`` drains and closes. ``shares_port``: other processes listen on it, too. Raises StartupError.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, shares_port: bool = False) -> None:
         self.settings = settings
+        self._shares_port = shares_port
         self.address = settings.listen
         self._gate = ReadinessGate()
         self._metrics = Metrics()
@@ -189,7 +190,9 @@ class Server:
             self._end_metrics = begin_sending(self._metrics.registry)
         start_threads(self._closer)
         asyncio.get_running_loop().set_default_executor(self._pool("work", _WORK_THREADS))
-        server = self._grpc = grpc.aio.server(interceptors=[self._interceptor], options=_options(settings))
+        server = self._grpc = grpc.aio.server(
+            interceptors=[self._interceptor], options=_options(settings, self._shares_port)
+        )
         ours: Any = MethodServer(server)
         gate, window = self._gate, settings.stream_window
         add_GalleryServiceServicer_to_server(GalleryServicer(gate, window), ours)
@@ -263,7 +266,7 @@ class Server:
             max_message_bytes=settings.max_message_bytes,
             idle_seconds=settings.stream_idle_seconds,
         )
-        self._http = HttpListener(settings, self._certificates, calls)
+        self._http = HttpListener(settings, self._certificates, calls, self._shares_port)
         await self._http.start()
         self.http_address = self._http.address
 
@@ -449,14 +452,14 @@ def _certificates(settings: Settings) -> Certificates | None:
     return Certificates(Path(settings.tls_cert), Path(settings.tls_key), authority)
 
 
-def _options(settings: Settings) -> list[tuple[str, int]]:
+def _options(settings: Settings, shares_port: bool) -> list[tuple[str, int]]:
     """What gRPC's core is to bound; docs/operations.md says what it can't."""
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.per_message_decompression", 0),  # servicers/receiving.py does it, once there is room
         ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_AND_GZIP),
-        ("grpc.so_reuseport", 0),  # two servers on one port would share its calls silently
+        ("grpc.so_reuseport", int(shares_port)),  # else two servers on one port would share its calls silently
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),

@@ -58,6 +58,13 @@ class Settings(Frozen, BaseSettings):
         description="host:port to serve gRPC on; port 0 picks a free one. Beyond loopback it needs tls_cert, tls_key "
         "and policy, or insecure. Or unix:/path: a Unix socket, which the user of the server alone may use; no TLS.",
     )
+    workers: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Processes that decode, encode and answer, on the same port, while the one that was started keeps "
+        "the galleries; see docs/servers.md. 0: one process does it all.",
+    )
     http: Annotated[str, _ADDRESS] = Field(
         "",
         description="host:port to serve the same calls on over HTTP: JSON, Connect and gRPC-Web, see docs/clients.md; "
@@ -426,6 +433,14 @@ class Settings(Frozen, BaseSettings):
             raise ValueError("--galleries-token and --galleries-ca are of --galleries")
         if self.share_token and not self.share:
             raise ValueError("--share-token is of --share")
+        return self
+
+    @model_validator(mode="after")
+    def _processes(self) -> "Settings":
+        if self.workers and (self.uses_keeper or socket_of(self.listen) is not None or self.device != "cpu"):
+            raise ValueError("--workers: for galleries of this server, on the CPU, at a port (no Unix socket)")
+        if self.workers and self.share and socket_of(self.share) is None:
+            raise ValueError("--workers: its --share is unix:PATH")
         return self
 
     @property

@@ -224,13 +224,13 @@ def measure(ways: dict[str, Way], probes: Vectors, rounds: int) -> list[list[obj
             return ""
         return f"{middle[name, count]:.3g} ({middle[name, count] / middle['ours', count]:.2f})"
 
-    def same(name: str, way: Way) -> str:
+    def same(way: Way) -> str:
         count = FEW if way.singly else 64
         found, sure = way.find(probes[:count]), ways["ours"].find(probes[:count])
         equal = sum(list(one) == other for one, other in zip(found, sure, strict=True)) if found is not None else 0
         return "" if found is None else f"{equal} of {count}"
 
-    return [[name, *(cell(name, count) for count in COUNTS), same(name, way)] for name, way in ways.items()]
+    return [[name, *(cell(name, count) for count in COUNTS), same(way)] for name, way in ways.items()]
 
 
 def main() -> None:

@@ -27,7 +27,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.fewer_bytes import Vectors, faiss, like_an_encoders, random
+from benchmarks.fewer_bytes import Vectors, faiss, like_an_encoders
+from benchmarks.random_directions import random_directions
 from benchmarks.report import options, table
 from oneglance_index import Found, Search
 from oneglance_index.records import Rows
@@ -243,13 +244,13 @@ def main() -> None:
     told = parser.parse_args()
     sizes = told.sizes or [1_000_000, 128, 500_000, 512]
     for count, dimension in zip(sizes[::2], sizes[1::2], strict=True):
-        for make in (random, like_an_encoders):
+        for make in (random_directions, like_an_encoders):
             drawn = make(np.random.default_rng(0), count + max(COUNTS), dimension)
             rows, probes = drawn[:count], drawn[count:]
             with ExitStack() as stack:
                 ways = ways_of(rows, told.each, told.rivals.split(","), told.insightface, stack)
                 lines = measure(ways, probes, told.rounds)
-            kind = "random" if make is random else "like an encoder's"
+            kind = "random" if make is random_directions else "like an encoder's"
             title = f"{count:,} x {dimension}, {told.each} a subject, {kind}: ms (times ours)"
             named = (f"{count} probes" if count > 1 else "1 probe" for count in COUNTS)
             table(title, ("", *named, "same"), lines)

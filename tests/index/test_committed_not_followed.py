@@ -90,19 +90,21 @@ def test_changes_are_kept_no_longer_where_everybody_could_not_be_read(
 def test_all_of_a_transaction_is_followed_before_others_are_told_of_galleries(tmp_path: Path) -> None:
     """Who is told may take its time."""
     seen: list[int] = []
+    opened: list[LocalGalleries] = []
 
     def told(gallery_id: str, _: Gallery | None) -> None:
         if gallery_id == "g":
-            seen.append(asking.nearest(galleries, "h", VECTORS[:1], 1).subjects)
+            seen.append(asking.nearest(opened[0], "h", VECTORS[:1], 1).subjects)
 
-    with LocalGalleries.open(tmp_path) as galleries:
+    with LocalGalleries.open(tmp_path) as store:
         for name in "gh":
-            galleries.create_gallery(name, encoder_digest="e", dimension=8).result()
+            store.create_gallery(name, encoder_digest="e", dimension=8).result()
     hold = Hold()
-    with LocalGalleries.open(tmp_path, on_gallery=told) as galleries:
-        galleries._store.write(hold)
+    with LocalGalleries.open(tmp_path, on_gallery=told) as store:
+        opened.append(store)
+        store._store.write(hold)
         until(hold.begun.is_set)
-        both = galleries.set_threshold("g", 0.5), galleries.enroll("h", "s", VECTORS[:1])  # are committed together
+        both = store.set_threshold("g", 0.5), store.enroll("h", "s", VECTORS[:1])  # are committed together
         hold.end.set()
         for one in both:
             one.result()

@@ -280,7 +280,12 @@ class Server:
         models = await loop.run_in_executor(read_pool, load_models, settings, stylize_pool)
         thresholds = Thresholds(models.encoders)
         news = News(_GRANTED_SECONDS) if settings.share else None
-        store = self._galleries = await loop.run_in_executor(read_pool, open_galleries, settings, thresholds, news)
+        quotas = None if self._access is None else self._access.quotas
+        if quotas is not None and (settings.share or settings.uses_keeper):
+            quotas.begin_telling()
+        store = self._galleries = await loop.run_in_executor(
+            read_pool, open_galleries, settings, thresholds, news, quotas
+        )
         for model in models.loaded:
             self._metrics.model(model.manifest.name, model.manifest.kind, model.digest, model.execution_provider)
         self._metrics.watch_galleries(
@@ -324,7 +329,10 @@ class Server:
         address = self.settings.share
         news.begin(await asyncio.to_thread(lambda: list(_all_galleries(store))))
         token = read_secret(self.settings.share_token, "--share-token")
-        server = self._sharing = Keeper(store, news, self._pool("share", _SHARE_THREADS), token).server()
+        server = self._sharing = Keeper(
+            *(store, news, self._pool("share", _SHARE_THREADS), token),
+            None if self._access is None else self._access.quotas,
+        ).server()
         try:
             self.shared_address = self._bind(server, address)
         except RuntimeError as error:

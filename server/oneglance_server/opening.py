@@ -17,6 +17,7 @@ from oneglance_index.search.milvus.address import read_token
 from oneglance_index.sharing.addresses import Keeping
 from oneglance_index.sharing.news import News
 from oneglance_index.sharing.remote import open_remote
+from oneglance_server.access.quotas import Quotas
 from oneglance_server.change_log import ChangeLogger
 from oneglance_server.errors import StartupError
 from oneglance_server.service.thresholds import Thresholds
@@ -34,10 +35,12 @@ def read_secret(source: str, flag: str) -> str:
         raise StartupError(f"{flag}: {error.reason}") from error
 
 
-def open_galleries(settings: Settings, thresholds: Thresholds, news: News | None) -> GalleryStore:
-    """``news``: hears of their changes. Raises StartupError."""
+def open_galleries(
+    settings: Settings, thresholds: Thresholds, news: News | None, quotas: Quotas | None
+) -> GalleryStore:
+    """``news``: hears of their changes. ``quotas``: of this server's callers. Raises StartupError."""
     if settings.uses_keeper:
-        return _open_remote(settings)
+        return _open_remote(settings, quotas)
 
     def progress(step: OpenProgress) -> None:
         log.info(
@@ -82,7 +85,7 @@ def open_galleries(settings: Settings, thresholds: Thresholds, news: News | None
         raise StartupError(f"can't open {settings.data_dir}: {error}") from error
 
 
-def _open_remote(settings: Settings) -> GalleryStore:
+def _open_remote(settings: Settings, quotas: Quotas | None) -> GalleryStore:
     authority = settings.galleries_ca
     try:
         keeping = Keeping(
@@ -91,6 +94,6 @@ def _open_remote(settings: Settings) -> GalleryStore:
             Path(authority).read_bytes() if authority else None,
         )
         log.info("waiting for the keeper of the galleries", address=keeping.name)
-        return open_remote(keeping, patience_seconds=PATIENCE_SECONDS)
+        return open_remote(keeping, patience_seconds=PATIENCE_SECONDS, spending=quotas)
     except (GalleryError, OSError) as error:
         raise StartupError(f"can't use the galleries of {settings.galleries}: {error}") from error

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from limits import parse
 
 from oneglance import Client, OneglanceError
 from oneglance_server.app import Server
 from oneglance_server.errors import StartupError
 from tests.pictures import picture
 from tests.running import ServerProcess, server_thread
+from tests.server.access.callers import grant, key_of
 from tests.server.test_kill import MOMENT_SECONDS, Writer
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -198,3 +200,28 @@ def test_what_was_acknowledged_survives_kill_9_of_a_server(models: tuple[Path, P
                     server.kill()
             client.set_threshold("g", 0.5 + round_number)  # waits for nobody for ever
             check_all(writers, client, digest)
+
+
+def test_a_quota_is_one_at_all_servers(models: tuple[Path, Path], tmp_path: Path) -> None:
+    policy, share = tmp_path / "policy.toml", tmp_path / "share.socket"
+    policy.write_text(grant(["key:*"], ["*"], ["*"]) + '[[quota]]\nto = ["key:few"]\nprobes = "6/day"\n')
+    settings = {"data_dir": tmp_path / "data", "models": models[:1], "policy": str(policy)}
+    key = key_of(tmp_path / "data", "few")
+    with ExitStack() as opened:
+        servers = [opened.enter_context(server_thread(share=f"unix:{share}", **settings))]
+        for _ in range(2):
+            servers.append(opened.enter_context(server_thread(galleries=f"keeper+unix:{share}", **settings)))
+        callers = [opened.enter_context(Client(server.address, token=key, retry=False)) for server in servers]
+        callers[0].create_gallery("g", encoder="pixels")
+        for count, caller in enumerate(callers, 1):
+            caller.identify("g", *[picture(1)] * count, tau=0.1)
+        for server, caller in zip(servers, callers, strict=True):
+            until(lambda server=server: left(server, "key:few", "probes", "6/day") == 0)  # type: ignore[misc]
+            with pytest.raises(OneglanceError, match="and has used them"):
+                caller.identify("g", picture(1), tau=0.1)
+
+
+def left(server: Server, name: str, kind: str, rate: str) -> int:
+    access = server._access
+    assert access is not None
+    return access.quotas._limiter.get_window_stats(parse(rate), kind, name).remaining

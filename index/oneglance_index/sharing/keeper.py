@@ -36,6 +36,9 @@ from oneglance_index.sharing.messages import (
     Asked,
     Call,
     Granted,
+    NoQuotas,
+    Spending,
+    Spent,
     Told,
     encoded,
     fault_of,
@@ -53,10 +56,14 @@ _NOTHING = raw(None)
 
 class Keeper:
     """`news` hears of every change of `store`'s galleries; `pool` runs what blocks. Users must show `token`, unless it
-    is ""."""
+    is "". `spending`: of this process's own callers."""
 
-    def __init__(self, store: GalleryStore, news: News, pool: Executor, token: str = "") -> None:
+    def __init__(
+        self, store: GalleryStore, news: News, pool: Executor, token: str = "", spending: Spending | None = None
+    ) -> None:
         self._store, self._news, self._pool, self._token = store, news, pool, token
+        self._spending = spending or NoQuotas()
+        self._users: set[_User] = set()
         self._scans = _Scans(store, pool)
 
     def server(self) -> grpc.aio.Server:
@@ -79,12 +86,14 @@ class Keeper:
             )
         user = _User(asyncio.get_running_loop(), self._news)
         self._news.follow(user)
+        self._users.add(user)
         hearing = asyncio.create_task(self._hear(user, asked))
         try:
             async for told in user.messages():
                 yield told
         finally:
             hearing.cancel()
+            self._users.discard(user)
             self._news.leave(user, at_once=False)
 
     async def _hear(self, user: _User, asked: AsyncIterator[bytes]) -> None:
@@ -106,6 +115,12 @@ class Keeper:
             self._news.leave(user, at_once=True)
         elif said.hello and self._news.grant(user):
             user.grant(self._granted(said.hello))
+        if said.spent:
+            self._spending.spent_elsewhere(said.spent)
+        if said.hello or said.spent:
+            here = self._spending.take()
+            for one in self._users if here else self._users - {user} if said.spent else ():
+                one.others_spent(here if one is user else [*here, *said.spent])
 
     def _granted(self, hello: int) -> Granted:
         states: dict[str, ApproximationState] = {}
@@ -205,6 +220,7 @@ class _User:
         self._news = 0
         self._answers: list[Answer] = []
         self._granted: Granted | None = None
+        self._spent: list[Spent] = []
         self._ended = False
         self._under_way: dict[int, Future[Any]] = {}
 
@@ -250,6 +266,10 @@ class _User:
         self._granted = granted
         self._wake.set()
 
+    def others_spent(self, spent: Sequence[Spent]) -> None:
+        self._spent += spent
+        self._wake.set()
+
     def _call(self, function: Callable[[], object]) -> None:
         try:
             self._loop.call_soon_threadsafe(function)
@@ -264,9 +284,10 @@ class _User:
                 galleries, self._galleries = self._galleries, []
                 answers, self._answers = self._answers, []
                 granted, self._granted = self._granted, None
+                spent, self._spent = self._spent, []
                 news = self._news
-            if galleries or answers or granted or anew:
-                yield encoded(Told(galleries, news, answers, granted, anew))
+            if galleries or answers or granted or spent or anew:
+                yield encoded(Told(galleries, news, answers, granted, anew, spent))
                 anew = False
             await self._wake.wait()
             self._wake.clear()

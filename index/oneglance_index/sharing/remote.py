@@ -40,6 +40,8 @@ from oneglance_index.sharing.messages import (
     Asked,
     Call,
     Granted,
+    NoQuotas,
+    Spending,
     Told,
     encoded,
     error_of,
@@ -57,9 +59,10 @@ _DEAD_AFTER = 4
 _RETRY_SECONDS = 0.25
 
 
-def open_remote(keeping: Keeping, *, patience_seconds: float = 30.0) -> GalleryStore:
-    """The galleries of a keeper. Raises EngineUnavailable where it doesn't answer within that time."""
-    opened = RemoteGalleries(keeping)
+def open_remote(keeping: Keeping, *, patience_seconds: float = 30.0, spending: Spending | None = None) -> GalleryStore:
+    """The galleries of a keeper. `spending`: of this process's callers; it is told to all others. Raises
+    EngineUnavailable where the keeper doesn't answer within that time."""
+    opened = RemoteGalleries(keeping, spending or NoQuotas())
     try:
         opened.await_keeper(patience_seconds)
     except BaseException:
@@ -73,8 +76,9 @@ class RemoteGalleries:
     (known) is as new as the keeper's own: see news.py. While the keeper isn't there all raise EngineUnavailable, and
     whether a write under way then was done isn't known."""
 
-    def __init__(self, keeping: Keeping) -> None:
+    def __init__(self, keeping: Keeping, spending: Spending) -> None:
         self._keeping = keeping
+        self._spending = spending
         self._session: _Session | None = None
         self._changed = threading.Condition()
         self._closed = threading.Event()
@@ -164,7 +168,7 @@ class RemoteGalleries:
 
     def _follow(self) -> None:
         while not self._closed.is_set():
-            session = _Session(self._keeping)
+            session = _Session(self._keeping, self._spending)
             try:
                 for told in session.told():
                     session.hear(told)
@@ -222,7 +226,8 @@ class _Future(Future[Any]):
 class _Session:
     """One stream of messages to a keeper and back."""
 
-    def __init__(self, keeping: Keeping) -> None:
+    def __init__(self, keeping: Keeping, spending: Spending) -> None:
+        self._spending = spending
         self.galleries: dict[str, Gallery] = {}
         self.granted: Granted | None = None
         self.until = 0.0  # of time.monotonic(): so long it is sure what the galleries are like
@@ -260,6 +265,8 @@ class _Session:
         if told.granted is not None:
             self.granted = told.granted
             self.until = self._said.pop(told.granted.hello) + told.granted.seconds
+        if told.spent:
+            self._spending.spent_elsewhere(told.spent)
         for answer in told.answers:
             self._settle(answer)
 
@@ -314,7 +321,8 @@ class _Session:
             heard = self._heard
             if calls or left or hello or heard > self._confirmed or self._leaving:
                 self._confirmed = heard
-                yield encoded(Asked(calls, left, heard, BYE if self._leaving else hello))
+                spent = self._spending.take() if hello else []
+                yield encoded(Asked(calls, left, heard, BYE if self._leaving else hello, spent))
             if self._leaving:
                 return
             self._wake.wait(max(0.0, last + seconds / _HELLOS - time.monotonic()))

@@ -22,6 +22,7 @@ import functools
 import itertools
 import sqlite3
 import time
+import traceback
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError, wait
 from pathlib import Path
@@ -500,4 +501,15 @@ def _settle(future: Outcome, result: object, error: Exception | None) -> None:
 
 
 def _typed(error: Exception) -> Exception:
-    return OutOfMemory("for this write") if isinstance(error, MemoryError) else error
+    """What its caller is told, who may keep it: with its traceback also the cursor that was reading, which keeps the
+    write-ahead log from being emptied, and all mutations of the group."""
+    if isinstance(error, MemoryError):
+        return OutOfMemory("for this write")
+    one: BaseException | None = error
+    while one is not None:
+        if isinstance(error, GalleryError):
+            one.__traceback__ = None
+        else:  # a bug: where it is shall be told
+            traceback.clear_frames(one.__traceback__)
+        one = one.__context__
+    return error

@@ -289,6 +289,7 @@ PAGES: dict[str, Page] = {
             "cd deploy/compose && ./make-secrets faces.example.org && docker compose up -d": DOCKER,
             "docker compose run --rm oneglance first-key /data admin > admin.key": DOCKER,
             "docker compose -f compose.yaml -f compose.milvus.yaml up -d": DOCKER,
+            "docker compose -f compose.yaml -f compose.servers.yaml up -d --scale server=3": DOCKER,
             "kubectl create secret tls oneglance-tls --cert tls.crt --key tls.key": CLUSTER,
             "helm install faces deploy/chart/oneglance --set tls.secret=oneglance-tls --set-file policy=policy.toml": (
                 CLUSTER

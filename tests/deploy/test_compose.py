@@ -231,7 +231,7 @@ def test_servers_with_the_galleries_of_the_first_one_get_there_by_tls_and_token(
         ServerProcess(tmp_path / "data", models=models[0], log=tmp_path / "log", **keeping) as keeper,
         ServerProcess(tmp_path / "data", models=models[0], log=tmp_path / "log", **serving) as server,
     ):
-        found = []
+        found: list[str] = []
         for address in (keeper.address, server.address):
             with Client(address, credentials=tls_credentials(secrets / "ca.crt"), token=key) as client:
                 if not found:

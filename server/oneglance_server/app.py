@@ -43,8 +43,6 @@ from oneglance_index import (
     GalleryStore,
     acting,
 )
-from oneglance_index.sharing.keeper import Keeper
-from oneglance_index.sharing.news import News
 from oneglance_server.accepting import MethodServer, accept_more
 from oneglance_server.access.access import Access
 from oneglance_server.access.api_keys import FILE as API_KEYS
@@ -78,6 +76,8 @@ from oneglance_server.servicers.model import ModelServicer
 from oneglance_server.servicers.stylization import StylizationServicer
 from oneglance_server.servicers.subject import SubjectServicer
 from oneglance_server.settings import Settings
+from oneglance_server.sharing.keeper import Keeper
+from oneglance_server.sharing.news import News
 from oneglance_server.standard_services import Health, add_reflection
 from oneglance_server.tracing import begin_tracing
 

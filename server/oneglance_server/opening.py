@@ -14,14 +14,14 @@ from oneglance_index import (
 )
 from oneglance_index.opened import nobody_decides
 from oneglance_index.search.milvus.address import read_token
-from oneglance_index.sharing.addresses import Keeping
-from oneglance_index.sharing.news import News
-from oneglance_index.sharing.remote import open_remote
 from oneglance_server.access.quotas import Quotas
 from oneglance_server.change_log import ChangeLogger
 from oneglance_server.errors import StartupError
 from oneglance_server.service.thresholds import Thresholds
 from oneglance_server.settings import Settings
+from oneglance_server.sharing.addresses import Keeping
+from oneglance_server.sharing.news import News
+from oneglance_server.sharing.remote import open_remote
 
 log = structlog.get_logger()
 PATIENCE_SECONDS = 30.0  # for the server that keeps the galleries, which may start at the same time

@@ -8,6 +8,7 @@ Two rounds of kills by default; for the long run:
 import contextlib
 import os
 import random
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -175,14 +176,19 @@ def test_what_was_acknowledged_survives_kill_9_of_the_keeper(models: tuple[Path,
         clients = [opened.enter_context(Client(server.address)) for server in servers]
         clients[0].create_gallery("g", encoder="pixels", fusion="nearest")
         digest = clients[0].get_gallery("g").encoder_digest
+        without: list[float] = []
         for round_number in range(ROUNDS):
             for _ in write_from(writers, [server.address for server in servers], digest, round_number, rng):
                 kept.kill()
+                killed = time.perf_counter()
             kept = keeper()
             for client in clients:
                 until(lambda client=client: answers(client))  # type: ignore[misc]
+            without.append(time.perf_counter() - killed)
             check_all(writers, clients[round_number % 2], digest)
     print(f"\n{ROUNDS} kills of the keeper, {sum(one.calls for one in writers)} acknowledged calls, all there")
+    middle, longest = statistics.median(without), max(without)
+    print(f"seconds without answers, until its process has started again: {middle:.2f}, at most {longest:.2f}")
 
 
 def test_what_was_acknowledged_survives_kill_9_of_a_server(models: tuple[Path, Path], tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 """How much an identity may ask for in a time, by the policy file. Counted from the start of this process; what callers
-of servers with the same galleries spend is told to each other, see oneglance_index.sharing."""
+of servers with the same galleries spend is told to each other, see oneglance_server.sharing."""
 
 import threading
 import time
@@ -10,9 +10,9 @@ from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
-from oneglance_index.sharing.messages import Spent
 from oneglance_server.access.policy import QuotaKind
 from oneglance_server.errors import RETRY_AFTER, QuotaExceeded
+from oneglance_server.sharing.messages import Spent
 
 
 class Quotas:

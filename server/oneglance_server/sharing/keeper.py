@@ -23,8 +23,8 @@ from oneglance_index.audit import acting
 from oneglance_index.errors import GalleryError
 from oneglance_index.protocol import GalleryStore
 from oneglance_index.records import Gallery, Search
-from oneglance_index.sharing.addresses import LIMITS
-from oneglance_index.sharing.messages import (
+from oneglance_server.sharing.addresses import LIMITS
+from oneglance_server.sharing.messages import (
     BYE,
     CANCELLED,
     CODE,
@@ -45,7 +45,7 @@ from oneglance_index.sharing.messages import (
     raw,
     read_asked,
 )
-from oneglance_index.sharing.news import News
+from oneglance_server.sharing.news import News
 
 log = logging.getLogger(__name__)
 

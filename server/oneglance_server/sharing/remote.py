@@ -27,8 +27,9 @@ from oneglance_index.errors import (
 )
 from oneglance_index.protocol import GalleryStore
 from oneglance_index.records import Backup, Gallery
-from oneglance_index.sharing.addresses import Keeping
-from oneglance_index.sharing.messages import (
+from oneglance_index.threads import started
+from oneglance_server.sharing.addresses import Keeping
+from oneglance_server.sharing.messages import (
     BYE,
     CANCELLED,
     CODE,
@@ -48,7 +49,6 @@ from oneglance_index.sharing.messages import (
     raw,
     read_told,
 )
-from oneglance_index.threads import started
 
 log = logging.getLogger(__name__)
 

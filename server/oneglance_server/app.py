@@ -40,6 +40,7 @@ from oneglance_core.printable import printable
 from oneglance_index import (
     DATABASE_NAME,
     Actor,
+    EngineUnavailable,
     Gallery,
     GalleryStore,
     acting,
@@ -279,6 +280,12 @@ class Server:
     async def load(self) -> None:
         """Read and check models and galleries, then serve: a gallery answers once it is loaded, health says SERVING
         once all are."""
+        try:
+            await self._load()
+        except EngineUnavailable as error:  # it was there a moment ago
+            raise StartupError(f"can't use the galleries: {error}") from error
+
+    async def _load(self) -> None:
         settings = self.settings
         loop = asyncio.get_running_loop()
         read_pool = self._pool("read", _READ_THREADS)
@@ -380,12 +387,12 @@ class Server:
                 if store.sound and not checked:
                     checked = True
                     log.info("store checked", sound=True)
-                if self._unserved:
+                trouble = store.trouble() or models.trouble()
+                if self._unserved and trouble is None:
                     look = functools.partial(_without_encoders, store, models, False)
                     self._unserved = await asyncio.get_running_loop().run_in_executor(None, look)
                     if well and not self._unserved:
                         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-                trouble = store.trouble() or models.trouble()
                 if (trouble is None) == well:
                     continue
                 if trouble is None:

@@ -17,6 +17,11 @@ from tests.server.access.test_tls import Authority
 from tests.waiting import until
 
 
+@pytest.fixture(autouse=True)
+def machines_may_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oneglance_server.app._GRANTED_SECONDS", 60.0)
+
+
 def scraped(address: str) -> str:
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
         return str(answer.read().decode())

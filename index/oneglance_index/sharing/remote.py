@@ -118,14 +118,15 @@ class RemoteGalleries:
     def _ask(self, name: str, arguments: Any, read: Callable[[Any], Any] | None) -> Future[Any]:
         """`read` makes the result of the answer; None: that is left to the caller. Raises EngineUnavailable,
         StoreClosed."""
-        return self._here().ask(name, arguments, read)
+        return self._here(patient=True).ask(name, arguments, read)
 
-    def _here(self) -> _Session:
-        """Of which it is sure what the galleries are like. Raises EngineUnavailable, StoreClosed."""
+    def _here(self, *, patient: bool = False) -> _Session:
+        """Of which it is sure what the galleries are like, or (`patient`) was a moment ago. Raises EngineUnavailable,
+        StoreClosed."""
         session = self._session
         if session is None or self._closed.is_set():
             raise self._away()
-        if clock() > session.until:
+        if clock() > session.until + patient * session.granted.seconds:
             raise EngineUnavailable(self._keeping.name, "it doesn't answer")
         return session
 

@@ -45,8 +45,6 @@ from oneglance_index import (
     GalleryStore,
     acting,
 )
-from oneglance_index.sharing.keeper import Keeper
-from oneglance_index.sharing.news import News
 from oneglance_server.accepting import MethodServer, accept_more
 from oneglance_server.access.access import Access
 from oneglance_server.access.api_keys import FILE as API_KEYS
@@ -80,6 +78,8 @@ from oneglance_server.servicers.model import ModelServicer
 from oneglance_server.servicers.stylization import StylizationServicer
 from oneglance_server.servicers.subject import SubjectServicer
 from oneglance_server.settings import Settings
+from oneglance_server.sharing.keeper import Keeper
+from oneglance_server.sharing.news import News
 from oneglance_server.standard_services import Health, add_reflection
 from oneglance_server.tracing import begin_tracing
 
@@ -294,8 +294,11 @@ class Server:
         thresholds = Thresholds(models.encoders)
         restarted = (settings.data_dir / DATABASE_NAME).exists()
         news = News(_GRANTED_SECONDS, restarted=restarted) if settings.share else None
+        quotas = None if self._access is None else self._access.quotas
+        if quotas is not None and (settings.share or settings.uses_keeper):
+            quotas.begin_telling()
         store = self._galleries = await loop.run_in_executor(
-            read_pool, open_galleries, settings, thresholds, news, self._forget_soon
+            read_pool, open_galleries, settings, thresholds, news, quotas, self._forget_soon
         )
         for model in models.loaded:
             self._metrics.model(model.manifest.name, model.manifest.kind, model.digest, model.execution_provider)
@@ -349,7 +352,10 @@ class Server:
         address = self.settings.share
         news.begin(await asyncio.to_thread(lambda: list(_all_galleries(store))))
         token = read_secret(self.settings.share_token, "--share-token")
-        server = self._sharing = Keeper(store, news, self._pool("share", _SHARE_THREADS), token).server()
+        server = self._sharing = Keeper(
+            *(store, news, self._pool("share", _SHARE_THREADS), token),
+            None if self._access is None else self._access.quotas,
+        ).server()
         try:
             self.shared_address = self._bind(server, address, of_clients=False)  # they show the token
         except RuntimeError as error:

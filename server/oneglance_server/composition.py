@@ -181,7 +181,7 @@ def _stylization(
     pools: Pools,
 ) -> StylizationService:
     return StylizationService(
-        Stylizers(models.painters, KeptStyles(None if settings.uses_keeper else settings.data_dir / STYLES)),
+        Stylizers(models.painters, KeptStyles(settings.data_dir / STYLES)),
         reads,
         audit,
         faces,

@@ -15,7 +15,6 @@
     +-- ThresholdMissing    neither request, gallery nor model has a tau
     +-- CannotCalibrate     too few strangers for the target, an empty gallery; ``reason`` says which
     +-- BackupsOff          there is no folder for backups
-    +-- StylesOff           a server with another one's galleries keeps no styles
     +-- Overloaded          a queue is full, or too many bytes under way; nothing was done
     |   +-- QuotaExceeded   the caller has used what the policy gives it
     +-- StreamIdle          a stream sends nothing and has nothing under way, or reads no answers, or gives way
@@ -122,10 +121,6 @@ class CannotCalibrate(ServiceError):
 
 class BackupsOff(ServiceError):
     reason = "BACKUPS_OFF"
-
-
-class StylesOff(ServiceError):
-    reason = "STYLES_OFF"
 
 
 class Overloaded(ServiceError):

@@ -15,13 +15,14 @@ from oneglance_index import (
     OpenProgress,
 )
 from oneglance_index.search.milvus.address import read_token
-from oneglance_index.sharing.addresses import Keeping
-from oneglance_index.sharing.news import News
-from oneglance_index.sharing.remote import open_remote
+from oneglance_server.access.quotas import Quotas
 from oneglance_server.change_log import ChangeLogger
 from oneglance_server.errors import StartupError
 from oneglance_server.service.thresholds import Thresholds
 from oneglance_server.settings import Settings
+from oneglance_server.sharing.addresses import Keeping
+from oneglance_server.sharing.news import News
+from oneglance_server.sharing.remote import open_remote
 
 log = structlog.get_logger()
 PATIENCE_SECONDS = 30.0  # for the server that keeps the galleries, which may start at the same time
@@ -39,12 +40,16 @@ def read_secret(source: str, flag: str) -> str:
 
 
 def open_galleries(
-    settings: Settings, thresholds: Thresholds, news: News | None, on_gone: Callable[[str], None]
+    settings: Settings,
+    thresholds: Thresholds,
+    news: News | None,
+    quotas: Quotas | None,
+    on_gone: Callable[[str], None],
 ) -> GalleryStore:
-    """``news``: hears of their changes. ``on_gone``: in any thread, of each that another server has deleted. Raises
-    StartupError."""
+    """``news``: hears of their changes. ``quotas``: of this server's callers. ``on_gone``: in any thread, of each that
+    another server has deleted. Raises StartupError."""
     if settings.uses_keeper:
-        return _open_remote(settings, on_gone)
+        return _open_remote(settings, quotas, on_gone)
 
     def progress(step: OpenProgress) -> None:
         log.info(
@@ -95,7 +100,7 @@ def open_galleries(
         raise StartupError(f"can't open {settings.data_dir}: {error}") from error
 
 
-def _open_remote(settings: Settings, on_gone: Callable[[str], None]) -> GalleryStore:
+def _open_remote(settings: Settings, quotas: Quotas | None, on_gone: Callable[[str], None]) -> GalleryStore:
     authority = settings.galleries_ca
     try:
         keeping = Keeping(
@@ -104,6 +109,6 @@ def _open_remote(settings: Settings, on_gone: Callable[[str], None]) -> GalleryS
             Path(authority).read_bytes() if authority else None,
         )
         log.info("waiting for the keeper of the galleries", address=keeping.name)
-        return open_remote(keeping, patience_seconds=PATIENCE_SECONDS, on_gone=on_gone)
+        return open_remote(keeping, patience_seconds=PATIENCE_SECONDS, spending=quotas, on_gone=on_gone)
     except (GalleryError, OSError) as error:
         raise StartupError(f"can't use the galleries of {settings.galleries}: {error}") from error

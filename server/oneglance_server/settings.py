@@ -29,10 +29,10 @@ from oneglance_core.flags import Flag, complaints
 from oneglance_core.frozen import Frozen, as_in
 from oneglance_core.sounds import DEFAULT_MAX_BYTES, DEFAULT_MAX_SECONDS
 from oneglance_index import IndexSettings
-from oneglance_index.sharing.addresses import check_keeper, is_keeper
 from oneglance_server.environment import unknown_variables
 from oneglance_server.errors import StartupError
 from oneglance_server.listening import MAX_SOCKET_PATH
+from oneglance_server.sharing.addresses import check_keeper, is_keeper
 
 Engine = Literal["onnxruntime", "openvino", "openvino-bf16"]
 BUNDLED = Path(__file__).parent / "models"

@@ -2,16 +2,11 @@
 loop and a lock of Python of its own. The kernel gives each connection to one of them (SO_REUSEPORT)."""
 
 import asyncio
-import contextlib
-import ctypes
 import multiprocessing
-import os
 import shutil
-import signal
 import socket
-import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -24,19 +19,19 @@ from oneglance.addresses import host_of
 from oneglance_server.app import Server
 from oneglance_server.errors import StartupError
 from oneglance_server.listening import why_not
-from oneglance_server.logs import configure_logs, log_everything
 from oneglance_server.settings import Settings
 
 log = structlog.get_logger()
 
 _AGAIN_SECONDS = 1.0  # from the end of a worker to the next one in its place
 _SHARE_OF_DRAIN = 0.8  # what the workers have of it; the rest is for closing the store
-_PR_SET_PDEATHSIG = 1
+# What a worker's process does with its settings: it says something once it serves.
+Work = Callable[[Settings, Connection], None]
 _spawn = multiprocessing.get_context("spawn")
 
 
 @asynccontextmanager
-async def serving(settings: Settings, shares_port: bool) -> AsyncIterator[Server]:
+async def serving(settings: Settings, shares_port: bool, work: Work) -> AsyncIterator[Server]:
     """A server, with its workers where the settings say so; ``address`` is where clients call. ``shares_port``: it is
     such a worker. Raises StartupError."""
     if not settings.workers:
@@ -49,7 +44,7 @@ async def serving(settings: Settings, shares_port: bool) -> AsyncIterator[Server
         alone = {"workers": 0, "http": "", "listen": f"unix:{folder}/keeper", "share": settings.share or share}
         async with (
             Server(_changed(settings, **alone)) as server,
-            _Workers(settings, server.shared_address) as workers,
+            _Workers(settings, server.shared_address, work) as workers,
         ):
             server.address = workers.address
             yield server
@@ -65,8 +60,9 @@ def _changed(settings: Settings, **changes: Any) -> Settings:
 class _Workers:
     """Starts those of ``settings``, and another one for each that ends, until it is left."""
 
-    def __init__(self, settings: Settings, shared: str) -> None:
+    def __init__(self, settings: Settings, shared: str, work: Work) -> None:
         self._settings = settings
+        self._work = work
         self._shared = shared
         self._kept: list[socket.socket] = []
         self._processes: dict[int, SpawnProcess] = {}
@@ -134,7 +130,7 @@ class _Workers:
     async def _start(self, number: int) -> None:
         """Returns once it serves. Raises StartupError where it doesn't."""
         ready, told = _spawn.Pipe(duplex=False)
-        process = _spawn.Process(target=_work, args=(self._settings_of(number), told), name=f"worker-{number}")
+        process = _spawn.Process(target=self._work, args=(self._settings_of(number), told), name=f"worker-{number}")
         await asyncio.to_thread(process.start)
         told.close()
         self._processes[number] = process
@@ -183,20 +179,3 @@ async def _readable(descriptor: int) -> None:
         await came.wait()
     finally:
         loop.remove_reader(descriptor)
-
-
-def _work(settings: Settings, told: Connection) -> None:
-    """What a worker's process does: it ends with the one that started it."""
-    from oneglance_server.process import run_until_signalled  # it imports this module
-
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:
-        return
-    sink = configure_logs(settings.log_format, settings.log_level)
-    log_everything(sink, settings.log_format)
-    try:
-        run_until_signalled(settings, sink, lambda _: told.send(True), shares_port=True)
-    except StartupError as error:
-        log.error("a worker did not start", error=str(error))
-        sys.exit(1)

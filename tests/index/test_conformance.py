@@ -49,8 +49,8 @@ from oneglance_index import (
     ThresholdVersion,
 )
 from tests.index.conformance import MAX_CANDIDATES, MAX_ENCODINGS, MAX_NEGATIVES, MAX_PAGE_BYTES, PROMISES, Trial
-from tests.index.keeping import Remotely
 from tests.index.toy_store import Disk, Kept, Member, State, ToyStore
+from tests.server.sharing import Remotely
 
 Vectors = NDArray[np.float32]
 SETTINGS = IndexSettings(

@@ -8,6 +8,7 @@ Two rounds of kills by default; for the long run:
 import contextlib
 import os
 import random
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +17,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from limits import parse
 
 from oneglance import Client, OneglanceError
 from oneglance_server.app import Server
 from oneglance_server.errors import StartupError
 from tests.pictures import picture
 from tests.running import ServerProcess, server_thread
+from tests.server.access.callers import grant, key_of
 from tests.server.test_kill import MOMENT_SECONDS, Writer
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -174,14 +177,19 @@ def test_what_was_acknowledged_survives_kill_9_of_the_keeper(models: tuple[Path,
         clients = [opened.enter_context(Client(server.address)) for server in servers]
         clients[0].create_gallery("g", encoder="pixels", fusion="nearest")
         digest = clients[0].get_gallery("g").encoder_digest
+        without: list[float] = []
         for round_number in range(ROUNDS):
             for _ in write_from(writers, [server.address for server in servers], digest, round_number, rng):
                 kept.kill()
+                killed = time.perf_counter()
             kept = keeper()
             for client in clients:
                 until(lambda client=client: answers(client))  # type: ignore[misc]
+            without.append(time.perf_counter() - killed)
             check_all(writers, clients[round_number % 2], digest)
     print(f"\n{ROUNDS} kills of the keeper, {sum(one.calls for one in writers)} acknowledged calls, all there")
+    middle, longest = statistics.median(without), max(without)
+    print(f"seconds without answers, until its process has started again: {middle:.2f}, at most {longest:.2f}")
 
 
 def test_what_was_acknowledged_survives_kill_9_of_a_server(models: tuple[Path, Path], tmp_path: Path) -> None:
@@ -199,3 +207,28 @@ def test_what_was_acknowledged_survives_kill_9_of_a_server(models: tuple[Path, P
                     server.kill()
             client.set_threshold("g", 0.5 + round_number)  # waits for nobody for ever
             check_all(writers, client, digest)
+
+
+def test_a_quota_is_one_at_all_servers(models: tuple[Path, Path], tmp_path: Path) -> None:
+    policy, share = tmp_path / "policy.toml", tmp_path / "share.socket"
+    policy.write_text(grant(["key:*"], ["*"], ["*"]) + '[[quota]]\nto = ["key:few"]\nprobes = "6/day"\n')
+    settings = {"data_dir": tmp_path / "data", "models": models[:1], "policy": str(policy)}
+    key = key_of(tmp_path / "data", "few")
+    with ExitStack() as opened:
+        servers = [opened.enter_context(server_thread(share=f"unix:{share}", **settings))]
+        for _ in range(2):
+            servers.append(opened.enter_context(server_thread(galleries=f"keeper+unix:{share}", **settings)))
+        callers = [opened.enter_context(Client(server.address, token=key, retry=False)) for server in servers]
+        callers[0].create_gallery("g", encoder="pixels")
+        for count, caller in enumerate(callers, 1):
+            caller.identify("g", *[picture(1)] * count, tau=0.1)
+        for server, caller in zip(servers, callers, strict=True):
+            until(lambda server=server: left(server, "key:few", "probes", "6/day") == 0)  # type: ignore[misc]
+            with pytest.raises(OneglanceError, match="and has used them"):
+                caller.identify("g", picture(1), tau=0.1)
+
+
+def left(server: Server, name: str, kind: str, rate: str) -> int:
+    access = server._access
+    assert access is not None
+    return access.quotas._limiter.get_window_stats(parse(rate), kind, name).remaining

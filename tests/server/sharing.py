@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from oneglance_index import GalleryStore, IndexSettings, LocalGalleries
-from oneglance_index.sharing.addresses import Keeping
-from oneglance_index.sharing.keeper import Keeper
-from oneglance_index.sharing.news import News
-from oneglance_index.sharing.remote import open_remote
+from oneglance_server.sharing.addresses import Keeping
+from oneglance_server.sharing.keeper import Keeper
+from oneglance_server.sharing.news import News
+from oneglance_server.sharing.remote import open_remote
 
 
 class Kept:

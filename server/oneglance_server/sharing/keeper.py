@@ -23,8 +23,8 @@ from oneglance_index.audit import acting
 from oneglance_index.errors import GalleryError
 from oneglance_index.protocol import GalleryStore
 from oneglance_index.records import Gallery, Search
-from oneglance_index.sharing.addresses import LIMITS
-from oneglance_index.sharing.messages import (
+from oneglance_server.sharing.addresses import LIMITS
+from oneglance_server.sharing.messages import (
     BYE,
     CANCELLED,
     CODE,
@@ -37,6 +37,9 @@ from oneglance_index.sharing.messages import (
     Asked,
     Call,
     Granted,
+    NoQuotas,
+    Spending,
+    Spent,
     Told,
     at_once,
     encoded,
@@ -44,7 +47,7 @@ from oneglance_index.sharing.messages import (
     raw,
     read_asked,
 )
-from oneglance_index.sharing.news import News
+from oneglance_server.sharing.news import News
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +69,13 @@ _NOTHING = raw(None)
 
 class Keeper:
     """`news` hears of every change of `store`'s galleries; `pool` runs what blocks. Users must show `token`, unless it
-    is ""."""
+    is "". `spending`: of this process's own callers."""
 
-    def __init__(self, store: GalleryStore, news: News, pool: Executor, token: str = "") -> None:
+    def __init__(
+        self, store: GalleryStore, news: News, pool: Executor, token: str = "", spending: Spending | None = None
+    ) -> None:
         self._store, self._news, self._pool, self._token = store, news, pool, token
+        self._spending = spending or NoQuotas()
         self._scans = _Scans(store, pool)
         # By the word that each has for itself: once one comes back, nothing begins that it asked for before.
         self._users: dict[str, _User] = {}
@@ -133,6 +139,14 @@ class Keeper:
             user.end()
         elif said.hello and self._news.grant(user):
             user.grant(self._granted(said.hello))
+        if said.spent:
+            self._spending.spent_elsewhere(said.spent)
+        if said.hello or said.spent:
+            here = self._spending.take()
+            for one in self._users.values():
+                told = here if one is user else [*here, *said.spent]
+                if told:
+                    one.others_spent(told)
 
     def _granted(self, hello: int) -> Granted:
         states: dict[str, ApproximationState] = {}
@@ -247,6 +261,7 @@ class _User:
         self._news = 0
         self._answers: list[Answer] = []
         self._granted: Granted | None = None
+        self._spent: list[Spent] = []
         self._under_way: dict[int, Future[Any]] = {}
 
     def tell(self, news: int, galleries: Mapping[str, Gallery | None]) -> None:
@@ -294,6 +309,10 @@ class _User:
         self._granted = granted
         self._wake.set()
 
+    def others_spent(self, spent: Sequence[Spent]) -> None:
+        self._spent += spent
+        self._wake.set()
+
     async def messages(self) -> AsyncIterator[bytes]:
         """What is to be told, as it comes; first which galleries there are."""
         anew = True
@@ -306,8 +325,9 @@ class _User:
                 more = bool(self._answers)
                 news = self._news
             granted, self._granted = self._granted, None
-            if galleries or answers or granted or anew:
-                yield encoded(Told(list(galleries.items()), news, answers, granted, anew))
+            spent, self._spent = self._spent, []
+            if galleries or answers or granted or spent or anew:
+                yield encoded(Told(list(galleries.items()), news, answers, granted, anew, spent))
                 anew = False
             if not more:
                 await self._wake.wait()

@@ -30,12 +30,12 @@ from oneglance_index import (
     acting,
     export_trail,
 )
-from oneglance_index.sharing import messages, remote
-from oneglance_index.sharing.addresses import check_keeper
-from oneglance_index.sharing.remote import RemoteGalleries, open_remote
 from oneglance_index.store.mutations import Applied
+from oneglance_server.sharing import messages, remote
+from oneglance_server.sharing.addresses import check_keeper
+from oneglance_server.sharing.remote import RemoteGalleries, open_remote
 from tests.index import asking
-from tests.index.keeping import Kept, kept
+from tests.server.sharing import Kept, kept
 from tests.waiting import PATIENCE_SECONDS, until
 
 VECTORS = np.eye(8, dtype=np.float32)
@@ -278,7 +278,9 @@ def test_errors_keep_their_fields_on_the_way(kind: type[GalleryError]) -> None:
     fault = (
         messages.read_told(
             messages.encoded(
-                messages.Told([], 0, [messages.Answer(1, messages.raw(None), messages.fault_of(error))], None, False)
+                messages.Told(
+                    [], 0, [messages.Answer(1, messages.raw(None), messages.fault_of(error))], None, False, []
+                )
             )
         )
         .answers[0]

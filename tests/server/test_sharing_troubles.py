@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from oneglance_index import EngineUnavailable, GalleryStore, LocalGalleries, OutOfMemory, Search, StoreClosed
-from oneglance_index.sharing import keeper as keeping
-from oneglance_index.sharing import messages, remote
-from oneglance_index.sharing.remote import RemoteGalleries, open_remote
-from tests.index.keeping import Kept, kept
-from tests.index.test_sharing import VECTORS, Deaf, Hold
+from oneglance_server.sharing import keeper as keeping
+from oneglance_server.sharing import messages, remote
+from oneglance_server.sharing.remote import RemoteGalleries, open_remote
+from tests.server.sharing import Kept, kept
+from tests.server.test_sharing import VECTORS, Deaf, Hold
 from tests.waiting import PATIENCE_SECONDS, until
 
 
@@ -83,7 +83,7 @@ def test_of_one_that_comes_back_nothing_begins_that_it_asked_for_before(keeper: 
     """Where the keeper doesn't know yet that the former connection is lost."""
 
     def come() -> tuple[remote._Session, threading.Thread]:
-        session = remote._Session(keeper.keeping, "the same")
+        session = remote._Session(keeper.keeping, "the same", messages.NoQuotas())
 
         def hear() -> None:
             for told in session.told():

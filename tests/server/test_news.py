@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from oneglance_index import Gallery, LocalGalleries
-from oneglance_index.sharing import news as sharing_news
-from oneglance_index.sharing.news import News
+from oneglance_server.sharing import news as sharing_news
+from oneglance_server.sharing.news import News
 from tests.waiting import PATIENCE_SECONDS, until
 
 LONG = 10 * PATIENCE_SECONDS

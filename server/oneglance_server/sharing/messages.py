@@ -10,12 +10,12 @@ import functools
 import hashlib
 import operator
 import typing
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from inspect import Parameter, signature
 from pathlib import Path
 from types import UnionType
-from typing import Any, NamedTuple, Union, get_args, get_origin
+from typing import Any, NamedTuple, Protocol, Union, get_args, get_origin
 
 import msgspec
 import numpy as np
@@ -74,25 +74,55 @@ class Granted(msgspec.Struct, array_like=True, frozen=True):
     approximations: dict[str, ApproximationState]
 
 
+class Spent(msgspec.Struct, array_like=True, frozen=True):
+    """What callers of this name spent of a quota, elsewhere: so much of what `rate` allows of `kind`."""
+
+    rate: str
+    kind: str
+    name: str
+    amount: int
+
+
 class Asked(msgspec.Struct, array_like=True, frozen=True):
     """From a user: new calls, in order, and those whose callers left; the last news that it has heard of; a hello, by
-    its number, which asks to be granted more time (0: none, BYE: it uses nothing any more)."""
+    its number, which asks to be granted more time (0: none, BYE: it uses nothing any more); what its callers spent."""
 
     calls: list[Call]
     left: list[int]
     heard: int
     hello: int
+    spent: list[Spent]
 
 
 class Told(msgspec.Struct, array_like=True, frozen=True):
     """To a user: galleries that are new or changed since, or (None) gone, and the number of that news; then answers.
-    `anew`: these are all there are."""
+    `anew`: these are all there are. `spent`: by the callers of others."""
 
     galleries: list[tuple[str, Gallery | None]]
     news: int
     answers: list[Answer]
     granted: Granted | None
     anew: bool
+    spent: list[Spent]
+
+
+class Spending(Protocol):
+    """Counts what callers spend of their quotas. From any thread, and quick."""
+
+    def take(self) -> list[Spent]:
+        """What was spent here since the last time."""
+
+    def spent_elsewhere(self, spent: Sequence[Spent]) -> None: ...
+
+
+class NoQuotas:
+    """Where nobody has a quota."""
+
+    def take(self) -> list[Spent]:
+        return []
+
+    def spent_elsewhere(self, spent: Sequence[Spent]) -> None:
+        pass
 
 
 def at_once(waiting: list[Any], size: Callable[[Any], int]) -> int:

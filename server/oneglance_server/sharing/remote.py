@@ -28,8 +28,9 @@ from oneglance_index.errors import (
 )
 from oneglance_index.protocol import GalleryStore
 from oneglance_index.records import Backup, Gallery
-from oneglance_index.sharing.addresses import Keeping
-from oneglance_index.sharing.messages import (
+from oneglance_index.threads import started
+from oneglance_server.sharing.addresses import Keeping
+from oneglance_server.sharing.messages import (
     BYE,
     CANCELLED,
     CODE,
@@ -42,6 +43,8 @@ from oneglance_index.sharing.messages import (
     Asked,
     Call,
     Granted,
+    NoQuotas,
+    Spending,
     Told,
     at_once,
     encoded,
@@ -49,7 +52,6 @@ from oneglance_index.sharing.messages import (
     raw,
     read_told,
 )
-from oneglance_index.threads import started
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +68,16 @@ clock = functools.partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", ti
 
 
 def open_remote(
-    keeping: Keeping, *, patience_seconds: float = 30.0, on_gone: Callable[[str], None] = lambda _: None
+    keeping: Keeping,
+    *,
+    patience_seconds: float = 30.0,
+    spending: Spending | None = None,
+    on_gone: Callable[[str], None] = lambda _: None,
 ) -> GalleryStore:
-    """The galleries of a keeper. `on_gone` hears, in a thread of this, of each that is gone, whoever deleted it. Raises
-    EngineUnavailable where the keeper doesn't answer within that time, or doesn't let this one in."""
-    opened = RemoteGalleries(keeping, on_gone)
+    """The galleries of a keeper. `spending`: of this process's callers; it is told to all others. `on_gone` hears, in a
+    thread of this, of each that is gone, whoever deleted it. Raises EngineUnavailable where the keeper doesn't answer
+    within that time, or doesn't let this one in."""
+    opened = RemoteGalleries(keeping, spending, on_gone)
     try:
         opened.await_keeper(patience_seconds)
     except BaseException:
@@ -84,8 +91,10 @@ class RemoteGalleries:
     (known) is as new as the keeper's own: see news.py. While the keeper isn't there all raise EngineUnavailable, and
     whether a write under way then was done isn't known; what wasn't done by then never is."""
 
-    def __init__(self, keeping: Keeping, on_gone: Callable[[str], None] = lambda _: None) -> None:
-        self._keeping, self._on_gone = keeping, on_gone
+    def __init__(
+        self, keeping: Keeping, spending: Spending | None = None, on_gone: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._keeping, self._spending, self._on_gone = keeping, spending or NoQuotas(), on_gone
         self._ids: set[str] = set()
         self._name = secrets.token_hex(16)
         self._session: _Session | None = None  # once it was granted something
@@ -185,7 +194,7 @@ class RemoteGalleries:
     def _follow(self) -> None:
         while not self._closed.is_set():
             try:
-                session = _Session(self._keeping, self._name)
+                session = _Session(self._keeping, self._name, self._spending)
             except Exception as error:  # want of memory, or of threads
                 self._tell_away(f"{type(error).__name__}: {error}")
             else:
@@ -264,7 +273,8 @@ class _Session:
 
     granted: Granted  # once it was
 
-    def __init__(self, keeping: Keeping, name: str) -> None:
+    def __init__(self, keeping: Keeping, name: str, spending: Spending) -> None:
+        self._spending = spending
         self.galleries: dict[str, Gallery] = {}
         self.until = 0.0  # of clock(): so long it is sure what the galleries are like
         self._seconds = 1.0  # that are granted
@@ -304,6 +314,8 @@ class _Session:
             self.until = self._said[told.granted.hello] + told.granted.seconds
             for hello in [hello for hello in list(self._said) if hello <= told.granted.hello]:
                 del self._said[hello]
+        if told.spent:
+            self._spending.spent_elsewhere(told.spent)
         for answer in told.answers:
             self._settle(answer)
 
@@ -365,7 +377,8 @@ class _Session:
             leaving = self._leaving and not more
             if calls or left or hello or heard > self._confirmed or leaving:
                 self._confirmed = heard
-                yield encoded(Asked(calls, left, heard, BYE if leaving else hello))
+                spent = self._spending.take() if hello or leaving else []
+                yield encoded(Asked(calls, left, heard, BYE if leaving else hello, spent))
             if leaving:
                 return
             if not more:

@@ -12,7 +12,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from oneglance_index.store.queries import Stored
 from oneglance_index.store.recent import Recent
 from oneglance_index.store.slots import KeyDestroyed
 from oneglance_index.store.store_row import check_known, told_store
+from oneglance_index.waiting import After
 
 # What following a transaction takes besides its rows, about: prepare() sees that there is as much.
 _FOLLOWING_BYTES = 4 << 20
@@ -227,9 +228,12 @@ class OpenedGalleries:
 
         Fails with GalleryNotFound or StoreClosed where the gallery goes, or the store is closed, before that.
         """
-        result: Future[Gallery] = Future()
+        result: After[Gallery] = After(written)
 
         def follow(done: Future[Gallery]) -> None:
+            if done.cancelled():
+                result.was_cancelled()
+                return
             error = done.exception()
             opened = self._opened.get(gallery_id)
             if error is not None:
@@ -486,8 +490,7 @@ def _having_negatives(former: frozenset[int], effect: Effect) -> frozenset[int]:
 
 
 def _settle(result: Future[Gallery], error: BaseException | None, gallery: Gallery | None) -> None:
-    with contextlib.suppress(InvalidStateError):  # cancelled
-        if error is not None:
-            result.set_exception(error)
-        elif gallery is not None:
-            result.set_result(gallery)
+    if error is not None:
+        result.set_exception(error)
+    elif gallery is not None:
+        result.set_result(gallery)

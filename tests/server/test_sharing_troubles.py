@@ -69,7 +69,8 @@ def test_what_was_asked_before_the_connection_was_lost_is_never_done_afterwards(
 ) -> None:
     hold = held(keeper)
     lost: list[Future[Any]] = [user.enroll("g", f"s{i}", VECTORS[:1]) for i in range(3)]
-    until(lambda: keeper.store.queued_writes() == 3)
+    lost += [user.set_fusion("g", "mean"), user.delete_gallery("g")]
+    until(lambda: keeper.store.queued_writes() == 5)
     session_of(user).cancel()
     assert all(isinstance(one.exception(PATIENCE_SECONDS), EngineUnavailable) for one in lost)
     until(lambda: user.trouble() is None)
@@ -77,6 +78,7 @@ def test_what_was_asked_before_the_connection_was_lost_is_never_done_afterwards(
     hold.over.set()
     later.result()
     assert user.subject_ids("g") == ["later"]
+    assert user.known("g").active.fusion == "nearest"
 
 
 def test_of_one_that_comes_back_nothing_begins_that_it_asked_for_before(keeper: Kept) -> None:

@@ -44,13 +44,13 @@ class Together(NamedTuple):
 def together(models: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Together]:
     root = tmp_path_factory.mktemp("together")
     with ExitStack() as opened:
-        patched = opened.enter_context(pytest.MonkeyPatch.context())
-        patched.setattr("oneglance_server.app._GRANTED_SECONDS", 60.0)  # machines may be slow
         token = root / "token"
         token.write_text("a secret\n")
-        keeper = opened.enter_context(
-            server_thread(data_dir=root / "kept", models=models, share="127.0.0.1:0", share_token=f"file:{token}")
-        )
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("oneglance_server.app._GRANTED_SECONDS", 60.0)  # machines may be slow
+            keeper = opened.enter_context(
+                server_thread(data_dir=root / "kept", models=models, share="127.0.0.1:0", share_token=f"file:{token}")
+            )
         galleries = f"keeper://{keeper.shared_address}"
         clients = []
         for name in ("one", "other"):

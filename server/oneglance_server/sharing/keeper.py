@@ -238,8 +238,11 @@ class _Scans:
                     self._answer(gallery_id, [one])
                 return
             answers = [_failed(one.number, error) for one in together]
+        of_users: dict[_User, list[Answer]] = {}
         for one, answer in zip(together, answers, strict=True):
-            one.user.answer(answer)
+            of_users.setdefault(one.user, []).append(answer)
+        for user, its in of_users.items():
+            user.answer(*its)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: object) -> None:
@@ -297,11 +300,12 @@ class _User:
             answer = _failed(number, error)
         self.answer(answer)
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, *answers: Answer) -> None:
         with self._lock:
-            self._under_way.pop(answer.number, None)
+            for one in answers:
+                self._under_way.pop(one.number, None)
             wakes = not self._answers
-            self._answers.append(answer)
+            self._answers += answers
         if wakes:
             _call(self._loop, self._wake.set)
 

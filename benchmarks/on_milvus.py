@@ -56,6 +56,19 @@ class Direct:
         self.inserted = len(rows) / (time.perf_counter() - begun)
         client.close()
 
+    def await_rows(self, count: int) -> None:
+        """Returns once a collection of the server has so many: they are brought there behind the commits."""
+        from pymilvus import MilvusClient
+
+        client: Any = MilvusClient(uri=self._uri)
+        while True:
+            for name in set(client.list_collections()) - {"direct"}:
+                (found,) = client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")
+                if found["count(*)"] >= count:
+                    client.close()
+                    return
+            time.sleep(1)
+
     def drive(self, probes: Vectors, in_flight: int) -> Load:
         from pymilvus import MilvusClient
 
@@ -120,6 +133,9 @@ def main() -> None:
             addresses[name] = server.address
         direct = Direct(port, rows)
         bulk["Milvus directly"] = direct.inserted
+        begun = time.perf_counter()
+        direct.await_rows(told.subjects)
+        print(f"all rows at Milvus {time.perf_counter() - begun:.0f} s after the others", flush=True)
         points = [encoding(row, digest) for row in probes]
         asked = [identifying(point) for point in points]
         lines: list[tuple[object, ...]] = []

@@ -309,7 +309,7 @@ class OpenedGalleries:
         self._tell_others(effects)
 
     def _tell_others(self, effects: Sequence[Effect]) -> None:
-        """Once for all: whoever decides elsewhere may have to be waited for."""
+        """Once for all, and once all is followed: whoever decides elsewhere may have to be waited for."""
         changed: list[str] = []
         for effect in effects:
             if effect.created or effect.updated or effect.dropped or effect.swapped:
@@ -324,15 +324,14 @@ class OpenedGalleries:
         if effect.created is not None:
             self._open(effect.generation, effect.created, self._made[effect.generation], -1)
         elif effect.dropped:
-            gone = self._opened[effect.gallery_id].index
-            if gone is not None:
-                gone.retire(drop=True)
             with self._rebuilding:
-                del self._opened[effect.gallery_id]
+                gone = self._opened.pop(effect.gallery_id)
                 self._missed.pop(effect.generation, None)
                 self._is_loaded(effect.generation)
             self._upkeep.drop(effect.generation)
             self._upkeep.purge()
+            with contextlib.suppress(MemoryError):  # the next start removes what it holds elsewhere
+                (gone.index or self._make_index(gone.gallery, effect.generation)).retire(drop=True)
             self._tell(effect.generation, GalleryNotFound(effect.gallery_id))
         elif effect.remade:
             assert effect.updated is not None
@@ -431,7 +430,19 @@ class OpenedGalleries:
         if found is None:
             with copying(self._data_dir):  # now deletions wait
                 found = self._loaded(gallery_id, generation, progress)
-        stored, loaded = found
+        try:
+            self._put_in_place(gallery_id, generation, *found, missed)
+        except BaseException:
+            with self._rebuilding:
+                gone = generation not in self._missed
+            found[1].index.retire(drop=gone)
+            raise
+        self._tell(generation, None)
+
+    def _put_in_place(
+        self, gallery_id: str, generation: int, stored: Stored, loaded: Loaded, missed: list[tuple[Change, ...]]
+    ) -> None:
+        """Raises IndexOutOfStep, StoreError."""
         if loaded.useless is not None:
             self._forget_snapshot(generation, loaded.useless)
         with self._rebuilding:
@@ -447,7 +458,6 @@ class OpenedGalleries:
             self._opened[opened.gallery.id] = opened
             loaded.index.approximate(approximation_of(opened.gallery.active.kind))
             del self._missed[generation]
-        self._tell(generation, None)
 
     def _loaded(self, gallery_id: str, generation: int, progress: Progress) -> tuple[Stored, Loaded]:
         """As the store is now. Raises KeyDestroyed where some of that was deleted meanwhile."""

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.checker import milvus
-from benchmarks.identify import D, Vectors, unit
+from benchmarks.identify import D, Vectors
 from benchmarks.load import IDENTIFY, Load, drive
+from benchmarks.random_directions import random_directions
 from benchmarks.report import options, table
 from benchmarks.stage import GLYPHS
 from benchmarks.together import ENROLL, enrolling, identifying
@@ -115,7 +116,7 @@ def main() -> None:
     parser.add_argument("--subjects", metavar="K", type=int, default=100_000)
     told = parser.parse_args()
     rng = np.random.default_rng(0)
-    rows, probes = unit(rng, told.subjects), unit(rng, 256)
+    rows, probes = random_directions(rng, told.subjects, D), random_directions(rng, 256, D)
     with ExitStack() as opened:
         port = opened.enter_context(milvus(told.milvus))
         addresses: dict[str, str] = {}

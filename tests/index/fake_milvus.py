@@ -22,6 +22,7 @@ class FakeMilvus(Engine):
         self.name = URL
         self._down = None
         self.collections: dict[str, dict[int, _Row]] = {}
+        self.sealed: list[int] = []  # of how many rows each time
 
     @classmethod
     def installed(cls, monkeypatch: pytest.MonkeyPatch) -> FakeMilvus:
@@ -85,6 +86,9 @@ class FakeMilvus(Engine):
             vectors[order],
             near.sum(axis=1) < most,
         )
+
+    def seal(self, collection: Collection) -> None:
+        self.sealed.append(len(self.collections[collection.name]))
 
     def compact(self, collection: Collection) -> None:
         pass

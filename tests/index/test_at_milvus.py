@@ -5,16 +5,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from oneglance_index import LocalGalleries
+from oneglance_index.search.milvus import index
 from tests.index.conformance import PROMISES, Trial
 from tests.index.fake_milvus import URL, FakeMilvus
 from tests.index.milvus.test_milvus_conformance import REFUSED
 from tests.index.test_conformance import SETTINGS
 from tests.index.test_succession import MovingMachine
+from tests.waiting import until
 
 
 @pytest.mark.parametrize("restarting", [False, True], ids=["fresh", "reopened"])
@@ -26,6 +29,24 @@ def test_every_promise_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         PROMISES[name](trial)
     finally:
         trial.store.close()
+
+
+def test_rows_that_came_are_sealed_once_they_are_many_and_nothing_more_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "_MANY_ROWS", 20)
+    milvus = FakeMilvus.installed(monkeypatch)
+    with LocalGalleries.open(tmp_path, device=URL) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        for i in range(19):
+            galleries.enroll("g", f"s{i}", np.full((1, 4), i + 1, np.float32)).result()
+        until(lambda: len(next(iter(milvus.collections.values()), ())) == 19)
+        assert milvus.sealed == []
+        galleries.enroll("g", "last", np.full((1, 4), 20, np.float32)).result()
+        until(lambda: milvus.sealed == [20])
+        galleries.enroll("g", "one more", np.full((1, 4), 21, np.float32)).result()
+        until(lambda: len(next(iter(milvus.collections.values()))) == 21)
+    assert milvus.sealed == [20]
 
 
 def test_a_move_is_as_its_model_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -92,15 +92,15 @@ def test_all_of_a_transaction_is_followed_before_others_are_told_of_galleries(tm
     seen: list[int] = []
     opened: list[LocalGalleries] = []
 
-    def told(gallery_id: str, _: Gallery | None) -> None:
-        if gallery_id == "g":
+    def told(galleries: Mapping[str, Gallery | None]) -> None:
+        if "g" in galleries:
             seen.append(asking.nearest(opened[0], "h", VECTORS[:1], 1).subjects)
 
     with LocalGalleries.open(tmp_path) as store:
         for name in "gh":
             store.create_gallery(name, encoder_digest="e", dimension=8).result()
     hold = Hold()
-    with LocalGalleries.open(tmp_path, on_gallery=told) as store:
+    with LocalGalleries.open(tmp_path, on_galleries=told) as store:
         opened.append(store)
         store._store.write(hold)
         until(hold.begun.is_set)

@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 # So many rows may be here that aren't surely at Milvus: more enrollments wait, so long at most.
 _MOST_BYTES = 64 << 20
 _ROOM_SECONDS = 30.0
+# So many rows that came are worth the second or so that sealing them takes Milvus.
+_MANY_ROWS = 8192
 _RETRY_SECONDS = 0.5
 _NONE: Integers = np.empty(0, np.int64)
 
@@ -89,6 +91,8 @@ class MilvusIndex:
         self._gone = 0
         # Guards everything above; held during a search.
         self._lock = threading.Lock()
+        # Rows written since Milvus was last asked to seal them; guarded by `_writing`.
+        self._unsealed = 0
         # Held while rows of this generation are written to Milvus.
         self._writing = writer.lock_of(collection.generation)
         lock = threading.Lock()
@@ -281,6 +285,7 @@ class MilvusIndex:
             if not self._made:
                 self._engine.make(self._collection)
             since = self._engine.write(self._collection, gone, rows, stamps_of(rows))
+            self._unsealed += len(here)
             with self._lock:
                 self._made, self._since = True, since
                 for number, row in here.items():
@@ -292,6 +297,14 @@ class MilvusIndex:
                 self._waiting_rows = left + sum(len(change.added) for change in self._arrivals.pending)
                 self._room.notify_all()
                 return bool(left or self._arrivals.pending)
+
+    def seal(self) -> None:
+        """Milvus searches what came lately several times as slow as the rest, until it has sealed it; by itself it does
+        so after minutes."""
+        with self._writing:
+            if self._unsealed >= _MANY_ROWS and not self._arrivals.retired:
+                self._engine.seal(self._collection)
+                self._unsealed = 0
 
     def retire(self, drop: bool) -> None:
         """Nothing is written from here on; the rows at Milvus are removed if they are to be dropped."""
@@ -394,6 +407,8 @@ class Writer:
                         index.drop()
                     elif index.write():
                         self.due(index)
+                    else:
+                        index.seal()
                 except Exception as error:  # it is in the store: tried again, and at the next start
                     log.debug("writing to %s failed: %s", self._engine.name, in_words(error))
                     if self._closing:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from oneglance_core.distance import usable_encodings
+from oneglance_core.error_words import in_words
 from oneglance_core.fusion import MARGIN_OTHERS, DecidedBy
 from oneglance_core.names import composed
 from oneglance_core.pair_head import PairHead
@@ -494,8 +495,8 @@ class LocalGalleries:
     def _end_broken_moves(self) -> None:
         moves = {gallery.id: gallery.move for gallery in self._opened.galleries()}
         broken = [name for name, move in moves.items() if move and not move.fits(name, moves.get(move.other))]
-        for ended in [self._store.write(succession.EndBrokenMove(name), self, patient=True) for name in broken]:
-            ended.result()
+        ended = [self._store.write(succession.EndBrokenMove(name), self, patient=True) for name in broken]
+        _tell_failed("its move could not be ended", broken, ended)
 
     def _move_taus(self) -> None:
         """Of galleries that changed, or never had one, while their encoder wasn't there."""
@@ -505,10 +506,7 @@ class LocalGalleries:
         found = [(gallery.id, followable(gallery)) for gallery in self._opened.galleries()]
         due = [gallery_id for gallery_id, one in found if one is not None and rule(one) is not None]
         moved = [self._store.write(Follow(gallery_id, rule), self, patient=True) for gallery_id in due]
-        for gallery_id, done in zip(due, moved, strict=True):
-            error = done.exception()
-            if error is not None:
-                log.warning("gallery %r: its threshold could not follow its size: %s", gallery_id, error)
+        _tell_failed("its threshold could not follow its size", due, moved)
 
     def add_negative(
         self,
@@ -887,6 +885,14 @@ def _is_target(target_fpir: float | None) -> bool:
 
 def _is_gap(least_gap: float) -> bool:
     return math.isfinite(least_gap) and least_gap >= 0
+
+
+def _tell_failed(what: str, gallery_ids: Sequence[str], done: Sequence[Future[Any]]) -> None:
+    """Of what is done at the start, and again at the next one: a full disk, say."""
+    for gallery_id, one in zip(gallery_ids, done, strict=True):
+        error = one.exception()
+        if error is not None:
+            log.warning("gallery %r: %s: %s", gallery_id, what, in_words(error))
 
 
 def _silent(progress: OpenProgress) -> None:

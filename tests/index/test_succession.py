@@ -37,6 +37,7 @@ from oneglance_index import (
     NewEncodings,
     RequestConflict,
     Retention,
+    StoreFull,
     SubjectNotFound,
     SubjectNotMoving,
     acting,
@@ -49,6 +50,7 @@ from oneglance_index.records import Doubting, Followed
 from oneglance_index.store import writer
 from oneglance_index.store.following import Followable
 from oneglance_index.store.mutations import Effect
+from oneglance_index.store.succession import EndBrokenMove
 from tests.index import asking
 from tests.index.test_spelling import JOSE, OTHER, as_version_7
 
@@ -472,6 +474,23 @@ def test_a_move_of_which_an_earlier_version_deleted_one_half_has_ended(
         assert galleries.get_gallery(kept).move is None
         galleries.enroll(kept, "new", encoded(galleries.known(kept).active.encoder_digest, [1])).result()
         galleries.delete_gallery(kept).result()
+
+
+def test_what_cannot_be_ended_now_keeps_no_store_from_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A move that lost one half, and a full disk: it ends at the next start."""
+    with monkeypatch.context() as patched, paired(tmp_path) as galleries:
+        patched.setattr(writer, "carried_out", lambda db, mutation: mutation.run(db))
+        galleries.delete_gallery("s").result()
+
+    def full(*_: object) -> Any:
+        raise StoreFull(tmp_path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(EndBrokenMove, "run", full)
+        with LocalGalleries.open(tmp_path) as galleries:
+            assert galleries.get_gallery("g").move is not None
+    with LocalGalleries.open(tmp_path) as galleries:
+        assert galleries.get_gallery("g").move is None
 
 
 def test_an_enrollment_goes_by_the_encoder_of_whichever_answers(tmp_path: Path) -> None:

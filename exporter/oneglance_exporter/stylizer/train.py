@@ -9,7 +9,7 @@ are ours:
 * a second pass with a little noise on the crops, whose squared gain is part of the loss (``calm``): against the flicker
   of stylized video, whose frames differ by noise;
 * a third pass with the crops moved by up to 3 pixels: what is painted is to move along (``shift``), or it swims where a
-  camera pans;
+  camera pans. Up to _STIR of it is free, since some strokes must snap into place, and calmer ones cost style;
 * the brightness of a part of the picture is to be the style's, lighter or darker by _LEVEL_KEPT of what the photo's is
   (``level``). J asks for no level, and a fade to black would flash. So some crops are faded (``fade``): of those, less
   style is asked for;
@@ -49,6 +49,7 @@ _SCALE_DECAY = 0.95  # of the moving mean of a style's J
 _FIRST_BETA = 0.03  # of beta, where its rise begins
 _NOISE = (2 / 255, 8 / 255)  # standard deviation of the noise for ``calm``, of pixels in [0, 1]
 _FARTHEST = 3  # pixels that a crop is moved by, for ``shift``: a lattice of 4 pixels knows no other ways
+_STIR = 0.05  # RMSE between what is painted of a crop and of the crop moved, of 1
 _SHEET_PHOTOS, _SHEET_SIDE = 3, 256
 _LEVEL_KEPT = 0.62  # of a difference in brightness
 _LEVELS = (0.35, 0.65)  # of a middle grey's brightness in any style: so there is room for darker and lighter
@@ -169,7 +170,7 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
         changed = (again - generated[:shaken]).square().mean((1, 2, 3))
         gain = (changed / sigma[:shaken].flatten().square()).mean()
         same = elsewhere[:, :, : side - down, : side - right]
-        shift = (generated[:shaken, :, down:, right:] - same).square().mean()
+        shift = (generated[:shaken, :, down:, right:] - same).square().mean((1, 2, 3))
         beta = self.betas[chosen] * _FIRST_BETA ** max(0.0, 1 - done / settings.rise if settings.rise else 0.0)
         total = settings.alpha * terms.content + beta * contrast.square() * terms.style
         whole = total.detach().where(contrast == 1, torch.nan)
@@ -178,14 +179,14 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
         wanted = self.middle[chosen].view(-1, 1, 1, 1) + _LEVEL_KEPT * (brightness(crops) - 0.5)
         level = (brightness(generated) - wanted).square().mean()
         loss = (total / scale[chosen].where(scale[chosen] > 0, total.detach())).mean()
-        loss = loss + settings.calm * gain + settings.shift * shift
+        loss = loss + settings.calm * gain + settings.shift * (shift - _STIR**2).relu().mean()
         loss = loss + settings.level * level + settings.grid * grid_of(generated).square().mean()
         figures = StylizerFigures(
             total=total.mean().item(),
             content=settings.alpha * terms.content.mean().item(),
             style=(beta * terms.style).mean().item(),
             gain=gain.item() ** 0.5,
-            shift=shift.item() ** 0.5,
+            shift=shift.mean().item() ** 0.5,
             level=level.item() ** 0.5,
             by_style=dict(zip(self.names, self.checkpoint.scale, strict=True)),
         )

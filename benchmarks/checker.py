@@ -1,4 +1,4 @@
-"""Is what the server answers right? python -m benchmarks.checker [--probes 10000] [--rows 21000]
+"""Is what the server answers right? python -m benchmarks.checker [--probes 10000] [--rows 21000] [--workers 2]
 
 Every rule of fusion, by distance and by a pair head's probability, searched in each way: exactly by the rows alone and
 by row codes, exactly where answers may be approximate, and approximately; on data that makes it hard (hostile_data.py).
@@ -10,17 +10,21 @@ verified. What is right is computed in float64 from the vectors that were sent, 
 Of exact answers none may differ, in decision, order or distance, and of approximate ones no distance; of known probes
 (those with a match by the definition) certainly no more may be decided otherwise than was allowed. Exit status 1 where
 that isn't so. Row codes begin at 16,384 rows, approximate answers at 20,000: with fewer --rows the server is told to
-begin sooner.
+begin sooner. `--workers` puts so many processes before the one that has the galleries (docs/servers.md). `--milvus`
+names a wheel of milvus==2.3.5, or a folder that it was unpacked to: the galleries are searched there, where nothing is
+decided by probability and nothing approximate.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +45,9 @@ from tests.models import pixels_model
 from tests.running import ServerProcess
 
 ROWS, CODES, EXACTLY, NEARLY = "rows alone", "row codes", "approximate, asked exactly", "approximate"
+MILVUS = "at a Milvus"
+Served = Sequence[tuple[Mapping[str, Any], Sequence[str]]]  # settings of a server, and the ways of searching to try
+HERE: Served = (({"row_codes": "int8"}, (CODES, EXACTLY, NEARLY)), ({"row_codes": "off"}, (ROWS,)))
 MATES_FOUND = 0.95
 CANDIDATES, TEAMS = 10, 7
 BATCHES = (1, 3, 8, 16)  # row codes are read for up to 8 probes
@@ -216,7 +223,14 @@ class Asking:
                 return ExactBecause.Name(state.because).removeprefix("EXACT_BECAUSE_").lower().replace("_", " ")
 
 
-def check(rows: int, probes: int, first: str = "", kinds: Sequence[str] = tuple(KINDS)) -> Cells:
+def check(
+    rows: int,
+    probes: int,
+    first: str = "",
+    kinds: Sequence[str] = tuple(KINDS),
+    ways: Served = HERE,
+    rules: Sequence[Rule] = RULES,
+) -> Cells:
     """With so many subjects in each gallery, and so many probes for each rule, way and kind of data. `first`: what a
     server's process does before anything else."""
     if rows < LEAST_ROWS:
@@ -232,25 +246,28 @@ def check(rows: int, probes: int, first: str = "", kinds: Sequence[str] = tuple(
             for head in HEADS
         ]
         galleries: list[Gallery] = []
-        for codes, ways in (("int8", (CODES, EXACTLY, NEARLY)), ("off", (ROWS,))):
+        heads = [head for head in HEADS if any(rule.head is head for rule in rules)]
+        for given, tried in ways:
             data, log, served = Path(folder) / "data", Path(folder) / "log", ":".join(map(str, models))
-            settings: dict[str, Any] = {"models": served, "row_codes": codes, "log_level": "error"}
+            settings: dict[str, Any] = {"models": served, "log_level": "error", **given}
             with ServerProcess(data, log=log, first=first, **settings) as server:
                 with Client(server.address, timeout_seconds=600) as client:
-                    galleries = galleries or [*filled(client, rows, kinds)]
+                    galleries = galleries or [*filled(client, rows, kinds, heads)]
                     client.wait_until_serving()
                     for gallery in galleries:
-                        _check_gallery(client, gallery, ways, probes, cells)
+                        _check_gallery(
+                            client, gallery, tried, [one for one in rules if one.head is gallery.head], probes, cells
+                        )
                         asked = sum(counted.probes for counted in cells.values())
                         wrong = len(differing(cells))
-                        told = f"{gallery.id}, row codes {codes}: {asked:,} probes so far, {wrong} combinations differ"
+                        told = f"{gallery.id}, {', '.join(tried)}: {asked:,} probes so far, {wrong} combinations differ"
                         print(told, file=sys.stderr, flush=True)
                 server.terminate()
     return cells
 
 
-def filled(client: Client, rows: int, kinds: Sequence[str]) -> Iterator[Gallery]:
-    for number, (kind, head) in enumerate(itertools.product(kinds, HEADS)):
+def filled(client: Client, rows: int, kinds: Sequence[str], heads: Sequence[Head]) -> Iterator[Gallery]:
+    for number, (kind, head) in enumerate(itertools.product(kinds, heads)):
         rng = np.random.default_rng(number)
         count = rows if head is HEADS[0] else max(100, rows // 10)  # every row is looked at by probability, anyway
         gallery = Gallery(f"{kind}, {head.form}", kind, head, client.describe_model(head.form).model.digest, rng)
@@ -258,10 +275,10 @@ def filled(client: Client, rows: int, kinds: Sequence[str]) -> Iterator[Gallery]
         yield gallery
 
 
-def _check_gallery(client: Client, gallery: Gallery, ways: Sequence[str], probes: int, cells: Cells) -> None:
-    for rule in RULES:
-        if rule.head is not gallery.head:
-            continue
+def _check_gallery(
+    client: Client, gallery: Gallery, ways: Sequence[str], rules: Sequence[Rule], probes: int, cells: Cells
+) -> None:
+    for rule in rules:
         if not rule.by_probability:
             client.set_decided_by(gallery.id, "distance")
         client.set_fusion(gallery.id, rule.fusion)
@@ -272,7 +289,8 @@ def _check_gallery(client: Client, gallery: Gallery, ways: Sequence[str], probes
             note = asking.settle() if way == EXACTLY else ""
             counted = cells[rule.name, way, gallery.kind] = asking.ask(way)
             counted.note = note
-        client.set_approximation(gallery.id, None)
+        if EXACTLY in ways:
+            client.set_approximation(gallery.id, None)
 
 
 def differing(cells: Cells) -> Cells:
@@ -280,13 +298,41 @@ def differing(cells: Cells) -> Cells:
     return {cell: counted for cell, counted in cells.items() if counted.differing(MATES_FOUND, "margin" in cell[0])}
 
 
+@contextmanager
+def milvus(given: Path) -> Iterator[int]:
+    """The port of a real one."""
+    from tests.index.milvus.engine import VARIABLE, Engine, installation, why_not
+
+    os.environ[VARIABLE] = str(given)
+    reason = why_not()
+    if reason:
+        sys.exit(reason)
+    with tempfile.TemporaryDirectory() as scratch:
+        engine = Engine(installation(Path(scratch) / "installed"), Path(scratch) / "data")
+        try:
+            yield engine.port
+        finally:
+            engine.close()
+
+
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--probes", type=int, default=10_000, help="in all, about")
     parser.add_argument("--rows", type=int, default=21_000, help="subjects of each gallery")
+    parser.add_argument("--workers", type=int, default=0, metavar="N")
+    parser.add_argument("--milvus", type=Path, metavar="PATH")
     told = parser.parse_args()
-    count = len(KINDS) * len(RULES) * 4
-    cells = check(told.rows, max(20, round(told.probes / count / 1.6)))  # some are asked more than once
+    with ExitStack() as opened:
+        rules, ways = RULES, HERE
+        if told.milvus is not None:
+            rules = tuple(rule for rule in RULES if not rule.by_probability)
+            ways = (
+                ({"galleries": f"milvus://127.0.0.1:{opened.enter_context(milvus(told.milvus))}/default"}, (MILVUS,)),
+            )
+        ways = [({**given, "workers": told.workers}, tried) for given, tried in ways]
+        count = len(KINDS) * len(rules) * sum(len(tried) for _, tried in ways)
+        probes = max(20, round(told.probes / count / 1.6))  # some are asked more than once
+        cells = check(told.rows, probes, ways=ways, rules=rules)
     differ = "differ: decisions", "order", "distances"
     rest = "largest relative error", "approximate answers", f"lost of known, at most {1 - MATES_FOUND:.0%}; let in"
     table(f"{told.rows:,} x {DIMENSION}", ("rule", "index", "data", "probes", *differ, *rest), lines(cells, range(3)))

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,9 +37,17 @@ class Load:
 
 
 def drive(
-    address: str, method: str, requests: Sequence[Message], *, in_flight: int, seconds: float, go_on: bool = False
+    address: str,
+    method: str,
+    requests: Sequence[Message],
+    *,
+    in_flight: int,
+    seconds: float,
+    go_on: bool = False,
+    connections: int = 1,
 ) -> Load:
-    """Call ``method`` with the requests in turn, ``in_flight`` at a time, and measure after a short warm-up.
+    """Call ``method`` with the requests in turn, ``in_flight`` at a time, and measure after a short warm-up, a third as
+    long.
 
     A refused call ends it, but with ``go_on``: then that caller waits a little before the next one."""
     with tempfile.TemporaryDirectory() as folder:
@@ -46,22 +55,30 @@ def drive(
         path.write_text(json.dumps([request.SerializeToString().hex() for request in requests]))
         command = [sys.executable, "-m", "benchmarks.load", address, method, str(path), str(in_flight), str(seconds)]
         command += ["--go-on"] if go_on else []
+        command += ["--connections", str(connections)]
         out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     return Load(**json.loads(out))
 
 
-async def _drive(address: str, method: str, payloads: list[bytes], in_flight: int, seconds: float, go_on: bool) -> Load:
+async def _drive(
+    address: str, method: str, payloads: list[bytes], in_flight: int, seconds: float, go_on: bool, connections: int
+) -> Load:
     warm_up_seconds = seconds / 3
     latencies: list[float] = []
     refused = 0
-    async with grpc.aio.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)]) as channel:
-        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
+    options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+    async with AsyncExitStack() as opened:
+        channels = [
+            await opened.enter_async_context(grpc.aio.insecure_channel(address, options=options))
+            for _ in range(connections)
+        ]
+        calls: list[grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = [one.unary_unary(method) for one in channels]
         measure_from = time.perf_counter() + warm_up_seconds
         until = measure_from + seconds
 
         async def worker(number: int) -> None:
             nonlocal refused
-            turn = number
+            turn, call = number, calls[number % connections]
             while (begun := time.perf_counter()) < until:
                 try:
                     await call(payloads[turn % len(payloads)], timeout=60)
@@ -89,7 +106,9 @@ if __name__ == "__main__":
     parser.add_argument("in_flight", type=int)
     parser.add_argument("seconds", type=float)
     parser.add_argument("--go-on", action="store_true")
+    parser.add_argument("--connections", type=int, default=1)
     given = parser.parse_args()
     payloads = [bytes.fromhex(text) for text in json.loads(given.requests.read_text())]
-    run = _drive(given.address, given.method, payloads, given.in_flight, given.seconds, given.go_on)
+    how = given.in_flight, given.seconds, given.go_on, given.connections
+    run = _drive(given.address, given.method, payloads, *how)
     print(json.dumps(vars(asyncio.run(run))))

@@ -43,7 +43,13 @@ from oneglance_index.store.store_row import check_known, told_store
 # What following a transaction takes besides its rows, about: prepare() sees that there is as much.
 _FOLLOWING_BYTES = 4 << 20
 
+# Hears of a gallery that is new or changed, and (None) of one that is gone, before that write is done.
+OnGallery = Callable[[str, Gallery | None], None]
 log = logging.getLogger(__name__)
+
+
+def nobody_decides(_id: str, _gallery: Gallery | None) -> None:
+    """An OnGallery where no other process decides by the galleries."""
 
 
 def _unheard(_: OpenProgress) -> None:
@@ -84,7 +90,10 @@ class OpenedGalleries:
     _store: Store
     _upkeep: Upkeep
 
-    def __init__(self, machine: Machine, data_dir: Path, checked_share: float) -> None:
+    def __init__(
+        self, machine: Machine, data_dir: Path, checked_share: float, on_gallery: OnGallery = nobody_decides
+    ) -> None:
+        self._on_gallery = on_gallery
         self.tending = Tending(self._approximate, checked_share)
         self._machine = machine
         self._data_dir = data_dir
@@ -293,6 +302,14 @@ class OpenedGalleries:
             except Exception:  # the other indexes must not miss what happened to theirs
                 log.exception("gallery %r: its index missed a write and is rebuilt", effect.gallery_id)
                 self._give_up(effect)
+            self._tell_others(effect)
+
+    def _tell_others(self, effect: Effect) -> None:
+        swapped = [gallery.id for gallery in effect.swapped or ()]
+        if effect.created or effect.updated or effect.dropped or swapped:
+            for gallery_id in swapped or [effect.gallery_id]:
+                opened = self._opened.get(gallery_id)
+                self._on_gallery(gallery_id, None if opened is None else opened.gallery)
 
     def _follow(self, effect: Effect) -> None:
         if effect.swapped is not None:

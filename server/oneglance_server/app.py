@@ -40,11 +40,7 @@ from oneglance_core.printable import printable
 from oneglance_index import (
     Actor,
     Gallery,
-    GalleryError,
     GalleryStore,
-    IndexSettings,
-    LocalGalleries,
-    OpenProgress,
     acting,
 )
 from oneglance_server.accepting import MethodServer, accept_more
@@ -54,7 +50,6 @@ from oneglance_server.access.api_keys import ApiKeys
 from oneglance_server.access.tls import Certificates
 from oneglance_server.backlog import Backlog
 from oneglance_server.byte_budget import ByteBudget
-from oneglance_server.change_log import ChangeLogger
 from oneglance_server.composition import Pools, make_services
 from oneglance_server.engines.background import yield_to_others
 from oneglance_server.errors import AuditFailed, StartupError
@@ -64,6 +59,7 @@ from oneglance_server.logs import lines_lost
 from oneglance_server.loop_watch import watch_loop
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads, start_threads
+from oneglance_server.opening import open_galleries, read_secret
 from oneglance_server.sent_metrics import begin_sending
 from oneglance_server.service.auditing import Audit
 from oneglance_server.service.encoders import where_bundled
@@ -80,6 +76,8 @@ from oneglance_server.servicers.model import ModelServicer
 from oneglance_server.servicers.stylization import StylizationServicer
 from oneglance_server.servicers.subject import SubjectServicer
 from oneglance_server.settings import Settings
+from oneglance_server.sharing.keeper import Keeper
+from oneglance_server.sharing.news import News
 from oneglance_server.standard_services import Health, add_reflection
 from oneglance_server.tracing import begin_tracing
 
@@ -103,6 +101,9 @@ SERVICES = tuple(
 _OF_ENCODERS = (identification_pb2.DESCRIPTOR.services_by_name["IdentificationService"].full_name,)
 _GALLERIES_SHOWN = 5  # in a line of the log
 _READ_THREADS = 4
+_SHARE_THREADS = 8  # for what other servers read and search
+# A server that doesn't hear of a change holds it up so long at most, and a second.
+_GRANTED_SECONDS = 3.0
 _WORK_THREADS = 4  # for what is too long for the event loop
 _MESSAGE_THREADS = 2
 _MESSAGE_ROUNDS = 8  # they are short: 10 ms
@@ -121,11 +122,12 @@ class Server:
     """A oneglance server: ``async with Server(settings) as server: ...`` serves until the block ends.
 
     ``start`` binds the port and answers health checks with NOT_SERVING, ``load`` reads models and galleries and
-    opens the door, ``stop`` drains and closes. Raises StartupError.
+    opens the door, ``stop`` drains and closes. ``shares_port``: other processes listen on it, too. Raises StartupError.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, shares_port: bool = False) -> None:
         self.settings = settings
+        self._shares_port = shares_port
         self.address = settings.listen
         self._gate = ReadinessGate()
         self._metrics = Metrics()
@@ -156,6 +158,8 @@ class Server:
         self._watches: list[asyncio.Task[None]] = []
         self.http_address = settings.http
         self._http: HttpListener | None = None
+        self.shared_address = settings.share
+        self._sharing: grpc.aio.Server | None = None
         self._closer = ThreadPoolExecutor(1, "oneglance-close")
         self._end_traces: Callable[[], None] = lambda: None
         # Services that can't do their work while the others can: their health says NOT_SERVING.
@@ -186,7 +190,9 @@ class Server:
             self._end_metrics = begin_sending(self._metrics.registry)
         start_threads(self._closer)
         asyncio.get_running_loop().set_default_executor(self._pool("work", _WORK_THREADS))
-        server = self._grpc = grpc.aio.server(interceptors=[self._interceptor], options=_options(settings))
+        server = self._grpc = grpc.aio.server(
+            interceptors=[self._interceptor], options=_options(settings, self._shares_port)
+        )
         ours: Any = MethodServer(server)
         gate, window = self._gate, settings.stream_window
         add_GalleryServiceServicer_to_server(GalleryServicer(gate, window), ours)
@@ -202,7 +208,7 @@ class Server:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
             self._backlog.listen(server)
-            self.address = self._listen(server)
+            self.address = self._bind(server, settings.listen)
         except RuntimeError as error:
             raise StartupError(f"can't listen on {settings.listen}: {why_not(settings.listen)}") from error
         self._interceptor.off_loop = Threads(
@@ -232,9 +238,8 @@ class Server:
             except OSError as error:
                 raise StartupError(f"can't serve metrics on {settings.metrics}: {error}") from error
 
-    def _listen(self, server: grpc.aio.Server) -> str:
+    def _bind(self, server: grpc.aio.Server, address: str) -> str:
         """The address that came of it. gRPC takes the file of a Unix socket away again when it stops."""
-        address = self.settings.listen
         if (path := socket_of(address)) is not None:
             clear_socket(path)
             with owner_only():
@@ -261,7 +266,7 @@ class Server:
             max_message_bytes=settings.max_message_bytes,
             idle_seconds=settings.stream_idle_seconds,
         )
-        self._http = HttpListener(settings, self._certificates, calls)
+        self._http = HttpListener(settings, self._certificates, calls, self._shares_port)
         await self._http.start()
         self.http_address = self._http.address
 
@@ -274,7 +279,13 @@ class Server:
         stylize_pool = self._pool("stylize", settings.stylize_workers, yield_to_others)
         models = await loop.run_in_executor(read_pool, load_models, settings, stylize_pool)
         thresholds = Thresholds(models.encoders)
-        store = self._galleries = await loop.run_in_executor(read_pool, _open_galleries, settings, thresholds)
+        news = News(_GRANTED_SECONDS) if settings.share else None
+        quotas = None if self._access is None else self._access.quotas
+        if quotas is not None and (settings.share or settings.uses_keeper):
+            quotas.begin_telling()
+        store = self._galleries = await loop.run_in_executor(
+            read_pool, open_galleries, settings, thresholds, news, quotas
+        )
         for model in models.loaded:
             self._metrics.model(model.manifest.name, model.manifest.kind, model.digest, model.execution_provider)
         self._metrics.watch_galleries(
@@ -301,6 +312,8 @@ class Server:
         self._unserved = await loop.run_in_executor(read_pool, _without_encoders, store, models, True)
         self._gate.open(services)
         await loop.run_in_executor(read_pool, store.await_loaded)
+        if news is not None:
+            await self._share(store, news)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         self._watches.append(asyncio.create_task(self._watch(store, models)))
         log.info(
@@ -310,6 +323,22 @@ class Server:
             device=store.device,
             models=[model.manifest.name for model in models.loaded],
         )
+
+    async def _share(self, store: GalleryStore, news: News) -> None:
+        """Let other servers use the galleries."""
+        address = self.settings.share
+        news.begin(await asyncio.to_thread(lambda: list(_all_galleries(store))))
+        token = read_secret(self.settings.share_token, "--share-token")
+        server = self._sharing = Keeper(
+            *(store, news, self._pool("share", _SHARE_THREADS), token),
+            None if self._access is None else self._access.quotas,
+        ).server()
+        try:
+            self.shared_address = self._bind(server, address)
+        except RuntimeError as error:
+            raise StartupError(f"can't share galleries on {address}: {why_not(address)}") from error
+        await server.start()
+        log.info("galleries shared", address=self.shared_address)
 
     async def _watch_access(self, access: Access | None) -> None:
         """Read its files again when they change, tell so, and end the streams of those whose credentials are good no
@@ -383,6 +412,8 @@ class Server:
             await self._grpc.stop(0)
         if self._http is not None:
             await self._http.close()
+        if self._sharing is not None:
+            await self._sharing.stop(0)
         self._gate.close("the server is draining")
         if self._audit is not None:
             with suppress(TimeoutError):
@@ -429,14 +460,14 @@ def _certificates(settings: Settings) -> Certificates | None:
     return Certificates(Path(settings.tls_cert), Path(settings.tls_key), authority)
 
 
-def _options(settings: Settings) -> list[tuple[str, int]]:
+def _options(settings: Settings, shares_port: bool) -> list[tuple[str, int]]:
     """What gRPC's core is to bound; docs/operations.md says what it can't."""
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.per_message_decompression", 0),  # servicers/receiving.py does it, once there is room
         ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_AND_GZIP),
-        ("grpc.so_reuseport", 0),  # two servers on one port would share its calls silently
+        ("grpc.so_reuseport", int(shares_port)),  # else two servers on one port would share its calls silently
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
@@ -455,49 +486,6 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _open_galleries(settings: Settings, thresholds: Thresholds) -> LocalGalleries:
-    def progress(step: OpenProgress) -> None:
-        log.info(
-            "gallery loading",
-            gallery=step.gallery_id,
-            done=step.done_encodings,
-            total=step.total_encodings,
-            source=step.source,
-            reason=step.reason,
-        )
-
-    index = IndexSettings(
-        max_encodings_per_subject=settings.max_encodings_per_subject,
-        gpu_temp_memory_bytes=settings.gpu_temp_memory_bytes,
-        gpu_rows=settings.gpu_rows,
-        gpu_lost=settings.gpu_lost,
-        search_threads=settings.search_threads,
-        row_codes=settings.row_codes,
-        approximate_checked_share=settings.approximate_checked_share,
-        start_check=settings.start_check,
-        snapshot_every_encodings=settings.snapshot_every,
-        master_key=settings.master_key,
-        former_master_key=settings.former_master_key,
-        backup_seconds=settings.backup_seconds,
-        sweep_every_seconds=settings.sweep_every_seconds,
-        audit_subjects=settings.audit_subjects,
-        audit_days=settings.audit_days,
-        engine_token=settings.galleries_token,
-        engine_authority=settings.galleries_ca,
-    )
-    try:
-        return LocalGalleries.open(
-            settings.data_dir,
-            device=settings.galleries or settings.device,
-            settings=index,
-            progress=progress,
-            tau_rule=thresholds.moved,
-            on_change=ChangeLogger(name_subjects=settings.audit_subjects == "plain"),
-        )
-    except (GalleryError, OSError) as error:
-        raise StartupError(f"can't open {settings.data_dir}: {error}") from error
 
 
 def _without_encoders(store: GalleryStore, models: Models, tell: bool) -> tuple[str, ...]:

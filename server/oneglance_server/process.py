@@ -12,41 +12,62 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import NoReturn
 
 import structlog
 
-from oneglance_server.app import Server
+from oneglance_server.errors import StartupError
 from oneglance_server.log_sink import LogSink
-from oneglance_server.logs import LOG_SECONDS
+from oneglance_server.logs import LOG_SECONDS, configure_logs, log_everything
 from oneglance_server.service_manager import READY, STOPPING, tell_service_manager
 from oneglance_server.settings import Settings
+from oneglance_server.workers import serving
 
 log = structlog.get_logger()
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # After so long another thread may have Python's lock. The event loop takes it anew several times for each call: with
 # Python's own 5 ms, messages that are parsed in threads would delay every call behind them by as many times that.
 _SWITCH_SECONDS = 0.0005
+_PR_SET_PDEATHSIG = 1  # of prctl.h
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h; once it is set, glibc no longer raises it by itself
 _LARGE_BYTES = 12 << 20
 _COLLECTED_AFTER = 2000, 20, 20  # objects, and rounds of the younger generations; by default 700, 10, 10
 _LEAST_SECONDS = 1.0  # to close the store, however short the drain
 
 
-def run_until_signalled(settings: Settings, sink: LogSink, on_serving: Callable[[str], None]) -> None:
+def run_until_signalled(
+    settings: Settings, sink: LogSink, on_serving: Callable[[str], None], *, shares_port: bool = False
+) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then drain and return. Raises StartupError, and what ``on_serving`` does.
 
     It ends the process, when that has not returned ``drain_seconds`` after the signal (status 0 if the store is closed,
     else 1), at a second signal (128 + its number), and at one that comes before it serves (0): a data directory is
     safe at any moment.
 
-    ``on_serving`` is told the address once everything is loaded, in a thread of its own. Only in the main thread.
+    ``on_serving`` is told the address once everything is loaded, in a thread of its own. ``shares_port``: other
+    processes listen on it, too. Only in the main thread.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     give_memory_back()
     raise_open_files()
-    asyncio.run(_serve(settings, _Ending(settings.drain_seconds, sink), on_serving))
+    asyncio.run(_serve(settings, _Ending(settings.drain_seconds, sink), on_serving, shares_port))
     gc.freeze()  # else Python looks through all there is before it ends, of 10,000 galleries for seconds
+
+
+def _work(settings: Settings, told: Connection) -> None:
+    """What a worker's process does: it ends with the one that started it."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == 1:
+        return
+    sink = configure_logs(settings.log_format, settings.log_level)
+    log_everything(sink, settings.log_format)
+    try:
+        run_until_signalled(settings, sink, lambda _: told.send(True), shares_port=True)
+    except StartupError as error:
+        log.error("a worker did not start", error=str(error))
+        sys.exit(1)
 
 
 def give_memory_back() -> None:
@@ -72,10 +93,10 @@ def raise_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-async def _serve(settings: Settings, ending: "_Ending", on_serving: Callable[[str], None]) -> None:
+async def _serve(settings: Settings, ending: "_Ending", on_serving: Callable[[str], None], shares_port: bool) -> None:
     signalled = asyncio.Event()
     loop = asyncio.get_running_loop()
-    async with Server(settings) as server:
+    async with serving(settings, shares_port, _work) as server:
         leave_what_is_loaded_alone()
         ending.begin_with(lambda: loop.call_soon_threadsafe(signalled.set), lambda: server.store_closed)
         told = asyncio.ensure_future(asyncio.to_thread(on_serving, server.address))

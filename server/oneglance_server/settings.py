@@ -32,6 +32,7 @@ from oneglance_index import IndexSettings
 from oneglance_server.environment import unknown_variables
 from oneglance_server.errors import StartupError
 from oneglance_server.listening import MAX_SOCKET_PATH
+from oneglance_server.sharing.addresses import check_keeper, is_keeper
 
 Engine = Literal["onnxruntime", "openvino", "openvino-bf16"]
 BUNDLED = Path(__file__).parent / "models"
@@ -56,6 +57,13 @@ class Settings(Frozen, BaseSettings):
         SERVER_ADDRESS,
         description="host:port to serve gRPC on; port 0 picks a free one. Beyond loopback it needs tls_cert, tls_key "
         "and policy, or insecure. Or unix:/path: a Unix socket, which the user of the server alone may use; no TLS.",
+    )
+    workers: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Processes that decode, encode and answer, on the same port, while the one that was started keeps "
+        "the galleries; see docs/servers.md. 0: one process does it all.",
     )
     http: Annotated[str, _ADDRESS] = Field(
         "",
@@ -90,14 +98,27 @@ class Settings(Frozen, BaseSettings):
     )
     galleries: str = Field(
         "",
-        description="Where the rows of galleries are searched: milvus://HOST:PORT/DATABASE, or milvus+tls://...; the "
-        "data directory stays what is true. Empty: in this process, on --device.",
+        description="Whose galleries are served. keeper://HOST:PORT, keeper+tls://HOST:PORT or keeper+unix:/PATH: "
+        "those of another server, at its --share; the data directory has none then. milvus://HOST:PORT/DATABASE, or "
+        "milvus+tls://...: those of the data directory, searched in a Milvus. Empty: those of the data directory, on "
+        "--device.",
     )
     galleries_token: str = Field(
-        "", description="Who uses that Milvus: file:PATH or env:NAME, which holds user:password or an API key."
+        "",
+        description="What is shown there: file:PATH or env:NAME, which holds that server's --share-token, or a "
+        "Milvus's user:password or API key.",
     )
     galleries_ca: Annotated[str, Flag(metavar="FILE")] = Field(
-        "", description="The certificate of the authority that the Milvus's is from, PEM, for milvus+tls."
+        "",
+        description="The certificate of the authority that the one there is from, PEM, for keeper+tls and milvus+tls.",
+    )
+    share: Annotated[str, Flag(metavar="HOST:PORT|unix:PATH")] = Field(
+        "",
+        description="Where other servers may use this one's galleries, with --galleries keeper://...; see "
+        "docs/servers.md. Beyond loopback it needs tls_cert, tls_key and share_token, or insecure. Empty: nowhere.",
+    )
+    share_token: str = Field(
+        "", description="What they must show: file:PATH or env:NAME, which holds it. Empty: nothing."
     )
     models: Annotated[tuple[Path, ...], NoDecode, Flag(separator=":")] = Field(
         BUNDLED_NAMES["bundled"],
@@ -389,6 +410,8 @@ class Settings(Frozen, BaseSettings):
                     f"{name} {address}: beyond loopback a server needs --tls-cert, --tls-key and --policy; "
                     "--insecure serves anybody who reaches it"
                 )
+        if self.share and not (_is_here(self.share) or (self.tls_cert and self.share_token)):
+            raise ValueError(f"--share {self.share}: beyond loopback it needs --tls-cert, --tls-key and --share-token")
         for name, address in (("--metrics", self.metrics), ("--console", self.console)):
             if address and not is_loopback(address):
                 raise ValueError(f"{name} {address}: it has no authentication; beyond loopback it needs --insecure")
@@ -396,11 +419,34 @@ class Settings(Frozen, BaseSettings):
 
     @model_validator(mode="after")
     def _an_engine(self) -> "Settings":
-        if self.galleries and not self.galleries.startswith(("milvus://", "milvus+tls://")):
-            raise ValueError("--galleries: expected milvus://HOST:PORT/DATABASE, or milvus+tls://...")
+        if self.uses_keeper:
+            try:
+                check_keeper(self.galleries)
+            except ValueError as error:
+                raise ValueError(f"--galleries: {error}") from None
+            for name, given in (("--share", self.share), ("--backup-dir", self.backup_dir)):
+                if given:
+                    raise ValueError(f"{name} is for the server that keeps the galleries, which is at --galleries")
+        elif self.galleries and not self.galleries.startswith(("milvus://", "milvus+tls://")):
+            raise ValueError("--galleries: expected keeper://HOST:PORT, milvus://HOST:PORT/DATABASE, or with +tls")
         if (self.galleries_token or self.galleries_ca) and not self.galleries:
             raise ValueError("--galleries-token and --galleries-ca are of --galleries")
+        if self.share_token and not self.share:
+            raise ValueError("--share-token is of --share")
         return self
+
+    @model_validator(mode="after")
+    def _processes(self) -> "Settings":
+        if self.workers and (self.uses_keeper or socket_of(self.listen) is not None or self.device != "cpu"):
+            raise ValueError("--workers: for galleries of this server, on the CPU, at a port (no Unix socket)")
+        if self.workers and self.share and socket_of(self.share) is None:
+            raise ValueError("--workers: its --share is unix:PATH")
+        return self
+
+    @property
+    def uses_keeper(self) -> bool:
+        """Whether another server keeps the galleries."""
+        return is_keeper(self.galleries)
 
     @model_validator(mode="after")
     def _backups_elsewhere(self) -> "Settings":

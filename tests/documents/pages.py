@@ -202,6 +202,15 @@ PAGES: dict[str, Page] = {
             "ONEGLANCE_MILVUS=/tmp/milvus pytest -n 0 tests/index/milvus": MILVUS,
         },
     ),
+    "docs/servers.md": Page(
+        not_run={
+            "oneglance serve --listen 0.0.0.0:50051 --tls-cert tls.crt --tls-key tls.key --policy policy.toml"
+            " --galleries keeper+tls://keeper.example:50061 --galleries-token file:share-token --galleries-ca ca.crt": (
+                "needs two machines; TLS and token: tests/server/test_servers_together.py"
+            ),
+        },
+        tools=("openssl",),
+    ),
     "docs/model-folder.md": Page(
         brings=(brought.drawings, brought.tiny_faces, brought.people, brought.foreign_encoder),
         instead={
@@ -280,6 +289,7 @@ PAGES: dict[str, Page] = {
             "cd deploy/compose && ./make-secrets faces.example.org && docker compose up -d": DOCKER,
             "docker compose run --rm oneglance first-key /data admin > admin.key": DOCKER,
             "docker compose -f compose.yaml -f compose.milvus.yaml up -d": DOCKER,
+            "docker compose -f compose.yaml -f compose.servers.yaml up -d --scale server=3": DOCKER,
             "kubectl create secret tls oneglance-tls --cert tls.crt --key tls.key": CLUSTER,
             "helm install faces deploy/chart/oneglance --set tls.secret=oneglance-tls --set-file policy=policy.toml": (
                 CLUSTER

@@ -22,7 +22,10 @@ from tests.documents.pages import CHANGED, STOP, Page
 from tests.running import PACKAGES, free_port
 from tests.waiting import PATIENCE_SECONDS
 
-ADDRESSES = ("127.0.0.1:50051", "127.0.0.1:50080", "127.0.0.1:8080", "127.0.0.1:4318", "127.0.0.1:19530", "9105")
+ADDRESSES = (
+    *("127.0.0.1:50051", "127.0.0.1:50052", "127.0.0.1:50080", "127.0.0.1:8080"),
+    *("127.0.0.1:4318", "127.0.0.1:19530", "9105"),
+)
 """Each has a free port on a page, so that pages can run beside each other and beside a server of one's own."""
 STAYS = re.compile(r"(?:\w+=\S+ )*oneglance (serve|console)\b")
 """Commands that run on until they are stopped; they say on a line that they are ready."""
@@ -43,6 +46,7 @@ class Reader:
             "0.0.0.0:50051": server,
             "faces.example.org:50051": server.replace("127.0.0.1", "localhost"),
             "/run/oneglance/oneglance.sock": str(folder / "oneglance.sock"),
+            "/run/oneglance/share.sock": str(folder / "share.sock"),
             "/var/lib/oneglance": str(folder / "var-lib-oneglance"),
         }
         kept = {
@@ -150,7 +154,9 @@ class Reader:
 
     def _start(self, kind: str, line: str) -> None:
         """Start it; one of its kind that runs already ends before, as it has the port."""
-        if kind == "serve":
+        if kind == "serve" and "--galleries keeper" in line:
+            kind = "serve another's galleries"
+        elif kind == "serve":
             self.stop()
         log = self.folder / f"{kind}.log"
         with log.open("w") as errors:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from oneglance_index import EVERYBODY, Found, GalleryError, LocalGalleries, Search, SubjectFilter
+from oneglance_index import EVERYBODY, Found, GalleryError, GalleryStore, Search, SubjectFilter
 
 Vectors = NDArray[np.float32]
 
 
-def ask(galleries: LocalGalleries, gallery_id: str, search: Search) -> Found:
+def ask(galleries: GalleryStore, gallery_id: str, search: Search) -> Found:
     (found,) = galleries.search_many(gallery_id, [search])
     if isinstance(found, GalleryError):
         raise found
@@ -18,7 +18,7 @@ def ask(galleries: LocalGalleries, gallery_id: str, search: Search) -> Found:
 
 
 def nearest(
-    galleries: LocalGalleries,
+    galleries: GalleryStore,
     gallery_id: str,
     probes: Vectors,
     k: int,
@@ -30,7 +30,7 @@ def nearest(
 
 
 def matches(
-    galleries: LocalGalleries,
+    galleries: GalleryStore,
     gallery_id: str,
     probes: Vectors,
     threshold: float,

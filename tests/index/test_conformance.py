@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -50,6 +50,7 @@ from oneglance_index import (
 )
 from tests.index.conformance import MAX_CANDIDATES, MAX_ENCODINGS, MAX_NEGATIVES, MAX_PAGE_BYTES, PROMISES, Trial
 from tests.index.toy_store import Disk, Kept, Member, State, ToyStore
+from tests.server.sharing import Remotely
 
 Vectors = NDArray[np.float32]
 SETTINGS = IndexSettings(
@@ -61,9 +62,15 @@ SETTINGS = IndexSettings(
 
 
 @pytest.mark.parametrize("restarting", [False, True], ids=["fresh", "reopened"])
+@pytest.mark.parametrize("where", ["local", "remote"])
 @pytest.mark.parametrize("name", PROMISES)
-def test_local_galleries_keep_every_promise(tmp_path: Path, name: str, restarting: bool) -> None:
-    trial = Trial(lambda: LocalGalleries.open(tmp_path, settings=SETTINGS), restarting)
+def test_galleries_keep_every_promise(tmp_path: Path, name: str, where: str, restarting: bool) -> None:
+    def open() -> GalleryStore:
+        if where == "remote":
+            return cast(GalleryStore, Remotely(tmp_path, SETTINGS))
+        return LocalGalleries.open(tmp_path, settings=SETTINGS)
+
+    trial = Trial(open, restarting)
     try:
         PROMISES[name](trial)
     finally:

@@ -2,6 +2,7 @@
 
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from oneglance import AlreadyExistsError, Client, InvalidArgumentError, NotFoundError, OneglanceError
 from oneglance_apps.cli import main
 from oneglance_core.manifests import Style
-from oneglance_server.errors import InvalidRequest, StartupError, StylesBusy
+from oneglance_server.errors import InvalidRequest, StartupError, StyleExists, StyleNotFound, StylesBusy
 from oneglance_server.kept_styles import FILE, MAX_KEPT, KeptStyles
 from tests.running import server_thread
 from tests.server.test_any_style import EMBER, MOSS, SCENE
@@ -140,3 +141,24 @@ def test_there_are_at_most_so_many(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         kept.add(Style(name="c"), SPACE, VECTOR)
     assert [style.name for style in KeptStyles(tmp_path / FILE).of(SPACE)] == ["a", "b"]
     assert MAX_KEPT == 1000
+
+
+def test_several_processes_keep_styles_in_one_file(tmp_path: Path) -> None:
+    """Two that know nothing of each other but the file, at once."""
+    both = [KeptStyles(tmp_path / FILE) for _ in range(2)]
+
+    def add(one: KeptStyles, name: str) -> None:
+        for i in range(20):
+            one.add(Style(name=f"{name}{i}"), SPACE, VECTOR)
+
+    with ThreadPoolExecutor(2) as pool:
+        for future in [pool.submit(add, one, name) for one, name in zip(both, "ab", strict=True)]:
+            future.result()
+    wanted = sorted(f"{name}{i}" for name in "ab" for i in range(20))
+    assert [[style.name for style in one.of(SPACE)] for one in both] == [wanted, wanted]
+    assert both[0].vectors(SPACE).keys() == set(wanted)
+    with pytest.raises(StyleExists, match="a style 'b3' already"):
+        both[0].add(Style(name="b3"), SPACE, VECTOR)
+    both[0].remove(SPACE, "b3")
+    with pytest.raises(StyleNotFound):
+        both[1].remove(SPACE, "b3")

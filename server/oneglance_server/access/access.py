@@ -34,7 +34,7 @@ class Access:
     def __init__(self, policy: Path, keys: ApiKeys, now: Callable[[], float] = time.time) -> None:
         self.keys = keys
         self.on_denied: Callable[[Identity, str, str | None], None] = lambda identity, right, gallery_id: None
-        self._quotas = Quotas()
+        self.quotas = Quotas()
         self._now = now
         try:
             self._policy = Watched(policy, read_policy)
@@ -88,7 +88,7 @@ class Access:
 
     def spend(self, identity: Identity, kind: QuotaKind, amount: int) -> None:
         """Raises QuotaExceeded."""
-        self._quotas.spend(self._policy.value.of(identity).rates[kind], identity.name, kind, amount)
+        self.quotas.spend(self._policy.value.of(identity).rates[kind], identity.name, kind, amount)
 
     def may(self, identity: Identity, right: Right, gallery_id: str | None = None) -> bool:
         return self._policy.value.of(identity).may(right, gallery_id)

@@ -4,26 +4,21 @@ A key reads ``og_ID_SECRET``: 16 hexadecimal digits that lists show, and 43 char
 256 random bits, so that its SHA-256 needs no salt and no slow hash.
 """
 
-import fcntl
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from oneglance_core.files import replacing
-from oneglance_server.access.files import Watched
+from oneglance_server.access.files import Shared
 from oneglance_server.errors import ApiKeyNotFound, ApiKeysBusy, InvalidRequest, StartupError
 
 FILE = "api-keys.json"
-_TURN_SECONDS = 2.0
 PREFIX = "og_"
 MAX_KEYS = 10_000
 _KEY = re.compile(r"og_([0-9a-f]{16})_([A-Za-z0-9_-]{43})", re.ASCII)
@@ -46,17 +41,14 @@ class ApiKeys:
 
     def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._lock = threading.Lock()  # of a look
-        self._changes = threading.Lock()
         try:
-            self._file = Watched[dict[str, ApiKey]](path, _read, missing={})
+            self._file = Shared[dict[str, ApiKey]](path, _read, missing={})
         except OSError as error:
             raise StartupError(f"can't read {path}: {error}") from error
 
     def look(self) -> bool:
         """Whether others changed the file. Raises StartupError, OSError."""
-        with self._lock:
-            return self._file.look()
+        return self._file.look()
 
     def create(self, name: str, expires: float | None = None) -> tuple[ApiKey, str]:
         """A new key for the identity ``key:name``, and the secret text, which is kept nowhere."""
@@ -108,37 +100,13 @@ class ApiKeys:
     @contextmanager
     def _changing(self) -> Iterator[dict[str, ApiKey]]:
         """The keys as they are; what the block makes of them is written, unless it raises."""
-        path = self._file.path
         try:
-            with self._changes, open(path.with_suffix(".lock"), "a", opener=_private) as turn:
-                _take_turn(turn.fileno())
-                self.look()
+            with self._file.changing() as replace:
                 keys = dict(self._file.value)
                 yield keys
-                with replacing(path) as fresh:
-                    os.chmod(fresh, 0o600)
-                    fresh.write_text(json.dumps({"keys": [asdict(key) for key in keys.values()]}, indent=1))
-                self.look()
+                replace(json.dumps({"keys": [asdict(key) for key in keys.values()]}, indent=1))
         except (OSError, StartupError) as error:
             raise ApiKeysBusy(error) from error
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _take_turn(descriptor: int) -> None:
-    """The lock of the file, or OSError when another process keeps it for long."""
-    until = time.monotonic() + _TURN_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.02)
-        else:
-            return
 
 
 def _sha256(text: str) -> str:

@@ -1,14 +1,21 @@
-"""A file that is read again when it has changed."""
+"""A file that is read again when it has changed; and one that several processes change."""
 
+import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from oneglance_core.files import replacing
+
 T = TypeVar("T")
 MAX_BYTES = 4 << 20
+_TURN_SECONDS = 2.0
 _Stamp = tuple[int, ...] | None
 
 
@@ -21,9 +28,12 @@ class Watched(Generic[T]):
     file must be there.
     """
 
-    def __init__(self, path: Path, read: Callable[[Path, bytes], T], missing: T | None = None) -> None:
-        """Raises OSError, also for what is no file or has more than MAX_BYTES, and what ``read`` raises."""
+    def __init__(
+        self, path: Path, read: Callable[[Path, bytes], T], missing: T | None = None, max_bytes: int = MAX_BYTES
+    ) -> None:
+        """Raises OSError, also for what is no file or has more than ``max_bytes``, and what ``read`` raises."""
         self.path = path
+        self._max_bytes = max_bytes
         self._read = read
         self._missing = missing
         self._stamp, self.value, self.sha256 = self._now()
@@ -53,10 +63,56 @@ class Watched(Generic[T]):
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise OSError(f"{self.path} is no file")
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise OSError(f"{self.path} has more than {MAX_BYTES} bytes")
+            data = file.read(self._max_bytes + 1)
+        if len(data) > self._max_bytes:
+            raise OSError(f"{self.path} has more than {self._max_bytes} bytes")
         return _of(found), self._read(self.path, data), hashlib.sha256(data).hexdigest()
+
+
+class Shared(Watched[T]):
+    """A file that several processes change, one after the other. Safe from any thread."""
+
+    def __init__(
+        self, path: Path, read: Callable[[Path, bytes], T], missing: T | None = None, max_bytes: int = MAX_BYTES
+    ) -> None:
+        self._looking, self._changing = threading.Lock(), threading.Lock()
+        super().__init__(path, read, missing, max_bytes)
+
+    def look(self) -> bool:
+        with self._looking:
+            return super().look()
+
+    @contextmanager
+    def changing(self) -> Iterator[Callable[[str], None]]:
+        """``value`` is what there is now, and nobody else changes it within the block, which is given what replaces the
+        file's text. Raises as ``look``, and OSError when another process takes long."""
+        with self._changing, open(self.path.with_suffix(".lock"), "a", opener=_private) as turn:
+            _take_turn(turn.fileno())
+            self.look()
+            yield self._replace
+
+    def _replace(self, text: str) -> None:
+        with replacing(self.path, private=True) as fresh:
+            fresh.write_text(text)
+        self.look()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _take_turn(descriptor: int) -> None:
+    """The lock of the file, or OSError when another process keeps it for long."""
+    until = time.monotonic() + _TURN_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -1,14 +1,18 @@
-"""How much an identity may ask for in a time, by the policy file. Counted in this process, from its start."""
+"""How much an identity may ask for in a time, by the policy file. Counted from the start of this process; what callers
+of servers with the same galleries spend is told to each other, see oneglance_server.sharing."""
 
+import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 
-from limits import RateLimitItem
+from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from oneglance_server.access.policy import QuotaKind
 from oneglance_server.errors import RETRY_AFTER, QuotaExceeded
+from oneglance_server.sharing.messages import Spent
 
 
 class Quotas:
@@ -16,6 +20,22 @@ class Quotas:
 
     def __init__(self) -> None:
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._lock = threading.Lock()
+        self._spent: Counter[tuple[str, str, str]] | None = None
+
+    def begin_telling(self) -> None:
+        """From now on what is spent is kept for take()."""
+        self._spent = Counter()
+
+    def take(self) -> list[Spent]:
+        """What was spent here since the last time."""
+        with self._lock:
+            spent, self._spent = self._spent, Counter()
+        return [Spent(*what, amount) for what, amount in (spent or {}).items()]
+
+    def spent_elsewhere(self, spent: Sequence[Spent]) -> None:
+        for one in spent:
+            self._limiter.hit(parse(one.rate), one.kind, one.name, cost=one.amount)
 
     def spend(self, rates: Sequence[RateLimitItem], name: str, kind: QuotaKind, amount: int) -> None:
         """Count so much for the identity of this name, or raise QuotaExceeded and count nothing."""
@@ -39,3 +59,6 @@ class Quotas:
                 )
         for rate in rates:
             self._limiter.hit(rate, kind, name, cost=amount)
+            if self._spent is not None:
+                with self._lock:
+                    self._spent[str(rate), kind, name] += amount

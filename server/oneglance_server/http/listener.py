@@ -38,9 +38,13 @@ class HttpListener:
     Args:
         certificates: for TLS; None: without.
         calls: carries them out.
+        shares_port: other processes listen on it, too.
     """
 
-    def __init__(self, settings: Settings, certificates: Certificates | None, calls: Calls) -> None:
+    def __init__(
+        self, settings: Settings, certificates: Certificates | None, calls: Calls, shares_port: bool = False
+    ) -> None:
+        self._shares_port = shares_port
         self.address = settings.http
         self._settings = settings
         self._certificates = certificates
@@ -63,6 +67,8 @@ class HttpListener:
             family, kind, number, _, address = found[0]
             self._socket = _Socket(family, kind, number)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if self._shares_port:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             self._socket.bind(address)
             self.address = f"{host}:{self._socket.getsockname()[1]}"
             await self.look()

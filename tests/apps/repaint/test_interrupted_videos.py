@@ -137,8 +137,8 @@ def test_a_killed_video_goes_on_and_becomes_what_it_would_have_become(
     videos = [read_video(tmp_path / name) for name in ("out.mp4", "whole.mp4", "usual.mp4")]
     (_, resumed, at), (_, whole, whole_at), (_, usual, usually_at) = videos
     assert at == whole_at == usually_at
-    if steadiness == "0":
-        assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    if steadiness == "0":  # every pixel; libx264 writes the same pictures in a byte more or less now and then
+        assert largest_difference(resumed, whole) == 0
     # What the server keeps of frames before is rounded: a number may round the other way after a second begin.
     assert largest_difference(resumed, whole) <= 0.05
     assert largest_difference(resumed, usual) < 2

@@ -1,0 +1,99 @@
+"""Opening the galleries that a server serves: those of its data directory, or those that another server keeps."""
+
+from pathlib import Path
+
+import structlog
+
+from oneglance_index import (
+    DeviceUnavailable,
+    GalleryError,
+    GalleryStore,
+    IndexSettings,
+    LocalGalleries,
+    OpenProgress,
+)
+from oneglance_index.opened import nobody_decides
+from oneglance_index.search.milvus.address import read_token
+from oneglance_server.access.quotas import Quotas
+from oneglance_server.change_log import ChangeLogger
+from oneglance_server.errors import StartupError
+from oneglance_server.service.thresholds import Thresholds
+from oneglance_server.settings import Settings
+from oneglance_server.sharing.addresses import Keeping
+from oneglance_server.sharing.news import News
+from oneglance_server.sharing.remote import open_remote
+
+log = structlog.get_logger()
+PATIENCE_SECONDS = 30.0  # for the server that keeps the galleries, which may start at the same time
+
+
+def read_secret(source: str, flag: str) -> str:
+    """What ``source``, the value of a flag, names. Raises StartupError."""
+    try:
+        return read_token(source, flag)
+    except DeviceUnavailable as error:
+        raise StartupError(f"{flag}: {error.reason}") from error
+
+
+def open_galleries(
+    settings: Settings, thresholds: Thresholds, news: News | None, quotas: Quotas | None
+) -> GalleryStore:
+    """``news``: hears of their changes. ``quotas``: of this server's callers. Raises StartupError."""
+    if settings.uses_keeper:
+        return _open_remote(settings, quotas)
+
+    def progress(step: OpenProgress) -> None:
+        log.info(
+            "gallery loading",
+            gallery=step.gallery_id,
+            done=step.done_encodings,
+            total=step.total_encodings,
+            source=step.source,
+            reason=step.reason,
+        )
+
+    index = IndexSettings(
+        max_encodings_per_subject=settings.max_encodings_per_subject,
+        gpu_temp_memory_bytes=settings.gpu_temp_memory_bytes,
+        gpu_rows=settings.gpu_rows,
+        gpu_lost=settings.gpu_lost,
+        search_threads=settings.search_threads,
+        row_codes=settings.row_codes,
+        approximate_checked_share=settings.approximate_checked_share,
+        start_check=settings.start_check,
+        snapshot_every_encodings=settings.snapshot_every,
+        master_key=settings.master_key,
+        former_master_key=settings.former_master_key,
+        backup_seconds=settings.backup_seconds,
+        sweep_every_seconds=settings.sweep_every_seconds,
+        audit_subjects=settings.audit_subjects,
+        audit_days=settings.audit_days,
+        engine_token=settings.galleries_token,
+        engine_authority=settings.galleries_ca,
+    )
+    try:
+        return LocalGalleries.open(
+            settings.data_dir,
+            device=settings.galleries or settings.device,
+            settings=index,
+            progress=progress,
+            tau_rule=thresholds.moved,
+            on_change=ChangeLogger(name_subjects=settings.audit_subjects == "plain"),
+            on_gallery=nobody_decides if news is None else news.tell,
+        )
+    except (GalleryError, OSError) as error:
+        raise StartupError(f"can't open {settings.data_dir}: {error}") from error
+
+
+def _open_remote(settings: Settings, quotas: Quotas | None) -> GalleryStore:
+    authority = settings.galleries_ca
+    try:
+        keeping = Keeping(
+            settings.galleries,
+            read_secret(settings.galleries_token, "--galleries-token"),
+            Path(authority).read_bytes() if authority else None,
+        )
+        log.info("waiting for the keeper of the galleries", address=keeping.name)
+        return open_remote(keeping, patience_seconds=PATIENCE_SECONDS, spending=quotas)
+    except (GalleryError, OSError) as error:
+        raise StartupError(f"can't use the galleries of {settings.galleries}: {error}") from error

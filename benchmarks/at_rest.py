@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.random_directions import random_directions
 from oneglance_index import LocalGalleries, Search
 
 DIMENSION = 128
@@ -55,8 +56,7 @@ def median(act: Callable[[], object], times: int) -> float:
 
 
 def unit(count: int, seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    vectors = np.random.default_rng(seed).standard_normal((count, DIMENSION), dtype=np.float32)
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+    return random_directions(np.random.default_rng(seed), count, DIMENSION)
 
 
 def enroll(galleries: LocalGalleries, subjects: Sequence[int], gallery: str = "g") -> None:

@@ -14,6 +14,7 @@ import grpc
 import numpy as np
 from PIL import Image
 
+from benchmarks.random_directions import random_directions
 from benchmarks.traffic import SERVICE, Flow, send, status_text
 from oneglance import encoding, enroll_request, identify_request
 from oneglance.client.requests import stream_settings, stylize_settings
@@ -114,8 +115,7 @@ def bombs(stop: Event, target: Target) -> Statuses:
 
 def points(target: Target, count: int, seed: int = 0) -> list[Any]:
     """Encodings, unit norm."""
-    rows = np.random.default_rng(seed).standard_normal((count, target.dimension)).astype(np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = random_directions(np.random.default_rng(seed), count, target.dimension)
     return [encoding(row, target.digest) for row in rows]
 
 

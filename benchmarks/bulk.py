@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.random_directions import random_directions
 from benchmarks.report import options, table
 from benchmarks.stage import sides
 from oneglance import Client, encoded_subject, encoding, enroll_request
@@ -39,9 +40,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 def vectors(count: int, seed: int) -> Vectors:
-    made = np.random.default_rng(seed).standard_normal((count, D), dtype=np.float32)
-    made /= np.linalg.norm(made, axis=1, keepdims=True)
-    return made
+    return random_directions(np.random.default_rng(seed), count, D)
 
 
 def write(store: LocalGalleries, rows: Vectors, prefix: str, gallery: str = "g") -> None:

@@ -27,7 +27,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.fewer_bytes import Vectors, faiss, like_an_encoders, random
+from benchmarks.fewer_bytes import Vectors, faiss, like_an_encoders
+from benchmarks.random_directions import random_directions
 from benchmarks.report import options, table
 from oneglance_index import Found, Search
 from oneglance_index.records import Rows
@@ -224,13 +225,13 @@ def measure(ways: dict[str, Way], probes: Vectors, rounds: int) -> list[list[obj
             return ""
         return f"{middle[name, count]:.3g} ({middle[name, count] / middle['ours', count]:.2f})"
 
-    def same(name: str, way: Way) -> str:
+    def same(way: Way) -> str:
         count = FEW if way.singly else 64
         found, sure = way.find(probes[:count]), ways["ours"].find(probes[:count])
         equal = sum(list(one) == other for one, other in zip(found, sure, strict=True)) if found is not None else 0
         return "" if found is None else f"{equal} of {count}"
 
-    return [[name, *(cell(name, count) for count in COUNTS), same(name, way)] for name, way in ways.items()]
+    return [[name, *(cell(name, count) for count in COUNTS), same(way)] for name, way in ways.items()]
 
 
 def main() -> None:
@@ -243,13 +244,13 @@ def main() -> None:
     told = parser.parse_args()
     sizes = told.sizes or [1_000_000, 128, 500_000, 512]
     for count, dimension in zip(sizes[::2], sizes[1::2], strict=True):
-        for make in (random, like_an_encoders):
+        for make in (random_directions, like_an_encoders):
             drawn = make(np.random.default_rng(0), count + max(COUNTS), dimension)
             rows, probes = drawn[:count], drawn[count:]
             with ExitStack() as stack:
                 ways = ways_of(rows, told.each, told.rivals.split(","), told.insightface, stack)
                 lines = measure(ways, probes, told.rounds)
-            kind = "random" if make is random else "like an encoder's"
+            kind = "random" if make is random_directions else "like an encoder's"
             title = f"{count:,} x {dimension}, {told.each} a subject, {kind}: ms (times ours)"
             named = (f"{count} probes" if count > 1 else "1 probe" for count in COUNTS)
             table(title, ("", *named, "same"), lines)

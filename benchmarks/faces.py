@@ -300,7 +300,7 @@ def label(python: str) -> str:
     return "dlib-bin" if python == sys.executable else f"dlib of {Path(python).parents[2].name}"
 
 
-def encoder_speed(models: Path, photos: Photos) -> None:
+def encoder_speed(models: Path) -> None:
     """Aligned faces through the server against bare ONNX Runtime on as many threads."""
     (folder,) = [f for p in model_folders(models) if (f := read_any_model_folder(p)).manifest.kind == "encoder"]
     encoder = Encoder(folder, Runtime("cpu", 1, 1))
@@ -355,7 +355,7 @@ def main() -> None:
         variants = [Variant("float32", str(options.models), {}), *map(Variant.parse, options.variant)]
         speed(variants, weights, sets[0], [sys.executable, *options.rival_python])
     if "encoder" in what:
-        encoder_speed(options.models, sets[0])
+        encoder_speed(options.models)
 
 
 if __name__ == "__main__":

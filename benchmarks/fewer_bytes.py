@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.random_directions import random_directions
 from benchmarks.report import options, table
 from oneglance_index.search import faiss_calls as engine
 
@@ -33,10 +34,6 @@ BLOCK = 1 << 16
 
 Vectors = NDArray[np.float32]
 Way = Callable[[Vectors], Any]
-
-
-def random(rng: np.random.Generator, count: int, dimension: int) -> Vectors:
-    return unit(rng.standard_normal((count, dimension), dtype=np.float32))
 
 
 def like_an_encoders(rng: np.random.Generator, count: int, dimension: int) -> Vectors:
@@ -184,7 +181,7 @@ def main() -> None:
     told = parser.parse_args()
     sizes = told.sizes or [1_000_000, 128, 500_000, 512]
     for count, dimension in zip(sizes[::2], sizes[1::2], strict=True):
-        for make in (random, like_an_encoders):
+        for make in (random_directions, like_an_encoders):
             drawn = make(np.random.default_rng(0), count + PROBES, dimension)
             measure(make.__name__.replace("_", " "), drawn[:count], drawn[count:], told.fetch, told.rounds)
 

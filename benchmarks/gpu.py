@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from benchmarks.random_directions import random_directions
 from oneglance_core.cuda_driver import driver_trouble
 from oneglance_core.folder import model_folders, read_any_model_folder
 from oneglance_core.manifests import (
@@ -106,7 +107,7 @@ class Bench:
 
     def many(self, rows: int, dimension: int) -> tuple[Vectors, Vectors]:
         """Unit vectors: 100,000 random ones, each block of them turned by another swap of signs."""
-        few = units(np.random.default_rng(0), min(rows, 100_000), dimension)
+        few = random_directions(np.random.default_rng(0), min(rows, 100_000), dimension)
         matrix = np.empty((rows, dimension), np.float32)
 
         def fill(block: int) -> None:
@@ -116,12 +117,6 @@ class Bench:
 
         list(self.pool.map(fill, range(-(-rows // len(few)))))
         return matrix, np.ones(rows, np.float32)
-
-
-def units(rng: np.random.Generator, rows: int, dimension: int) -> Vectors:
-    vectors = rng.standard_normal((rows, dimension), dtype=np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors
 
 
 def say(what: str, measured: str, predicted: str) -> None:
@@ -200,7 +195,7 @@ def placement(bench: Bench) -> None:
 
 def exactness(bench: Bench) -> None:
     rng = np.random.default_rng(1)
-    rows = units(rng, min(1_000_000, bench.rows), 128)
+    rows = random_directions(rng, min(1_000_000, bench.rows), 128)
     half, some = len(rows) // 2, len(rows) // 20
     rows[half : half + some] = rows[:some] * np.float32(1 + 2e-7)  # near-twins, where float32 cancels
     rows[-some:] = rows[:some]  # twins
@@ -211,7 +206,7 @@ def exactness(bench: Bench) -> None:
 
 def compare(rng: np.random.Generator, rows: Vectors, on_cpu: ExactIndex, on_card: ExactIndex, kept: str) -> None:
     for count in (1, 64, 256):
-        probes = np.concatenate([rows[: count // 2], units(rng, count - count // 2, 128)])
+        probes = np.concatenate([rows[: count // 2], random_directions(rng, count - count // 2, 128)])
         for search in (Search(probes, "e", 5), Search(probes, "e", 3, 0.9, 50), Search(probes[:2], "e", 3000)):
             (one,), (other,) = on_cpu.search([search]), on_card.search([search])
             if not isinstance(one, Found) or not isinstance(other, Found):
@@ -236,7 +231,7 @@ def scan_times(bench: Bench) -> None:
     some = matrix[:1_000_000]
     for gpu in (bench.gpu, bench.half_gpu):
         index = filled(bench, GpuScan(gpu, 128), some, 1)
-        probes = units(np.random.default_rng(3), 256, 128)
+        probes = random_directions(np.random.default_rng(3), 256, 128)
         for count in (1, 64, 256):
             took = ms(functools.partial(index.search, [Search(probes[:count], "e", 5)]))
             what = f"{len(some):,} x 128 {'float16' if gpu.half else 'float32'} through the index, {count} probes"
@@ -252,7 +247,7 @@ def scan_512(bench: Bench) -> None:
 
 def parts(bench: Bench) -> None:
     _, _, scan = bench.large
-    probes = units(np.random.default_rng(4), 256, 128)
+    probes = random_directions(np.random.default_rng(4), 256, 128)
     for lanes, size in ((1, SCRATCH), (4, SCRATCH), (6, SCRATCH), (8, SCRATCH), (4, 2 * SCRATCH), (8, 2 * SCRATCH)):
         free = bench.gpu.card.free_bytes()
         trial = GpuScan(open_gpu("cuda:0", 0, size, lanes), 128)
@@ -315,7 +310,7 @@ def encode(bench: Bench) -> None:
 
 def deletions(bench: Bench) -> None:
     rng = np.random.default_rng(6)
-    rows = units(rng, 20_000, 128)
+    rows = random_directions(rng, 20_000, 128)
     with tempfile.TemporaryDirectory() as folder, LocalGalleries.open(Path(folder), device="cuda") as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=128).result()
         for start in range(0, len(rows), 500):
@@ -352,7 +347,7 @@ def deletions(bench: Bench) -> None:
 
 def filling(bench: Bench) -> None:
     card = bench.gpu.card
-    rows = units(np.random.default_rng(7), 3000, 128)
+    rows = random_directions(np.random.default_rng(7), 3000, 128)
     index = filled(bench, GpuScan(bench.gpu, 128), rows, 1)
     path = next(path for path in bench.models if isinstance(read_any_model_folder(path).manifest, EncoderManifest))
     encoder = Encoder(read_any_model_folder(path).of(EncoderManifest), Runtime("cuda", 1, MODEL_BYTES))
@@ -437,7 +432,7 @@ def filled(bench: Bench, scan: Scan, rows: Vectors, chunks: int) -> ExactIndex:
 
 
 def report_scan(what: str, scan: Scan, matrix: Vectors, predicted: dict[int, str], half: bool = False) -> None:
-    probes = units(np.random.default_rng(2), 256, matrix.shape[1])
+    probes = random_directions(np.random.default_rng(2), 256, matrix.shape[1])
     at = np.arange(64) * (len(matrix) // 64)
     nearest = scan.nearest(matrix[at], 1, 1.0).rows.ravel()
     if not np.array_equal(matrix[nearest], matrix[at]):

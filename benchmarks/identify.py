@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.load import IDENTIFY, drive
+from benchmarks.random_directions import random_directions
 from benchmarks.report import options, table
 from benchmarks.stage import GLYPHS
 from oneglance import Client, encoded_subject, encoding
@@ -34,12 +35,6 @@ Vectors = npt.NDArray[np.float32]
 D = 128
 ROUNDS = 3
 SECONDS = 3.0
-
-
-def unit(rng: np.random.Generator, count: int) -> Vectors:
-    vectors = rng.standard_normal((count, D), dtype=np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ def main() -> None:
     # FAISS's own default: the index package changes it in a process that opens galleries.
     faiss.cvar.distance_compute_blas_threshold = 128_000
     rng = np.random.default_rng(0)
-    gallery, probes = unit(rng, count), unit(rng, 256)
+    gallery, probes = (random_directions(rng, some, D) for some in (count, 256))
     index = faiss.IndexFlatL2(D)
     index.add(gallery)
     with tempfile.TemporaryDirectory() as folder, ServerProcess(Path(folder), models=GLYPHS) as server:

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.checker import milvus
-from benchmarks.identify import D, Vectors, unit
+from benchmarks.identify import D, Vectors
 from benchmarks.load import IDENTIFY, Load, drive
+from benchmarks.random_directions import random_directions
 from benchmarks.report import options, table
 from benchmarks.stage import GLYPHS
 from benchmarks.together import ENROLL, enrolling, identifying
@@ -32,6 +33,7 @@ ROUNDS = 3
 SECONDS = 3.0
 IN_FLIGHT = (1, 8, 64, 256)
 _BATCH = 5000
+_SEALING_SECONDS = 20.0  # after it was told to, until Milvus searches new rows as fast as it can
 
 
 class Direct:
@@ -55,6 +57,19 @@ class Direct:
         client.flush("direct")
         self.inserted = len(rows) / (time.perf_counter() - begun)
         client.close()
+
+    def await_rows(self, count: int) -> None:
+        """Returns once a collection of the server has so many: they are brought there behind the commits."""
+        from pymilvus import MilvusClient
+
+        client: Any = MilvusClient(uri=self._uri)
+        while True:
+            for name in set(client.list_collections()) - {"direct"}:
+                (found,) = client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")
+                if found["count(*)"] >= count:
+                    client.close()
+                    return
+            time.sleep(1)
 
     def drive(self, probes: Vectors, in_flight: int) -> Load:
         from pymilvus import MilvusClient
@@ -101,7 +116,7 @@ def main() -> None:
     parser.add_argument("--subjects", metavar="K", type=int, default=100_000)
     told = parser.parse_args()
     rng = np.random.default_rng(0)
-    rows, probes = unit(rng, told.subjects), unit(rng, 256)
+    rows, probes = random_directions(rng, told.subjects, D), random_directions(rng, 256, D)
     with ExitStack() as opened:
         port = opened.enter_context(milvus(told.milvus))
         addresses: dict[str, str] = {}
@@ -120,6 +135,10 @@ def main() -> None:
             addresses[name] = server.address
         direct = Direct(port, rows)
         bulk["Milvus directly"] = direct.inserted
+        begun = time.perf_counter()
+        direct.await_rows(told.subjects)
+        print(f"all rows at Milvus {time.perf_counter() - begun:.0f} s after the others", flush=True)
+        time.sleep(_SEALING_SECONDS)
         points = [encoding(row, digest) for row in probes]
         asked = [identifying(point) for point in points]
         lines: list[tuple[object, ...]] = []

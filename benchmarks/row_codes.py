@@ -10,7 +10,8 @@ import time
 
 import numpy as np
 
-from benchmarks.fewer_bytes import Vectors, like_an_encoders, random
+from benchmarks.fewer_bytes import Vectors, like_an_encoders
+from benchmarks.random_directions import random_directions
 from benchmarks.report import options, table
 from oneglance_index import Found, Search
 from oneglance_index.records import Rows
@@ -72,7 +73,7 @@ def main() -> None:
     told = parser.parse_args()
     sizes = told.sizes or [1_000_000, 128, 500_000, 512]
     for count, dimension in zip(sizes[::2], sizes[1::2], strict=True):
-        for make in (random, like_an_encoders):
+        for make in (random_directions, like_an_encoders):
             drawn = make(np.random.default_rng(0), count + PROBES, dimension)
             measure(make.__name__.replace("_", " "), drawn[:count], drawn[count:], told.rounds)
 

@@ -18,6 +18,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.random_directions import random_directions
 from oneglance_index.search import faiss_calls as engine
 
 faiss = engine.load()
@@ -84,21 +85,15 @@ def merged(found: list[Found]) -> Found:
     return distances, np.take_along_axis(labels, best, 1)
 
 
-def unit_vectors(rng: np.random.Generator, n: int, dimension: int) -> Vectors:
-    vectors = rng.standard_normal((n, dimension), dtype=np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors
-
-
 def measure(count: int, dimension: int) -> None:
     rng = np.random.default_rng(0)
-    rows = unit_vectors(rng, count, dimension)
+    rows = random_directions(rng, count, dimension)
     threads = engine.cores()
     print(f"{count} x {dimension}, {threads} cores, FAISS {faiss.__version__}: median (minimum) ms")
     with ThreadPoolExecutor(threads, initializer=engine.use_one_thread) as pool:
         candidates = ways(rows, pool, threads)
         for n in PROBES:
-            queries = unit_vectors(rng, n, dimension)
+            queries = random_directions(rng, n, dimension)
             times: dict[str, list[float]] = {name: [] for name in candidates}
             for _ in range(15 if n < 16 else 5):
                 proposals = set()

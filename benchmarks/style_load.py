@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.load import IDENTIFY, Load, drive
+from benchmarks.random_directions import random_directions
 from benchmarks.report import options, table
 from benchmarks.stage import GLYPHS
 from benchmarks.style import photo
@@ -32,8 +33,7 @@ STYLIZED_AT_ONCE, ROUNDS, SECONDS = 4, 5, 8.0
 def fill(client: Client) -> None:
     client.create_gallery("people", encoder=GLYPHS.name)
     digest = client.get_gallery("people").encoder_digest
-    rows = np.random.default_rng(0).standard_normal((SUBJECTS, DIMENSION)).astype(np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = random_directions(np.random.default_rng(0), SUBJECTS, DIMENSION)
     requests = (enroll_request("people", f"s{i}", [encoding(row, digest)]) for i, row in enumerate(rows))
     for response in client.bulk_enroll(requests):
         assert not response.HasField("error"), response.error

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import Message
 
-from benchmarks.identify import unit
+from benchmarks.identify import D
 from benchmarks.load import IDENTIFY, Load, drive
+from benchmarks.random_directions import random_directions
 from benchmarks.report import options, table
 from benchmarks.stage import GLYPHS
 from oneglance import Client, encoded_subject, encoding, enroll_request
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("--subjects", metavar="K", type=int, default=10_000)
     count: int = parser.parse_args().subjects
     rng = np.random.default_rng(0)
-    gallery, probes = unit(rng, count), unit(rng, 256)
+    gallery, probes = random_directions(rng, count, D), random_directions(rng, 256, D)
     pictures = [png(drawing) for one in alphabet(seed=1, characters=8, drawings=8) for drawing in one.drawings]
     with ExitStack() as opened:
         servers: dict[int, ServerProcess] = {}

@@ -41,7 +41,7 @@ from oneglance_index.errors import (
     SubjectNotFound,
 )
 from oneglance_index.moved import ExportStep, KnownSubjects, MovedSubject
-from oneglance_index.opened import OnGallery, Opened, OpenedGalleries, nobody_decides
+from oneglance_index.opened import OnGalleries, Opened, OpenedGalleries, nobody_decides
 from oneglance_index.records import (
     EVERYBODY,
     AddedNegative,
@@ -113,7 +113,7 @@ class LocalGalleries:
         progress: Progress,
         tau_rule: TauRule | None = None,
         on_change: OnChange = unheard,
-        on_gallery: OnGallery = nobody_decides,
+        on_galleries: OnGalleries = nobody_decides,
     ) -> None:
         self.data_dir = data_dir
         self._tau_rule = tau_rule
@@ -128,7 +128,7 @@ class LocalGalleries:
         self._pool = engine.scan_pools(threads)
         try:
             machine = Machine(self._pool.usual, threads, device, settings.row_codes != "off", self._pool.patient)
-            self._opened = OpenedGalleries(machine, data_dir, settings.approximate_checked_share, on_gallery)
+            self._opened = OpenedGalleries(machine, data_dir, settings.approximate_checked_share, on_galleries)
             self._store = Store(data_dir, self._opened, settings, on_change)
             self._check = StartCheck(self._store, [])  # until it is known what there is
             try:
@@ -167,25 +167,25 @@ class LocalGalleries:
         progress: Progress | None = None,
         tau_rule: TauRule | None = None,
         on_change: OnChange = unheard,
-        on_gallery: OnGallery = nobody_decides,
+        on_galleries: OnGalleries = nobody_decides,
     ) -> LocalGalleries:
         """Opens a data directory, creating it if need be, and loads every index.
 
         `progress` is called for every gallery and every few thousand encodings; what it raises ends the opening, and
         leaves the directory as it was. `tau_rule` says what τ follows a gallery that has a target and no τ of its own;
         without it none does. `on_change` hears in the writer's thread, after each commit, what it changed, as the audit
-        trail would tell it; it must not fail. `on_gallery` hears there of a gallery that is new or changed, but for its
-        sizes, or (None) gone, before the write is done. Raises DeviceUnavailable, DeviceLost, StoreLocked, StoreBusy,
-        StoreMissing, StoreDamaged, StoreTooNew, StoreFull, StoreIOError (also where the store can't be written),
-        OutOfMemory, and GenerationUnsupported where a gallery needs a kind of index or a rule of fusion that isn't
-        there.
+        trail would tell it; it must not fail. `on_galleries` hears there of the galleries that are new or changed, but
+        for their sizes, or (None) gone, before the write is done. Raises DeviceUnavailable, DeviceLost, StoreLocked,
+        StoreBusy, StoreMissing, StoreDamaged, StoreTooNew, StoreFull, StoreIOError (also where the store can't be
+        written), OutOfMemory, and GenerationUnsupported where a gallery needs a kind of index or a rule of fusion that
+        isn't there.
         """
         settings = settings or IndexSettings()
         with _memory("to open the galleries"):
             lost, half = settings.gpu_lost == "cpu", settings.gpu_rows == "float16"
             remote = settings.engine_token, settings.engine_authority
             opened = open_device(device, settings.gpu_temp_memory_bytes, lost, half, *remote)
-            return cls(Path(data_dir), opened, settings, progress or _silent, tau_rule, on_change, on_gallery)
+            return cls(Path(data_dir), opened, settings, progress or _silent, tau_rule, on_change, on_galleries)
 
     # Writing.
 

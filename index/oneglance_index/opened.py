@@ -11,8 +11,8 @@ import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, InvalidStateError
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,17 +39,18 @@ from oneglance_index.store.queries import Stored
 from oneglance_index.store.recent import Recent
 from oneglance_index.store.slots import KeyDestroyed
 from oneglance_index.store.store_row import check_known, told_store
+from oneglance_index.waiting import After
 
 # What following a transaction takes besides its rows, about: prepare() sees that there is as much.
 _FOLLOWING_BYTES = 4 << 20
 
-# Hears of a gallery that is new or changed, and (None) of one that is gone, before that write is done.
-OnGallery = Callable[[str, Gallery | None], None]
+# Hears of the galleries that are new or changed, and (None) of those that are gone, before that write is done.
+OnGalleries = Callable[[Mapping[str, Gallery | None]], None]
 log = logging.getLogger(__name__)
 
 
-def nobody_decides(_id: str, _gallery: Gallery | None) -> None:
-    """An OnGallery where no other process decides by the galleries."""
+def nobody_decides(_: Mapping[str, Gallery | None]) -> None:
+    """An OnGalleries where no other process decides by the galleries."""
 
 
 def _unheard(_: OpenProgress) -> None:
@@ -91,9 +92,9 @@ class OpenedGalleries:
     _upkeep: Upkeep
 
     def __init__(
-        self, machine: Machine, data_dir: Path, checked_share: float, on_gallery: OnGallery = nobody_decides
+        self, machine: Machine, data_dir: Path, checked_share: float, on_galleries: OnGalleries = nobody_decides
     ) -> None:
-        self._on_gallery = on_gallery
+        self._on_galleries = on_galleries
         self.tending = Tending(self._approximate, checked_share)
         self._machine = machine
         self._data_dir = data_dir
@@ -227,9 +228,12 @@ class OpenedGalleries:
 
         Fails with GalleryNotFound or StoreClosed where the gallery goes, or the store is closed, before that.
         """
-        result: Future[Gallery] = Future()
+        result: After[Gallery] = After(written)
 
         def follow(done: Future[Gallery]) -> None:
+            if done.cancelled():
+                result.was_cancelled()
+                return
             error = done.exception()
             opened = self._opened.get(gallery_id)
             if error is not None:
@@ -302,14 +306,17 @@ class OpenedGalleries:
             except Exception:  # the other indexes must not miss what happened to theirs
                 log.exception("gallery %r: its index missed a write and is rebuilt", effect.gallery_id)
                 self._give_up(effect)
-            self._tell_others(effect)
+        self._tell_others(effects)
 
-    def _tell_others(self, effect: Effect) -> None:
-        swapped = [gallery.id for gallery in effect.swapped or ()]
-        if effect.created or effect.updated or effect.dropped or swapped:
-            for gallery_id in swapped or [effect.gallery_id]:
-                opened = self._opened.get(gallery_id)
-                self._on_gallery(gallery_id, None if opened is None else opened.gallery)
+    def _tell_others(self, effects: Sequence[Effect]) -> None:
+        """Once for all, and once all is followed: whoever decides elsewhere may have to be waited for."""
+        changed: list[str] = []
+        for effect in effects:
+            if effect.created or effect.updated or effect.dropped or effect.swapped:
+                changed += [gallery.id for gallery in effect.swapped or ()] or [effect.gallery_id]
+        if changed:
+            found = {gallery_id: self._opened.get(gallery_id) for gallery_id in changed}
+            self._on_galleries({name: None if one is None else one.gallery for name, one in found.items()})
 
     def _follow(self, effect: Effect) -> None:
         if effect.swapped is not None:
@@ -317,15 +324,14 @@ class OpenedGalleries:
         if effect.created is not None:
             self._open(effect.generation, effect.created, self._made[effect.generation], -1)
         elif effect.dropped:
-            gone = self._opened[effect.gallery_id].index
-            if gone is not None:
-                gone.retire(drop=True)
             with self._rebuilding:
-                del self._opened[effect.gallery_id]
+                gone = self._opened.pop(effect.gallery_id)
                 self._missed.pop(effect.generation, None)
                 self._is_loaded(effect.generation)
             self._upkeep.drop(effect.generation)
             self._upkeep.purge()
+            with contextlib.suppress(MemoryError):  # the next start removes what it holds elsewhere
+                (gone.index or self._make_index(gone.gallery, effect.generation)).retire(drop=True)
             self._tell(effect.generation, GalleryNotFound(effect.gallery_id))
         elif effect.remade:
             assert effect.updated is not None
@@ -424,7 +430,19 @@ class OpenedGalleries:
         if found is None:
             with copying(self._data_dir):  # now deletions wait
                 found = self._loaded(gallery_id, generation, progress)
-        stored, loaded = found
+        try:
+            self._put_in_place(gallery_id, generation, *found, missed)
+        except BaseException:
+            with self._rebuilding:
+                gone = generation not in self._missed
+            found[1].index.retire(drop=gone)
+            raise
+        self._tell(generation, None)
+
+    def _put_in_place(
+        self, gallery_id: str, generation: int, stored: Stored, loaded: Loaded, missed: list[tuple[Change, ...]]
+    ) -> None:
+        """Raises IndexOutOfStep, StoreError."""
         if loaded.useless is not None:
             self._forget_snapshot(generation, loaded.useless)
         with self._rebuilding:
@@ -440,7 +458,6 @@ class OpenedGalleries:
             self._opened[opened.gallery.id] = opened
             loaded.index.approximate(approximation_of(opened.gallery.active.kind))
             del self._missed[generation]
-        self._tell(generation, None)
 
     def _loaded(self, gallery_id: str, generation: int, progress: Progress) -> tuple[Stored, Loaded]:
         """As the store is now. Raises KeyDestroyed where some of that was deleted meanwhile."""
@@ -483,8 +500,7 @@ def _having_negatives(former: frozenset[int], effect: Effect) -> frozenset[int]:
 
 
 def _settle(result: Future[Gallery], error: BaseException | None, gallery: Gallery | None) -> None:
-    with contextlib.suppress(InvalidStateError):  # cancelled
-        if error is not None:
-            result.set_exception(error)
-        elif gallery is not None:
-            result.set_result(gallery)
+    if error is not None:
+        result.set_exception(error)
+    elif gallery is not None:
+        result.set_result(gallery)

@@ -44,7 +44,8 @@ class Generation:
 
     `kind` is the kind of index that searches them, and what its answers may lose (approximation.py). `fusion` is the
     rule by which a subject's encodings become one distance and one score, of oneglance_core.fusion. `state` is "active"
-    for the generation that answers searches; a move to another encoder will know "filling" and "retired" ones.
+    for the generation that answers searches, "retired" once its gallery is deleted. A move to another encoder has a
+    gallery of its own, not another generation ("filling" is of no use).
 
     `threshold` is the gallery's own τ, or None where the encoder's applies; `threshold_revision` counts how
     often it was set, starting from 0, and `threshold_since` says when it was (None: never, or before that was kept).

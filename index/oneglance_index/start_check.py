@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from oneglance_core.error_words import in_words
 from oneglance_index.errors import StoreClosed, StoreDamaged
 from oneglance_index.records import Integers
 from oneglance_index.search import snapshot
@@ -132,7 +133,7 @@ class StartCheck:
                 self.fault = error
                 return
             except Exception as error:  # want of memory, or a disk that fails, say
-                log.warning("checking the store failed, and is tried again: %s", error)
+                log.warning("checking the store failed, and is tried again: %s", in_words(error))
                 self._ending.wait(_RETRY_SECONDS)
 
     def stop(self, wake: Callable[[], None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -15,20 +15,30 @@ def then(written: Future[T], make: Callable[[T], U]) -> Future[U]:
     return _Made(written, make)
 
 
-class _Made(Future[U], Generic[T, U]):
-    def __init__(self, written: Future[T], make: Callable[[T], U]) -> None:
+class After(Future[U]):
+    """Of what comes after a write. To cancel it cancels the write, if that hasn't begun."""
+
+    def __init__(self, written: Future[Any]) -> None:
         super().__init__()
         self._written = written
+
+    def cancel(self) -> bool:
+        return self._written.cancel()
+
+    def was_cancelled(self) -> None:
+        """The write was."""
+        super().cancel()
+
+
+class _Made(After[U], Generic[T, U]):
+    def __init__(self, written: Future[T], make: Callable[[T], U]) -> None:
+        super().__init__(written)
         self._make = make
         written.add_done_callback(self._settle)
 
-    def cancel(self) -> bool:
-        """Cancels the write, if it hasn't begun."""
-        return self._written.cancel()
-
     def _settle(self, written: Future[T]) -> None:
         if written.cancelled():
-            super().cancel()
+            self.was_cancelled()
         elif (error := written.exception()) is not None:
             self.set_exception(error)
         else:

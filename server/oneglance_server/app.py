@@ -38,7 +38,9 @@ from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_
 from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
 from oneglance_core.printable import printable
 from oneglance_index import (
+    DATABASE_NAME,
     Actor,
+    EngineUnavailable,
     Gallery,
     GalleryStore,
     acting,
@@ -52,7 +54,7 @@ from oneglance_server.backlog import Backlog
 from oneglance_server.byte_budget import ByteBudget
 from oneglance_server.composition import Pools, make_services
 from oneglance_server.engines.background import yield_to_others
-from oneglance_server.errors import AuditFailed, StartupError
+from oneglance_server.errors import AuditFailed, NotServing, StartupError
 from oneglance_server.listening import clear_socket, owner_only, why_not
 from oneglance_server.loading import Models, load_models
 from oneglance_server.logs import lines_lost
@@ -151,6 +153,7 @@ class Server:
         )
         self._metrics_server: tuple[WSGIServer, Thread] | None = None
         self._galleries: GalleryStore | None = None
+        self._loop: asyncio.AbstractEventLoop
         self._audit: Audit | None = None
         self._pools: list[ThreadPoolExecutor] = []
         self._health = Health()
@@ -184,6 +187,7 @@ class Server:
     async def start(self) -> None:
         """Bind the port; ``address`` then says which. Calls are refused with UNAVAILABLE until ``load`` is done."""
         settings = self.settings
+        self._loop = asyncio.get_running_loop()
         if settings.traces == "on":
             self._end_traces = begin_tracing()
         if settings.send_metrics == "on":
@@ -238,8 +242,11 @@ class Server:
             except OSError as error:
                 raise StartupError(f"can't serve metrics on {settings.metrics}: {error}") from error
 
-    def _bind(self, server: grpc.aio.Server, address: str) -> str:
-        """The address that came of it. gRPC takes the file of a Unix socket away again when it stops."""
+    def _bind(self, server: grpc.aio.Server, address: str, *, of_clients: bool = True) -> str:
+        """The address that came of it. gRPC takes the file of a Unix socket away again when it stops.
+
+        ``of_clients``: see Certificates.credentials().
+        """
         if (path := socket_of(address)) is not None:
             clear_socket(path)
             with owner_only():
@@ -248,7 +255,7 @@ class Server:
         if self._certificates is None:
             port = server.add_insecure_port(address)
         else:
-            port = server.add_secure_port(address, self._certificates.credentials())
+            port = server.add_secure_port(address, self._certificates.credentials(of_clients=of_clients))
         return f"{address.rpartition(':')[0]}:{port}"
 
     async def _serve_http(self, methods: Mapping[str, Any]) -> None:
@@ -273,18 +280,25 @@ class Server:
     async def load(self) -> None:
         """Read and check models and galleries, then serve: a gallery answers once it is loaded, health says SERVING
         once all are."""
+        try:
+            await self._load()
+        except EngineUnavailable as error:  # it was there a moment ago
+            raise StartupError(f"can't use the galleries: {error}") from error
+
+    async def _load(self) -> None:
         settings = self.settings
         loop = asyncio.get_running_loop()
         read_pool = self._pool("read", _READ_THREADS)
         stylize_pool = self._pool("stylize", settings.stylize_workers, yield_to_others)
         models = await loop.run_in_executor(read_pool, load_models, settings, stylize_pool)
         thresholds = Thresholds(models.encoders)
-        news = News(_GRANTED_SECONDS) if settings.share else None
+        restarted = (settings.data_dir / DATABASE_NAME).exists()
+        news = News(_GRANTED_SECONDS, restarted=restarted) if settings.share else None
         quotas = None if self._access is None else self._access.quotas
         if quotas is not None and (settings.share or settings.uses_keeper):
             quotas.begin_telling()
         store = self._galleries = await loop.run_in_executor(
-            read_pool, open_galleries, settings, thresholds, news, quotas
+            read_pool, open_galleries, settings, thresholds, news, quotas, self._forget_soon
         )
         for model in models.loaded:
             self._metrics.model(model.manifest.name, model.manifest.kind, model.digest, model.execution_provider)
@@ -324,6 +338,15 @@ class Server:
             models=[model.manifest.name for model in models.loaded],
         )
 
+    def _forget_soon(self, gallery_id: str) -> None:
+        """From any thread: another server deleted it."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._forget, gallery_id)
+
+    def _forget(self, gallery_id: str) -> None:
+        with suppress(NotServing):
+            self._gate.services.forget(gallery_id)
+
     async def _share(self, store: GalleryStore, news: News) -> None:
         """Let other servers use the galleries."""
         address = self.settings.share
@@ -334,7 +357,7 @@ class Server:
             None if self._access is None else self._access.quotas,
         ).server()
         try:
-            self.shared_address = self._bind(server, address)
+            self.shared_address = self._bind(server, address, of_clients=False)  # they show the token
         except RuntimeError as error:
             raise StartupError(f"can't share galleries on {address}: {why_not(address)}") from error
         await server.start()
@@ -370,12 +393,12 @@ class Server:
                 if store.sound and not checked:
                     checked = True
                     log.info("store checked", sound=True)
-                if self._unserved:
+                trouble = store.trouble() or models.trouble()
+                if self._unserved and trouble is None:
                     look = functools.partial(_without_encoders, store, models, False)
                     self._unserved = await asyncio.get_running_loop().run_in_executor(None, look)
                     if well and not self._unserved:
                         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-                trouble = store.trouble() or models.trouble()
                 if (trouble is None) == well:
                     continue
                 if trouble is None:

@@ -154,6 +154,7 @@ def make_services(
         stylization=_stylization(settings, models, encoding if cropper else None, reads, audit, limits, metrics, pools),
         access=AccessService(access, reads, audit),
         about=AboutService(settings, [one.manifest.kind for one in models.loaded], cropper is not None, store.device),
+        forget=on_deleted,
     )
 
 

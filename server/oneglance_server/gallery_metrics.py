@@ -1,11 +1,12 @@
 """What is told of each gallery when Prometheus asks: sizes, the FPIR to expect, and what approximate answers lose."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from oneglance_index import ApproximationState, Gallery
+from oneglance_index import ApproximationState, Gallery, GalleryError
 
 MOST_GALLERIES, OTHERS = 1000, "(others)"
 """So many galleries have series of their own; the rest is told as one, of a name that no gallery has had so far."""
@@ -41,7 +42,7 @@ class GalleryCollector(Collector):
         lost = _Lost()
         known = {}
         others = [0, 0]
-        for number, gallery in enumerate(self._galleries()):
+        for number, gallery in enumerate(self._all()):
             if number >= MOST_GALLERIES:
                 others = [others[0] + gallery.subjects, others[1] + gallery.encodings]
                 continue
@@ -52,15 +53,22 @@ class GalleryCollector(Collector):
             for family, value in zip(families, (gallery.subjects, gallery.encodings, *rates), strict=True):
                 if value is not None:
                     family.add_metric([gallery.id], value)
-            state = self._approximation(gallery)
-            if state is not None:
-                lost.add(gallery.id, state)
+            with contextlib.suppress(GalleryError):
+                state = self._approximation(gallery)
+                if state is not None:
+                    lost.add(gallery.id, state)
         if any(others):
             for family, count in zip(families, others, strict=False):
                 family.add_metric([OTHERS], count)
         self._known = known
         yield from families
         yield from lost.families()
+
+    def _all(self) -> list[Gallery]:
+        """None while they can't be read: all other metrics are told nevertheless."""
+        with contextlib.suppress(GalleryError):
+            return list(self._galleries())
+        return []
 
 
 class _Lost:

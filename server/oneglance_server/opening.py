@@ -1,18 +1,19 @@
 """Opening the galleries that a server serves: those of its data directory, or those that another server keeps."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
 
 from oneglance_index import (
     DeviceUnavailable,
+    Gallery,
     GalleryError,
     GalleryStore,
     IndexSettings,
     LocalGalleries,
     OpenProgress,
 )
-from oneglance_index.opened import nobody_decides
 from oneglance_index.search.milvus.address import read_token
 from oneglance_server.access.quotas import Quotas
 from oneglance_server.change_log import ChangeLogger
@@ -30,17 +31,25 @@ PATIENCE_SECONDS = 30.0  # for the server that keeps the galleries, which may st
 def read_secret(source: str, flag: str) -> str:
     """What ``source``, the value of a flag, names. Raises StartupError."""
     try:
-        return read_token(source, flag)
+        secret = read_token(source, flag)
     except DeviceUnavailable as error:
         raise StartupError(f"{flag}: {error.reason}") from error
+    if source and not (secret and secret.isascii() and secret.isprintable()):
+        raise StartupError(f"{flag}: {source} holds no token of printable ASCII characters")
+    return secret
 
 
 def open_galleries(
-    settings: Settings, thresholds: Thresholds, news: News | None, quotas: Quotas | None
+    settings: Settings,
+    thresholds: Thresholds,
+    news: News | None,
+    quotas: Quotas | None,
+    on_gone: Callable[[str], None],
 ) -> GalleryStore:
-    """``news``: hears of their changes. ``quotas``: of this server's callers. Raises StartupError."""
+    """``news``: hears of their changes. ``quotas``: of this server's callers. ``on_gone``: in any thread, of each that
+    another server has deleted. Raises StartupError."""
     if settings.uses_keeper:
-        return _open_remote(settings, quotas)
+        return _open_remote(settings, quotas, on_gone)
 
     def progress(step: OpenProgress) -> None:
         log.info(
@@ -51,6 +60,12 @@ def open_galleries(
             source=step.source,
             reason=step.reason,
         )
+
+    def share(galleries: Mapping[str, Gallery | None]) -> None:
+        if news is not None:
+            news.tell(galleries)
+            for gallery_id in [name for name, gallery in galleries.items() if gallery is None]:
+                on_gone(gallery_id)
 
     index = IndexSettings(
         max_encodings_per_subject=settings.max_encodings_per_subject,
@@ -79,13 +94,13 @@ def open_galleries(
             progress=progress,
             tau_rule=thresholds.moved,
             on_change=ChangeLogger(name_subjects=settings.audit_subjects == "plain"),
-            on_gallery=nobody_decides if news is None else news.tell,
+            on_galleries=share,
         )
     except (GalleryError, OSError) as error:
         raise StartupError(f"can't open {settings.data_dir}: {error}") from error
 
 
-def _open_remote(settings: Settings, quotas: Quotas | None) -> GalleryStore:
+def _open_remote(settings: Settings, quotas: Quotas | None, on_gone: Callable[[str], None]) -> GalleryStore:
     authority = settings.galleries_ca
     try:
         keeping = Keeping(
@@ -94,6 +109,6 @@ def _open_remote(settings: Settings, quotas: Quotas | None) -> GalleryStore:
             Path(authority).read_bytes() if authority else None,
         )
         log.info("waiting for the keeper of the galleries", address=keeping.name)
-        return open_remote(keeping, patience_seconds=PATIENCE_SECONDS, spending=quotas)
+        return open_remote(keeping, patience_seconds=PATIENCE_SECONDS, spending=quotas, on_gone=on_gone)
     except (GalleryError, OSError) as error:
         raise StartupError(f"can't use the galleries of {settings.galleries}: {error}") from error

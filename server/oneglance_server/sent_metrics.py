@@ -16,6 +16,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
+from oneglance_core.error_words import in_words
 from oneglance_server.errors import StartupError
 from oneglance_server.tracing import otlp_protocol, resource
 
@@ -52,7 +53,7 @@ def begin_sending(registry: CollectorRegistry, exporter: Any = None) -> Callable
             scope = export.ScopeMetrics(InstrumentationScope("oneglance"), metrics, "")
             exporter.export(export.MetricsData([export.ResourceMetrics(about, [scope], "")]), timeout_millis=_SEND_MS)
         except Exception as error:  # a collector must never end what it watches
-            log.warning("metrics could not be sent: %s", error)
+            log.warning("metrics could not be sent: %s", in_words(error))
 
     def go_on() -> None:
         while not ending.wait(int(every) / 1000):

@@ -368,7 +368,7 @@ class Settings(Frozen, BaseSettings):
         """(height, width) of each of ``prepared_sizes``."""
         return [(int(height), int(width)) for width, height in (size.split("x") for size in self.prepared_sizes)]
 
-    @field_validator("listen")
+    @field_validator("listen", "share")
     @classmethod
     def _listen_address(cls, value: str) -> str:
         path = socket_of(value)
@@ -410,6 +410,8 @@ class Settings(Frozen, BaseSettings):
                     f"{name} {address}: beyond loopback a server needs --tls-cert, --tls-key and --policy; "
                     "--insecure serves anybody who reaches it"
                 )
+        if self.share and self.policy and not self.share_token and socket_of(self.share) is None:
+            raise ValueError(f"--share {self.share}: with --policy it needs --share-token, or a Unix socket")
         if self.share and not (_is_here(self.share) or (self.tls_cert and self.share_token)):
             raise ValueError(f"--share {self.share}: beyond loopback it needs --tls-cert, --tls-key and --share-token")
         for name, address in (("--metrics", self.metrics), ("--console", self.console)):

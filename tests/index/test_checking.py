@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from oneglance_index import LocalGalleries, check_directory
 from oneglance_index.store import checking, keys
+from oneglance_index.store.directory import DATABASE_NAME
 
 VECTORS = np.eye(4, dtype=np.float32)
 
@@ -70,3 +73,14 @@ def test_damage_is_told_though_keys_move(galleries: LocalGalleries, monkeypatch:
     (fault,) = faults(galleries)
     assert "'s1'" in fault
     assert "'g'" in fault
+
+
+def test_a_check_that_was_cut_off_is_in_nobodys_way(galleries: LocalGalleries) -> None:
+    """A failure's traceback keeps the cursor that was reading, and that the state that it saw."""
+    kept: list[sqlite3.Cursor] = []
+    with contextlib.suppress(RuntimeError), checking.reading_file(galleries.data_dir / DATABASE_NAME) as db:
+        kept.append(db.execute("SELECT id FROM subjects"))
+        kept[0].fetchone()
+        raise RuntimeError
+    galleries.enroll("g", "since", VECTORS[3:]).result()
+    galleries.compact()  # no reader is in the way

@@ -35,6 +35,19 @@ def test_the_background_takes_the_ids_of_who_was_deleted_off_the_disk(tmp_path: 
         assert asking.nearest(galleries, "g", vectors[299:], 5).candidates[0][0].subject_id == "subject 299"
 
 
+def test_a_failure_in_the_background_is_told_with_its_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_: flat.ExactIndex) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(flat.ExactIndex, "freeze", full)
+    with LocalGalleries.open(tmp_path, settings=IndexSettings(snapshot_every_encodings=1)) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=8).result()
+        galleries.enroll("g", "s", np.ones((1, 8), np.float32)).result()
+        until(lambda: "upkeep of generation number 1 failed: MemoryError" in caplog.text)
+
+
 def test_what_did_not_fit_into_memory_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.eye(8, dtype=np.float32)
     with LocalGalleries.open(tmp_path) as galleries:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from oneglance_index import (
 from oneglance_index.opened import OpenedGalleries
 from oneglance_index.store import recent
 from oneglance_index.store.mutations import Applied, Effect
+from oneglance_index.store.slots import Slots
 from tests.index.brute_force import distance
 from tests.waiting import PATIENCE_SECONDS
 
@@ -166,3 +168,27 @@ def test_what_a_failed_commit_took_back_is_nobodys_neighbour(tmp_path: Path) -> 
         error = again.exception(PATIENCE_SECONDS)
         assert isinstance(error, LikeAnother)
         assert error.other_subject_id == "lost"
+
+
+def test_what_was_undone_before_the_commit_is_nobodys_neighbour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There was no memory for noting which keys are to go."""
+    will_doom, failed = Slots.will_doom, threading.Event()
+
+    def full_once(slots: Slots, gone: Iterable[int]) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise MemoryError
+        will_doom(slots, gone)
+
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=3).result()
+        galleries.enroll("g", "a", 9 * PERSON).result()
+        before = doubting(galleries, PERSON, 0.1)
+        galleries.enroll("g", "another", 5 * PERSON, doubting=before).result()  # from here on what comes is known
+        with monkeypatch.context() as patched:
+            patched.setattr(Slots, "will_doom", full_once)
+            undone = galleries.enroll("g", "a", PERSON, on_existing="replace")
+            assert isinstance(undone.exception(), OutOfMemory)
+        galleries.enroll("g", "b", PERSON, doubting=before).result()

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from oneglance_index import IndexSettings, LocalGalleries, StoreDamaged, StoreIOError
+from oneglance_index import IndexSettings, LocalGalleries, OutOfMemory, StoreDamaged, StoreIOError, SubjectNotFound
 from oneglance_index.records import Vectors
 from oneglance_index.store import gathering
 from oneglance_index.store.ciphers import decrypt, encrypt
 from oneglance_index.store.destroying import Destroyer
 from oneglance_index.store.ledger import Ledger
-from oneglance_index.store.mutations import VouchForSnapshot
+from oneglance_index.store.mutations import Applied, VouchForSnapshot
 from oneglance_index.store.queries import NewSnapshot
+from oneglance_index.store.slots import Slots
+from tests.index import asking
+from tests.waiting import until
 
 LABELS = {"a": "b"}
 RNG = np.random.default_rng(0)
@@ -130,3 +135,62 @@ def test_slots_that_are_cut_off_are_damage_though_there_is_a_snapshot(tmp_path: 
         opened(tmp_path)
     path.write_bytes(content)
     opened(tmp_path).close()
+
+
+def test_what_is_committed_is_in_answers_though_there_is_no_memory_for_what_was_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    vectors = some(2)
+    with opened(tmp_path) as galleries:
+        galleries.enroll("g", "s", some()).result()
+        with monkeypatch.context() as patch:
+            patch.setattr(Slots, "will_doom", full)
+            undone = galleries.enroll("g", "s", vectors[:1], on_existing="replace")
+            assert isinstance(undone.exception(), OutOfMemory)
+            galleries.enroll("g", "new", vectors[1:]).result()
+            assert asking.nearest(galleries, "g", vectors[1:], 1).candidates[0][0].subject_id == "new"
+        assert galleries._store._writer._db.keys.journal._void
+        galleries.enroll("g", "newer", some()).result()
+        assert not galleries._store._writer._db.keys.journal._void
+
+
+class CutOff:
+    """A write that fails while it reads."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def run(self, db: sqlite3.Connection) -> Applied[None]:
+        cursor = db.execute("SELECT number FROM subjects")
+        cursor.fetchone()
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [SubjectNotFound("g", "s"), ZeroDivisionError()])
+def test_what_a_failed_write_was_reading_is_in_nobodys_way(tmp_path: Path, error: Exception) -> None:
+    with opened(tmp_path) as galleries:
+        for i in range(3):
+            galleries.enroll("g", f"s{i}", some()).result()
+        kept = galleries._store.write(CutOff(error)).exception()
+        galleries.enroll("g", "since", some()).result()
+        galleries.compact()
+        assert (tmp_path / "store.sqlite3-wal").stat().st_size == 0
+        assert kept is error
+
+
+def test_a_refusal_keeps_nothing_of_its_write(tmp_path: Path) -> None:
+    with opened(tmp_path) as galleries:
+        write = CutOff(SubjectNotFound("g", "s"))
+        gone = weakref.ref(write)
+        kept = galleries._store.write(write)
+        assert isinstance(kept.exception(), SubjectNotFound)
+        del write
+        galleries.enroll("g", "since", some()).result()  # the writer goes on with another group
+        gc.disable()
+        try:
+            until(lambda: gone() is None)
+        finally:
+            gc.enable()

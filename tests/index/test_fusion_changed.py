@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from oneglance_index import Found, FusionChanged, GalleryError, IndexOutOfStep, 
 from oneglance_index.opened import OpenedGalleries
 from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.store.mutations import Effect
+from tests.index.test_write_queue import Hold
 from tests.waiting import PATIENCE_SECONDS, until
 
 PROBE = np.array([[1.0, 0.0]], np.float32)
@@ -113,3 +115,13 @@ def test_by_margin_nobody_is_verified_among_others_by_another_rule(
     assert seen == [None]
     (verified,) = galleries.verify("g", "s", PROBE, fusion="margin").candidates[0]
     assert verified.score == pytest.approx(4.0 - 0.3 * 16.0)
+
+
+def test_a_change_that_is_cancelled_in_time_never_happens(galleries: LocalGalleries) -> None:
+    hold = Hold(galleries)
+    changed = galleries.set_fusion("g", "mean")
+    assert changed.cancel()
+    hold.end.set()
+    with pytest.raises(CancelledError):
+        changed.result(PATIENCE_SECONDS)
+    assert galleries.set_quality("g", "{}").result().active.fusion == "nearest"

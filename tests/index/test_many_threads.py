@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,37 @@ import numpy as np
 import pytest
 
 from oneglance_core.distance import squared_norms
-from oneglance_index import Change, IndexOutOfStep, IndexSettings, LocalGalleries, OutOfMemory, Search, StoreBusy
+from oneglance_index import (
+    EVERYBODY,
+    Change,
+    EngineUnavailable,
+    IndexOutOfStep,
+    IndexSettings,
+    LocalGalleries,
+    OutOfMemory,
+    Search,
+    StoreBusy,
+    SubjectFilter,
+)
 from oneglance_index.search import flat, rows, upkeep
+from oneglance_index.search.milvus import index
+from oneglance_index.search.milvus.engine import MARK
+from oneglance_index.search.milvus.index import MilvusIndex
 from tests.index import asking
 from tests.index.brute_force import nearest
+from tests.index.fake_milvus import URL, FakeMilvus
 from tests.waiting import until
 
 DIMENSION = 16
 WRITERS, STEPS, SUBJECTS = 3, 120, 5
 
+REFUSALS = (OutOfMemory, IndexOutOfStep, EngineUnavailable)
 Held = dict[str, dict[int, np.ndarray[Any, Any]]]
 
 
 class Failures:
-    """Of an index, while `on`: it fails to follow, before or after it did; it has no memory to grow, drain, compact."""
+    """Of an index, while `on`: it fails to follow, before or after it did; it has no memory to grow, drain, compact;
+    its Milvus doesn't answer."""
 
     def __init__(self, seed: int) -> None:
         self.on = True
@@ -41,14 +59,25 @@ class Failures:
 @pytest.fixture
 def failures(monkeypatch: pytest.MonkeyPatch) -> Failures:
     failures = Failures(seed=1)
-    apply, empty, move_up = flat.ExactIndex.apply, rows.RowArrays.empty, rows.RowArrays.move_up
+    empty, move_up = rows.RowArrays.empty, rows.RowArrays.move_up
 
-    def applied(index: flat.ExactIndex, *changes: Change) -> None:
-        if failures.strikes(0.01):
-            raise ZeroDivisionError
-        apply(index, *changes)
-        if failures.strikes(0.01):
-            raise ZeroDivisionError
+    def applying(apply: Callable[..., None]) -> Callable[..., None]:
+        def applied(one: object, *changes: Change) -> None:
+            if failures.strikes(0.01):
+                raise ZeroDivisionError
+            apply(one, *changes)
+            if failures.strikes(0.01):
+                raise ZeroDivisionError
+
+        return applied
+
+    def answering(ask: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(milvus: FakeMilvus, *arguments: Any) -> Any:
+            if failures.strikes(0.02):
+                raise EngineUnavailable(milvus.name, "it doesn't answer")
+            return ask(milvus, *arguments)
+
+        return asked
 
     def made(capacity: int, dimension: int) -> rows.RowArrays:
         if failures.strikes(0.2):
@@ -65,7 +94,11 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> Failures:
             raise MemoryError
         return squared_norms(vectors)
 
-    monkeypatch.setattr(flat.ExactIndex, "apply", applied)
+    for kind in (flat.ExactIndex, MilvusIndex):
+        monkeypatch.setattr(kind, "apply", applying(kind.apply))
+    for name in ("drop_others", "known", "make", "write", "nearest", "drop"):
+        monkeypatch.setattr(FakeMilvus, name, answering(getattr(FakeMilvus, name)))
+    monkeypatch.setattr(index, "_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(rows.RowArrays, "empty", made)
     monkeypatch.setattr(rows.RowArrays, "move_up", moved)
     monkeypatch.setattr(flat, "squared_norms", measured)
@@ -91,14 +124,15 @@ def write(galleries: LocalGalleries, writer: int) -> Held:
             replacing = chance.random() < 0.5
             try:
                 done = galleries.enroll("g", subject, vectors, on_existing="replace" if replacing else "add").result()
-            except (OutOfMemory, IndexOutOfStep):
+            except REFUSALS:
                 continue
             revision = done.revision
             before = {} if replacing else held.get(subject, {})
             held[subject] = before | dict(zip(map(int, done.encoding_ids), vectors, strict=True))
         try:
-            found = asking.nearest(galleries, "g", vectors[:1], WRITERS * SUBJECTS)
-        except (OutOfMemory, IndexOutOfStep):
+            among = SubjectFilter(id_prefix=f"w{writer}-") if chance.random() < 0.2 else EVERYBODY
+            found = asking.nearest(galleries, "g", vectors[:1], WRITERS * SUBJECTS, among=among)
+        except REFUSALS:
             continue
         assert found.revision >= revision
         own = {c.subject_id: (int(c.encoding_id), c.distance) for c in found.candidates[0]}
@@ -109,9 +143,13 @@ def write(galleries: LocalGalleries, writer: int) -> Held:
     return held
 
 
-def test_every_answer_is_exact_whatever_fails(tmp_path: Path, failures: Failures) -> None:
+@pytest.mark.parametrize("device", ["cpu", URL])
+def test_every_answer_is_exact_whatever_fails(
+    tmp_path: Path, failures: Failures, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    milvus = FakeMilvus.installed(monkeypatch)
     settings = IndexSettings(snapshot_every_encodings=50)
-    with LocalGalleries.open(tmp_path, settings=settings) as galleries:
+    with LocalGalleries.open(tmp_path, device=device, settings=settings) as galleries:
         failures.on = False
         galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
         failures.on = True
@@ -120,7 +158,7 @@ def test_every_answer_is_exact_whatever_fails(tmp_path: Path, failures: Failures
         def look_after() -> None:
             while not ended.is_set():
                 for step in (galleries.compact, galleries.snapshot):
-                    with contextlib.suppress(OutOfMemory, StoreBusy):  # readers may be in the way
+                    with contextlib.suppress(*REFUSALS, StoreBusy):  # readers may be in the way
                         step("g")
 
         with ThreadPoolExecutor(WRITERS + 1) as pool:
@@ -134,8 +172,11 @@ def test_every_answer_is_exact_whatever_fails(tmp_path: Path, failures: Failures
         until(lambda: galleries.trouble() is None and not galleries._upkeep._repairs)
         held: Held = {subject: encodings for one in written for subject, encodings in one.items()}
         check(galleries, held)
-    with LocalGalleries.open(tmp_path) as again:
+    with LocalGalleries.open(tmp_path, device=device) as again:
         check(again, held)
+    assert [set(rows) - {MARK} for rows in milvus.collections.values()] == (
+        [] if device == "cpu" else [{number for own in held.values() for number in own}]
+    )
 
 
 def check(galleries: LocalGalleries, held: Held) -> None:

@@ -95,6 +95,10 @@ def test_it_says_so_instead_of_answering(galleries: LocalGalleries, rebuilding: 
     assert galleries.verify("g", "lost", VECTORS[1:2]).candidates[0][0].distance == 0
     assert asking.nearest(galleries, "h", VECTORS[1:2], 1).candidates[0][0].subject_id == "kept"
     until(galleries.trouble)
+    assert (
+        galleries.trouble()
+        == "the index of generation number 1 can't be rebuilt: OutOfMemory: not enough memory for the store"
+    )
 
 
 def test_it_is_rebuilt_with_what_happened_meanwhile(galleries: LocalGalleries, rebuilding: Rebuilding) -> None:

@@ -24,7 +24,7 @@ class Kept:
         self, data_dir: Path, settings: IndexSettings | None = None, seconds: float = 60.0, **how: Any
     ) -> None:
         self.news = News(seconds)
-        self.store = LocalGalleries.open(data_dir, settings=settings, on_gallery=self.news.tell, **how)
+        self.store = LocalGalleries.open(data_dir, settings=settings, on_galleries=self.news.tell, **how)
         self.news.begin(self.store.list_galleries(page_size=1000).galleries)
         self.keeping = Keeping(f"keeper+unix:{data_dir}/keeper.socket")
         self.loop = asyncio.new_event_loop()
@@ -37,7 +37,8 @@ class Kept:
         asyncio.run_coroutine_threadsafe(what, self.loop).result()
 
     async def _start(self) -> None:
-        self._server = Keeper(self.store, self.news, self._pool).server()
+        self.keeper = Keeper(self.store, self.news, self._pool)
+        self._server = self.keeper.server()
         self._server.add_insecure_port(self.keeping.name.replace("keeper+unix", "unix"))
         await self._server.start()
 

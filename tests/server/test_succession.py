@@ -23,7 +23,7 @@ from oneglance import (
 from oneglance.v1.common_pb2 import SubjectFilter
 from oneglance.v1.succession_pb2 import LiveComparison
 from oneglance_core.manifests import InputSpec
-from oneglance_index import EncoderMismatch
+from oneglance_index import EncoderMismatch, LikenessPage
 from oneglance_server.app import Server
 from oneglance_server.service.retrying import though_cut_over
 from tests.models import SIDE, pixels_model, values_model
@@ -152,9 +152,8 @@ def swap_when(client: Client, ended: threading.Event, swap: Callable[[], object]
 
 
 def asked_again(done: dict[str, int], ended: threading.Event) -> None:
-    before = done.get("asked", 0)
-    while done.get("asked", 0) < before + 2 * SUBJECTS and not ended.is_set():
-        ended.wait(0.01)
+    enough = done.get("asked", 0) + 2 * SUBJECTS
+    until(lambda: ended.is_set() or done.get("asked", 0) >= enough)
 
 
 def test_the_way_of_a_move_is_told(client: Client, gallery: str) -> None:
@@ -238,6 +237,9 @@ def test_live_probes_are_held_against_the_one_that_waits(server: Server, client:
     assert (second.probes, second.decided_otherwise, second.same_nearest) == (3, 1, 2), "who is left is unknown there"
     client.identify("g", png(picture(4)), tau=1.0)
     client.identify("g", encoding(np.eye(SIDE * SIDE, dtype=np.float32)[0], client.get_gallery("g").encoder_digest))
+    client.identify("g", png(picture(0)))  # is compared, as the former two were not: else it was dropped, or the fifth
+    third = compared(4)
+    assert (third.probes, third.decided_otherwise, third.dropped) == (4, 1, 0)
     assert measured(server, "oneglance_move_compared_probes_total", gallery="g", decided="otherwise") == 1
     client.cut_over("g", leave=True)
     assert client.get_move("g").comparison == LiveComparison(), "of the other one it begins anew"
@@ -331,3 +333,24 @@ def test_what_is_never_of_the_gallerys_encoder_is_refused_in_the_end() -> None:
     with pytest.raises(EncoderMismatch):
         asyncio.run(though_cut_over(ask))
     assert asked > 10
+
+
+def test_look_alikes_are_those_of_one_gallery_though_it_is_cut_over_meanwhile(
+    server: Server, client: Client, gallery: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(client)
+    fill(client)
+    galleries = server._galleries
+    assert galleries is not None
+    read = galleries.list_likenesses
+
+    def cutting_over(gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LikenessPage:
+        page = read(gallery_id, page_size=page_size, after=after)
+        monkeypatch.undo()
+        client.cut_over("g")
+        return page
+
+    monkeypatch.setattr(galleries, "list_likenesses", cutting_over)
+    meanwhile, afterwards = (client.list_look_alikes("g", within=1e9).pairs for _ in range(2))
+    assert meanwhile == afterwards
+    assert meanwhile

@@ -3,7 +3,7 @@
 import argparse
 import math
 
-from oneglance_core.ranges import seconds
+from oneglance_core.ranges import seconds, within
 
 SUMMARY = "compute what so many subjects and probes a second take: memory, disk, cores or a GPU"
 DESCRIPTION = f"""\
@@ -38,7 +38,9 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     parser.add_argument("subjects", type=amount, metavar="SUBJECTS", help="how many are enrolled")
     parser.add_argument("--encodings", type=amount, default=1.0, metavar="N", help="encodings of each [1]")
-    parser.add_argument("--dimension", type=amount, default=128, metavar="D", help="numbers of an encoding [128]")
+    parser.add_argument(
+        "--dimension", type=within(int, least=1), default=128, metavar="D", help="numbers of an encoding [128]"
+    )
     parser.add_argument("--probes", type=amount, default=100.0, metavar="N", help="identified a second [100]")
     parser.add_argument(
         "--as", dest="kind", choices=["encodings", "drawings", "photos"], default="encodings", help="[encodings]"
@@ -56,7 +58,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def run(o: argparse.Namespace) -> int:
     from oneglance_apps.planning.sheet import Load, Option, options, sizes
 
-    load = Load(o.subjects, o.encodings, round(o.dimension), o.probes, o.kind, o.within)
+    load = Load(o.subjects, o.encodings, o.dimension, o.probes, o.kind, o.within)
     size = sizes(load)
     print(f"{load.subjects:,.0f} subjects, {load.rows:,.0f} encodings of {load.dimension} numbers")
     print(f"  memory        {_bytes(size.memory)}; while it compacts or backs up {_bytes(size.peak)}")

@@ -18,6 +18,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
 from oneglance.v1.moving_pb2 import MovedGallery, MovedSubject, MovedThreshold
 from oneglance_core.distance import first_not_unit
+from oneglance_core.error_words import in_words
 
 Layout = Literal["npy", "parquet"]
 FORMAT, VERSION = "oneglance-gallery", 1
@@ -179,7 +180,7 @@ def _as_written(path: Path) -> Iterator[None]:
         RecursionError,
         ParseError,
     ) as error:
-        raise FolderInvalid(path, f"isn't as oneglance writes it: {type(error).__name__}: {error}") from error
+        raise FolderInvalid(path, f"isn't as oneglance writes it: {in_words(error)}") from error
 
 
 class GalleryFolder:

@@ -10,6 +10,7 @@ from oneglance_apps.frames.frame import Frame
 from oneglance_apps.frames.pace import FilePace, LivePace
 from oneglance_apps.frames.source_error import SourceError
 from oneglance_apps.frames.sources import Source
+from oneglance_core.error_words import in_words
 
 # Before a source, or the server, is tried again: a door waits for it. Cameras lock out who guesses at passwords.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 2.0
@@ -115,7 +116,7 @@ class FrameReader:
         except SourceError as error:
             self._error = error
         except Exception as error:  # whatever it is, nobody must wait for another frame
-            self._error = SourceError(f"{self._source.name}: {type(error).__name__}: {error}")
+            self._error = SourceError(f"{self._source.name}: {in_words(error)}")
         finally:
             self._ended = True
             self._in_loop(self._changed.set)

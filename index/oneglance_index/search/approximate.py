@@ -29,7 +29,7 @@ from oneglance_index.approximation import Approximation, ApproximationState, Bec
 from oneglance_index.records import Integers, Search, Vectors
 from oneglance_index.search.cells import Copy, Sorted, cells_for, centres_of, sample_size, step_of, turn_of, turned
 from oneglance_index.search.exact import SLACK_ROWS, Ranked, Table, Wanted, measure, rank
-from oneglance_index.search.recent import Recent
+from oneglance_index.search.recent import RecentRows
 from oneglance_index.search.rows import pause
 from oneglance_index.search.twins import NO_TWINS
 
@@ -208,7 +208,7 @@ class Approximate:
             return answers
         table = table._replace(twins=NO_TWINS)  # the cells know all of them
         wanted = wanted._replace(candidates=np.minimum(wanted.candidates, table.live_subjects))
-        recent = Recent(table, norms, self._sorted, self._pool)
+        recent = RecentRows(table, norms, self._sorted, self._pool)
         rows_per_subject = -(-len(table.numbers) // table.live_subjects)
         needs = np.where(wanted.candidates > 1, wanted.candidates * rows_per_subject + SLACK_ROWS, 1)
         open_probes, fetch = np.arange(len(probes)), max(self._reach.fetch, int(needs.max(initial=1)))

@@ -14,9 +14,7 @@ import itertools
 import logging
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
@@ -24,6 +22,7 @@ from typing import TypeVar
 import numpy as np
 
 from oneglance_core.distance import squared_l2, squared_norms
+from oneglance_core.error_words import in_words
 from oneglance_index.approximation import Approximation, ApproximationState
 from oneglance_index.errors import DeviceLost, GalleryError, OutOfMemory
 from oneglance_index.records import (
@@ -38,11 +37,12 @@ from oneglance_index.records import (
 )
 from oneglance_index.search.answering import Whole, answer, near_subjects, who_is_told
 from oneglance_index.search.approximate import NEARLY, Approximate, to_come
+from oneglance_index.search.arrivals import Arrivals
 from oneglance_index.search.by_head import likeliest_rows
 from oneglance_index.search.exact import Every, Look, Nearest, Ranked, RowsEach, Table, nearest_subjects, wanted_by
 from oneglance_index.search.filtered import filtered
 from oneglance_index.search.kinds import IndexInfo
-from oneglance_index.search.labelled import ChangedMeanwhile, Directory, HeldSubjects
+from oneglance_index.search.labelled import Directory, HeldSubjects, read_everybody
 from oneglance_index.search.rows import FrozenRows, RowArrays, pause
 from oneglance_index.search.scan import Scan
 from oneglance_index.search.twins import NO_TWINS, Twins, equal_rows, find_twins
@@ -57,8 +57,6 @@ _PENDING_ROWS = 2048
 _STEP_BYTES = 4 << 20
 # To look for the rows of more values one by one takes longer than to look for all twins.
 _FEW_VALUES = 16
-# A change that is committed comes sooner, unless following the store fails.
-_TOLD_SECONDS = 2.0
 # Dead rows beyond this, or this share of the rows, are worth a compaction.
 _MIN_DEAD_ROWS = 64
 _DEAD_SHARE = 0.01
@@ -128,12 +126,9 @@ class ExactIndex:
         self._reading = threading.Lock()
         # Guards what is below only; held for moments.
         self._pending_lock = threading.Lock()
-        self._arrived = threading.Condition(self._pending_lock)
-        self._pending: deque[Change] = deque()
+        self._arrivals = Arrivals(self._pending_lock)
         self._pending_rows = 0
         self._pending_removals = 0
-        self._newest = 0  # the revision of the last change
-        self._retired = False
         # `_told`: rows held or pending; `_promised`: rows there is room for. `_room`: arrays to grow into, if any.
         self._told = 0
         self._promised = 0
@@ -144,7 +139,8 @@ class ExactIndex:
         return self._scan.device
 
     def load(self, revision: int, subjects: Mapping[int, str] | Directory, capacity: int) -> None:
-        self._revision = self._newest = revision
+        self._revision = revision
+        self._arrivals.reached(revision)
         self._subjects = HeldSubjects(subjects, some=not self._ordered)
         self._held = RowArrays.empty(capacity, self.dimension)
         self._expected = capacity
@@ -195,10 +191,8 @@ class ExactIndex:
         """Takes over changes of a committed transaction. Searches that start afterwards see all of them. Never
         waits for a search."""
         with self._pending_lock:
-            self._newest = changes[-1].revision
-            self._arrived.notify_all()
+            self._arrivals.add(changes)
             for change in changes:
-                self._pending.append(change)
                 self._pending_rows += len(change.added)
                 if not _in_place(change):
                     self._pending_removals += len(change.removed)
@@ -212,14 +206,12 @@ class ExactIndex:
                 self._lock.release()
 
     def pass_over(self, revision: int) -> None:
-        with self._arrived:
-            self._newest = revision
-            self._arrived.notify_all()
+        self._arrivals.reached(revision)
 
     def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
         """One scan answers them all, from one revision; where there is no memory for that, one scan each."""
         if any(search.among != EVERYBODY for search in searches):
-            self._know_everybody()
+            read_everybody(self._reading, self._drained, self._arrivals)
         with self._lock:
             try:
                 self._drain()
@@ -231,37 +223,12 @@ class ExactIndex:
             except MemoryError:
                 return [self._alone(search) for search in searches]
 
-    def _know_everybody(self) -> None:
-        """Reads who the subjects are, unless they are in memory: searches without a filter go on meanwhile."""
-        with self._reading:
-            with self._lock:
-                self._drain()
-                if self._subjects.in_memory:
-                    return
-                directory = self._subjects.begin_reading()
-            told = directory.everybody()
-            if not self._is_told(told.revision):
-                raise ChangedMeanwhile
-            with self._lock:
-                self._subjects.know(told)
-
-    def _is_told(self, revision: int) -> bool:
-        """Whether all changes up to a revision have come: those that are committed do so in a moment, unless another
-        index takes the place of this one."""
-        with self._arrived:
-            self._arrived.wait_for(lambda: self._retired or self._newest >= revision, _TOLD_SECONDS)
-            return self._newest >= revision
-
-    def _concerns(self, revision: int, subjects: AbstractSet[int]) -> bool:
-        """Whether a pending change, up to a revision, is about one of these subjects; the lock is held."""
-        if not self._is_told(revision):
-            return True
-        with self._pending_lock:
-            return any(
-                change.subject in subjects or change.removed_subject in subjects
-                for change in self._pending
-                if change.revision <= revision
-            )
+    @contextlib.contextmanager
+    def _drained(self) -> Iterator[HeldSubjects]:
+        """The subjects as they are; the lock is held meanwhile."""
+        with self._lock:
+            self._drain()
+            yield self._subjects
 
     def _extend(self) -> None:
         """The scan has all rows now, as they are; the lock is held. MemoryError, DeviceLost."""
@@ -376,7 +343,7 @@ class ExactIndex:
             near[i] if i in near else self._surely(search, table, ranked, of_all=whole)
             for i, search in enumerate(searches)
         ]
-        named = who_is_told(self._subjects, searches, found, self._revision, self._concerns)
+        named = who_is_told(self._subjects, searches, found, self._revision, self._arrivals.concern)
         return [
             answer(
                 search,
@@ -411,7 +378,7 @@ class ExactIndex:
         try:
             found = iter(self._approximate.nearest_subjects(table, self._held.norms, probes, wanted))
         except (MemoryError, RuntimeError) as error:  # an exact search says what is the matter, if it meets it
-            log.warning("a search that may lose something failed, and is exact instead: %s", error)
+            log.warning("a search that may lose something failed, and is exact instead: %s", in_words(error))
             return {}
         ranked = {i: list(itertools.islice(found, len(searches[i].probes))) for i in served}
         return {i: sure for i, all_of in ranked.items() if len(sure := [one for one in all_of if one]) == len(all_of)}
@@ -445,7 +412,9 @@ class ExactIndex:
         with self._looking():
             near = self._approximate
         if near is not None:
-            near.tend(self._looking, lambda: ended() or self._retired or self._anew or self._approximate is not near)
+            near.tend(
+                self._looking, lambda: ended() or self._arrivals.retired or self._anew or self._approximate is not near
+            )
 
     @contextlib.contextmanager
     def _looking(self) -> Iterator[Table]:
@@ -493,9 +462,7 @@ class ExactIndex:
 
     def retire(self, drop: bool) -> None:
         """It holds nothing elsewhere; it is told nothing any more."""
-        with self._arrived:
-            self._retired = True
-            self._arrived.notify_all()
+        self._arrivals.retire()
 
     def wants_compaction(self) -> bool:
         return worth_compacting(self._dead + self._pending_removals, self._rows)
@@ -582,7 +549,7 @@ class ExactIndex:
         changes: list[Change] = []
         size = 0
         with self._pending_lock:
-            for change in self._pending:
+            for change in self._arrivals.pending:
                 size += change.vectors.nbytes
                 if changes and size > _STEP_BYTES:
                     break
@@ -625,7 +592,7 @@ class ExactIndex:
         self._held.subjects[gone] = -1
         with self._pending_lock:
             for change in changes:
-                self._pending.popleft()
+                self._arrivals.pending.popleft()
                 self._pending_rows -= len(change.added)
                 if not _in_place(change):
                     self._pending_removals -= len(change.removed)

@@ -8,9 +8,11 @@ subject, 2 to 4 us each on a busy machine and once more as long to read them, so
 from __future__ import annotations
 
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from oneglance_core.names import composed
 from oneglance_index.errors import GalleryError
 from oneglance_index.records import Integers, SubjectFilter, ToldSubjects
+from oneglance_index.search.arrivals import Arrivals
 from oneglance_index.search.rows import SubjectIds
 
 # So many filters are kept, those asked about last.
@@ -110,6 +113,10 @@ class HeldSubjects:
         self._since = []
         return self._directory
 
+    def end_reading(self) -> None:
+        """That failed."""
+        self._since = None
+
     def know(self, told: ToldSubjects) -> None:
         """Everybody was read: they are in memory from here on. Raises MemoryError."""
         assert self._since is not None
@@ -170,6 +177,30 @@ class HeldSubjects:
 
     def _passes(self, wanted: SubjectFilter, number: int) -> bool:
         return passes(wanted, self._ids[number], self._labels.get(number, b""))
+
+
+# The subjects of an index, with all that it was told of; its lock is held in the block.
+Drained = Callable[[], AbstractContextManager[HeldSubjects]]
+
+
+def read_everybody(reading: threading.Lock, drained: Drained, arrivals: Arrivals) -> None:
+    """Reads who the subjects are, unless they are in memory: searches without a filter go on meanwhile. `reading` is
+    held by one at a time. Raises ChangedMeanwhile, and what the directory raises."""
+    with reading:
+        with drained() as held:
+            if held.in_memory:
+                return
+            directory = held.begin_reading()
+        try:
+            told = directory.everybody()
+            if not arrivals.have_come(told.revision):
+                raise ChangedMeanwhile
+            with drained() as held:
+                held.know(told)
+        except BaseException:
+            with drained() as held:
+                held.end_reading()
+            raise
 
 
 def passes(wanted: SubjectFilter, subject_id: str, labels: bytes) -> bool:

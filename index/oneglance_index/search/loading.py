@@ -4,6 +4,7 @@ store.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -80,15 +81,25 @@ def load_index(
     `db` must see one state of `store` throughout. Raises StoreDamaged if that contradicts itself, KeyDestroyed where
     some of it was deleted since, OutOfMemory, and what `make` and `progress` raise.
     """
-    try:
-        return _load(db, StoredSubjects(store, stored), data_dir, stored, make, progress)
-    except MemoryError:
-        gallery = stored.gallery
-        megabytes = gallery.encodings * (4 * gallery.active.dimension + 20) / 1e6
-        raise OutOfMemory(
-            f"to load gallery {gallery.id!r}: its {gallery.encodings} encodings of dimension"
-            f" {gallery.active.dimension} take {megabytes:.0f} MB"
-        ) from None
+    with contextlib.ExitStack() as in_vain:
+
+        def make_anew(gallery: Gallery, generation: int) -> GalleryIndex:
+            in_vain.close()  # the one before could not be filled
+            index = make(gallery, generation)
+            in_vain.callback(index.retire, drop=False)
+            return index
+
+        try:
+            loaded = _load(db, StoredSubjects(store, stored), data_dir, stored, make_anew, progress)
+        except MemoryError:
+            gallery = stored.gallery
+            megabytes = gallery.encodings * (4 * gallery.active.dimension + 20) / 1e6
+            raise OutOfMemory(
+                f"to load gallery {gallery.id!r}: its {gallery.encodings} encodings of dimension"
+                f" {gallery.active.dimension} take {megabytes:.0f} MB"
+            ) from None
+        in_vain.pop_all()
+        return loaded
 
 
 def _load(

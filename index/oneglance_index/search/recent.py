@@ -14,7 +14,7 @@ from oneglance_index.search.exact import Table
 from oneglance_index.search.scan import CpuScan
 
 
-class Recent:
+class RecentRows:
     """Of a table whose rows have these squared norms, float32 [>= n], what `known` hasn't sorted in."""
 
     def __init__(self, table: Table, norms: Vectors, known: Sorted, pool: ThreadPoolExecutor) -> None:

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from oneglance_core.error_words import in_words
 from oneglance_core.intervals import clopper_pearson
 from oneglance_index.approximation import NOTHING_CHECKED, Approximation, ApproximationState, Checked
 from oneglance_index.records import Found, Search
@@ -157,7 +158,7 @@ class Tending:
                     if index.wants_tending():
                         index.tend(self._closing.is_set)
                 except Exception as error:  # want of memory, say: answers are exact
-                    log.warning("sorting the index of generation number %d failed: %s", generation, error)
+                    log.warning("sorting the index of generation number %d failed: %s", generation, in_words(error))
                     retry[generation] = time.monotonic() + _RETRY_SECONDS
             if not self._check_some():
                 return
@@ -198,7 +199,7 @@ class Tending:
             # Together, so that nothing changes in between.
             found = index.search([*searches, *(replace(search, exact=True) for search in searches)])
         except Exception as error:  # the pool is closed, the device lost: whoever asks is told
-            log.debug("a check of generation number %d failed: %s", generation, error)
+            log.debug("a check of generation number %d failed: %s", generation, in_words(error))
             return
         near, exact = found[: len(searches)], found[len(searches) :]
         for one, sure in zip(near, exact, strict=True):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from oneglance_core.error_words import in_words
 from oneglance_core.fusion import has_template
 from oneglance_index.errors import GalleryNotFound, StoreClosed, StoreGone
 from oneglance_index.search import snapshot
@@ -135,7 +136,7 @@ class Upkeep:
             except StoreClosed:
                 return
             except Exception as error:  # a full disk, say: what is deleted stays deleted, and is in no answer
-                log.warning("deleting what is over failed: %s", error)
+                log.warning("deleting what is over failed: %s", in_words(error))
                 if self._closing.wait(_RETRY_SECONDS):
                     return
                 self._purge_due.set()
@@ -246,7 +247,7 @@ class Upkeep:
                 try:
                     more = kept.index.improve()
                 except Exception as error:  # want of memory: searches take longer
-                    log.warning("an index could not be made faster: %s", error)
+                    log.warning("an index could not be made faster: %s", in_words(error))
                     more = False
                 if not more:
                     kept.unimproved -= unimproved
@@ -270,8 +271,8 @@ class Upkeep:
             try:
                 repair.rebuild()
             except Exception as error:
-                log.warning("rebuilding the index of generation number %d failed: %s", number, error)
-                repair.failure = f"the index of generation number {number} can't be rebuilt: {error}"
+                log.warning("rebuilding the index of generation number %d failed: %s", number, in_words(error))
+                repair.failure = f"the index of generation number {number} can't be rebuilt: {in_words(error)}"
                 repair.due = time.monotonic() + repair.wait_seconds
                 repair.wait_seconds = min(2 * repair.wait_seconds, _RETRY_SECONDS)
             else:
@@ -290,7 +291,7 @@ class Upkeep:
         except SnapshotAbandoned:
             log.info("no time for a snapshot of generation number %d", number)
         except Exception as error:  # whatever it is: the others are to be looked after, too
-            log.warning("upkeep of generation number %d failed: %s", number, error)
+            log.warning("upkeep of generation number %d failed: %s", number, in_words(error))
             self._not_before = time.monotonic() + _RETRY_SECONDS
 
     def _snapshot(self, number: int, kept: _Kept) -> None:

@@ -46,7 +46,9 @@ class Connection(sqlite3.Connection):
 
 
 class Reader(Connection):
-    """A connection that can let go of a state of the store."""
+    """A connection that lets go of a state of the store, also when it is closed. SQLite keeps the state that a cursor
+    reads until that ends, whatever is rolled back or closed; and a failure's traceback may keep a cursor that has more
+    to tell."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -58,13 +60,19 @@ class Reader(Connection):
         return cursor
 
     def let_go(self) -> None:
-        """Ends what is being read. SQLite keeps the state that a cursor reads until that ends, whatever is rolled back,
-        and reads no other one; and a failure's traceback may keep a cursor that has more to tell."""
+        """Ends what is being read: what is read next is of the present state."""
+        self._end_cursors()
+        if self.in_transaction:
+            super().execute("ROLLBACK")
+
+    def close(self) -> None:
+        self._end_cursors()
+        super().close()
+
+    def _end_cursors(self) -> None:
         for cursor in list(self._cursors):
             cursor.close()
         self._cursors.clear()
-        if self.in_transaction:
-            super().execute("ROLLBACK")
 
 
 def keys_of(db: sqlite3.Connection) -> Keys:

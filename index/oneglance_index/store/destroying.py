@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
 
+from oneglance_core.error_words import in_words
 from oneglance_index.errors import OutOfMemory
 from oneglance_index.store import disk
 from oneglance_index.store.keys import Keys
@@ -89,8 +90,8 @@ class Destroyer:
                 self._destroy()
         except Exception as error:  # whatever it is: it is tried again
             self._waited = 0.0
-            log.error("keys of what is deleted could not be destroyed: %s", error)
-            self._failure = f"keys of what is deleted could not be destroyed: {error}"
+            self._failure = f"keys of what is deleted could not be destroyed: {in_words(error)}"
+            log.error(self._failure)
             return OutOfMemory("to destroy keys") if isinstance(error, MemoryError) else error
         self._failure = None
         return None

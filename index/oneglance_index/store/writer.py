@@ -22,6 +22,7 @@ import functools
 import itertools
 import sqlite3
 import time
+import traceback
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError, wait
 from pathlib import Path
@@ -329,8 +330,8 @@ class Writer:
         self._trail.committed()
         self.commits += 1
         self._failure = None
+        self._follower.follow(list(joined(effects)))  # whatever fails behind it
         self._settle_slots()
-        self._follower.follow(list(joined(effects)))
         self._on_change(changes)
         self._reserve.fill()
         try:
@@ -372,10 +373,10 @@ class Writer:
 
     def _run_in_step(self, mutation: Mutation[T]) -> Applied[T]:
         applied = self._run_with_room(mutation)
-        self._follower.prepare(applied.effects)
         for one in applied.destroyed:
             if one.slots is not None:
                 self._db.keys.of(one.gallery).will_doom(one.slots)
+        self._follower.prepare(applied.effects)  # last: what fails behind it would be known as done
         return applied
 
     def _flush(self) -> None:
@@ -430,9 +431,10 @@ class Writer:
         return isinstance(failure, StoreFull) and all(map(_deletes, tasks)) and self._reserve.release()
 
     def _settle_slots(self) -> None:
-        """A transaction is committed."""
-        if self._db.keys.journal.commit():
-            self._destroyer.wake()
+        """A transaction is committed. What there is no memory for is done after the next one."""
+        with contextlib.suppress(MemoryError):
+            if self._db.keys.journal.commit():
+                self._destroyer.wake()
 
     def _roll_back(self) -> None:
         self._db.keys.journal.roll_back()
@@ -499,4 +501,15 @@ def _settle(future: Outcome, result: object, error: Exception | None) -> None:
 
 
 def _typed(error: Exception) -> Exception:
-    return OutOfMemory("for this write") if isinstance(error, MemoryError) else error
+    """What its caller is told, who may keep it: with its traceback also the cursor that was reading, which keeps the
+    write-ahead log from being emptied, and all mutations of the group."""
+    if isinstance(error, MemoryError):
+        return OutOfMemory("for this write")
+    one: BaseException | None = error
+    while one is not None:
+        if isinstance(error, GalleryError):
+            one.__traceback__ = None
+        else:  # a bug: where it is shall be told
+            traceback.clear_frames(one.__traceback__)
+        one = one.__context__
+    return error

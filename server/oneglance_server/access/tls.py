@@ -46,12 +46,13 @@ class Certificates:
         told = {"certificate": hashlib.sha256(self._pair[0]).hexdigest()}
         return told if self._authority is None else {**told, "client_ca": self._authority.sha256}
 
-    def credentials(self) -> grpc.ServerCredentials:
-        """Each new connection gets the certificates as they are then."""
+    def credentials(self, *, of_clients: bool) -> grpc.ServerCredentials:
+        """Each new connection gets the certificates as they are then. ``of_clients``: they are asked for theirs, where
+        there is an authority of clients."""
         return grpc.dynamic_ssl_server_credentials(
             self._given[1],
             self._changed,  # type: ignore[arg-type]  # grpc's documents allow None
-            require_client_authentication=self._authority is not None,
+            require_client_authentication=of_clients and self._authority is not None,
         )
 
     def look(self) -> tuple[bytes, bytes, bytes | None]:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import structlog
 
+from oneglance_core.error_words import in_words
 from oneglance_index import ITSELF, Actor, Decision, Event, GalleryError, GalleryStore
 from oneglance_server.calls import Call
 from oneglance_server.errors import AuditFailed
@@ -122,7 +123,9 @@ class Audit:
             except Exception as error:
                 self._writing = None
                 if not self._failing:
-                    log.error("the audit trail can't be written: entries wait", waiting=len(events), error=str(error))
+                    log.error(
+                        "the audit trail can't be written: entries wait", waiting=len(events), error=in_words(error)
+                    )
                 self._failing = True
                 self._back(events)
                 return

@@ -1,5 +1,6 @@
 """Which subjects of a gallery look like each other: everybody is searched for among all others."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from oneglance_server.offload import Threads
 from oneglance_server.service.auditing import Audit
 from oneglance_server.service.content import MAX_MATCHES, MAX_PAGE_BYTES, Provenance, check_id
 from oneglance_server.service.identification import IdentificationService
+from oneglance_server.service.retrying import though_cut_over
 from oneglance_server.service.thresholds import Thresholds
 
 _FIRST = 16  # candidates: few look like so many, and they are asked for again
@@ -68,8 +70,14 @@ class LookAlikeService:
         call.need("candidates", check_id("gallery_id", gallery_id))
         if within is not None and not 0 <= within < float("inf"):
             raise InvalidRequest.field("within", f"must be finite and >= 0 (squared L2), got {within}")
-        gallery = await self._reads.run(call, self._store.get_gallery, gallery_id)
+        self._store.known(gallery_id)
         await self._audit.did(call, "list-look-alikes", gallery_id)
+        return await though_cut_over(functools.partial(self._page, call, gallery_id, within, size, after))
+
+    async def _page(
+        self, call: Call, gallery_id: str, within: float | None, size: int, after: str | None
+    ) -> LookAlikePage:
+        gallery = await self._reads.run(call, self._store.get_gallery, gallery_id)
         limit = self._limit(gallery) if within is None else within
         read = await self._reads.run(call, self._store.list_likenesses, gallery_id, page_size=size, after=after)
         pairs: list[LookAlikes] = []

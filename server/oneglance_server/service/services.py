@@ -1,5 +1,6 @@
 """The service layer as one value, and the gate in front of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from oneglance_server.errors import NotServing
@@ -37,6 +38,8 @@ class Services:
     stylization: StylizationService
     access: AccessService
     about: AboutService
+    forget: Callable[[str], None]
+    """A gallery was deleted, by whomever: nothing is kept of it."""
 
 
 class ReadinessGate:

@@ -29,7 +29,8 @@ MOST_DELETED = 1000  # in one call
 
 @dataclass(frozen=True, slots=True)
 class DeletedSubjects:
-    """``deleted`` by id; ``remaining``: how many the filter lets through afterwards, at ``revision``."""
+    """``deleted`` by id; ``remaining``: how many the filter lets through afterwards. ``revision``: the gallery's
+    then, or later."""
 
     deleted: Mapping[str, Deleted]
     remaining: int

@@ -10,7 +10,8 @@ import grpc
 SCHEMES = ("keeper", "keeper+tls", "keeper+unix")
 # Of messages: both sides trust each other, and each bounds what it asks for.
 LIMITS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-_FORM = re.compile(r"keeper(\+tls)?://(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}|keeper\+unix:/.+", re.ASCII)
+_OPTIONS = [*LIMITS, ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+_FORM = re.compile(r"keeper(\+tls)?://(\[[0-9a-fA-F:]+\]|[\w.-]+):(\d{1,5})|keeper\+unix:/.+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,8 @@ class Keeping:
     def channel(self) -> grpc.Channel:
         scheme, _, rest = self.name.partition(":")
         if scheme == "keeper+tls":
-            return grpc.secure_channel(rest[2:], grpc.ssl_channel_credentials(self.authority), LIMITS)
-        return grpc.insecure_channel(f"unix:{rest}" if scheme == "keeper+unix" else rest[2:], LIMITS)
+            return grpc.secure_channel(rest[2:], grpc.ssl_channel_credentials(self.authority), _OPTIONS)
+        return grpc.insecure_channel(f"unix:{rest}" if scheme == "keeper+unix" else rest[2:], _OPTIONS)
 
 
 def is_keeper(address: str) -> bool:
@@ -36,5 +37,6 @@ def is_keeper(address: str) -> bool:
 
 def check_keeper(address: str) -> None:
     """Raises ValueError for what is no address of a keeper."""
-    if not _FORM.fullmatch(address):
+    match = _FORM.fullmatch(address)
+    if match is None or int(match[3] or 0) > 65535:
         raise ValueError("expected keeper://HOST:PORT, keeper+tls://HOST:PORT or keeper+unix:/PATH")

@@ -11,7 +11,7 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Executor, Future
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ from oneglance_server.sharing.messages import (
     METHOD,
     METHODS,
     TOKEN_KEY,
+    USER_KEY,
     Answer,
     Asked,
     Call,
@@ -40,6 +41,7 @@ from oneglance_server.sharing.messages import (
     Spending,
     Spent,
     Told,
+    at_once,
     encoded,
     fault_of,
     raw,
@@ -51,6 +53,17 @@ log = logging.getLogger(__name__)
 
 # Questions to one gallery that are answered by one scan.
 _SEARCHES_AT_ONCE = 256
+_OPTIONS = [
+    *LIMITS,
+    ("grpc.so_reuseport", 0),  # two keepers at one address would share its users silently
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 30_000),  # of one that uses nothing
+    ("grpc.max_concurrent_streams", 16),
+    # One whose machine is gone, or that stands still, is found out.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
 _NOTHING = raw(None)
 
 
@@ -63,13 +76,14 @@ class Keeper:
     ) -> None:
         self._store, self._news, self._pool, self._token = store, news, pool, token
         self._spending = spending or NoQuotas()
-        self._users: set[_User] = set()
         self._scans = _Scans(store, pool)
+        # By the word that each has for itself: once one comes back, nothing begins that it asked for before.
+        self._users: dict[str, _User] = {}
 
     def server(self) -> grpc.aio.Server:
         """One that lets others use the galleries, once it is told where to listen, and started."""
         service, method = METHOD[1:].split("/")
-        made = grpc.aio.server(options=LIMITS)
+        made = grpc.aio.server(options=_OPTIONS)
         handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             method: grpc.stream_stream_rpc_method_handler(self._use)
         }
@@ -84,21 +98,27 @@ class Keeper:
             await context.abort(
                 grpc.StatusCode.FAILED_PRECONDITION, "the keeper of the galleries is of another version of oneglance"
             )
-        user = _User(asyncio.get_running_loop(), self._news)
-        self._news.follow(user)
-        self._users.add(user)
+        name, user = str(shown.get(USER_KEY, "")), _User(asyncio.get_running_loop())
+        former, self._users[name] = self._users.get(name), user
+        if former is not None:
+            former.end()
+        self._news.follow(user, name)
         hearing = asyncio.create_task(self._hear(user, asked))
         try:
             async for told in user.messages():
                 yield told
         finally:
+            user.end()
             hearing.cancel()
-            self._users.discard(user)
             self._news.leave(user, at_once=False)
+            if self._users.get(name) is user:
+                del self._users[name]
 
     async def _hear(self, user: _User, asked: AsyncIterator[bytes]) -> None:
         try:
             async for message in asked:
+                if user.ended:
+                    break
                 self._take(user, read_asked(message))
         except Exception:
             log.exception("a process that uses the galleries is cut off")
@@ -108,19 +128,25 @@ class Keeper:
     def _take(self, user: _User, said: Asked) -> None:
         self._news.heard(user, said.heard)
         for call in said.calls:
-            self._begin(user, call)
+            try:
+                self._begin(user, call)
+            except Exception as error:
+                user.answer(_failed(call.number, error))
         for number in said.left:
             user.forget(number)
         if said.hello == BYE:
             self._news.leave(user, at_once=True)
+            user.end()
         elif said.hello and self._news.grant(user):
             user.grant(self._granted(said.hello))
         if said.spent:
             self._spending.spent_elsewhere(said.spent)
         if said.hello or said.spent:
             here = self._spending.take()
-            for one in self._users if here else self._users - {user} if said.spent else ():
-                one.others_spent(here if one is user else [*here, *said.spent])
+            for one in self._users.values():
+                told = here if one is user else [*here, *said.spent]
+                if told:
+                    one.others_spent(told)
 
     def _granted(self, hello: int) -> Granted:
         states: dict[str, ApproximationState] = {}
@@ -136,30 +162,28 @@ class Keeper:
 
     def _begin(self, user: _User, call: Call) -> None:
         """In the event loop: writes of one user begin in the order of its calls."""
-        try:
-            method = METHODS[call.method]
-            arguments = msgspec.structs.asdict(method.read_arguments(call.arguments))
-        except Exception as error:
-            log.exception("a call of another process can't be understood")
-            user.answer(Answer(call.number, _NOTHING, fault_of(error)))
-            return
-        function = getattr(self._store, call.method)
+        method = METHODS[call.method]
+        arguments = msgspec.structs.asdict(method.read_arguments(call.arguments))
         if call.method == "search_many":
             self._scans.ask(arguments["gallery_id"], _Asking(user, call.number, arguments["searches"]))
-        elif method.writes:
+            return
+        function = getattr(self._store, call.method)
+        if method.writes:
             if "caller" in arguments:
                 arguments["caller"] = id(user), arguments["caller"]
             context = contextvars.copy_context()
             context.run(acting.set, call.actor)
-            try:
-                written: Future[Any] = context.run(functools.partial(function, **arguments))
-            except Exception as error:
-                user.answer(Answer(call.number, _NOTHING, fault_of(error)))
-                return
-            user.began(call.number, written)
-            written.add_done_callback(functools.partial(user.done, call.number))
+            begun: Future[Any] = context.run(functools.partial(function, **arguments))
         else:
-            self._pool.submit(function, **arguments).add_done_callback(functools.partial(user.done, call.number))
+            begun = self._pool.submit(function, **arguments)
+        user.began(call.number, begun)
+        begun.add_done_callback(functools.partial(user.done, call.number))
+
+
+def _failed(number: int, error: BaseException) -> Answer:
+    if not isinstance(error, GalleryError | ValueError | TypeError):
+        log.error("a call of another process failed", exc_info=error)
+    return Answer(number, _NOTHING, fault_of(error))
 
 
 class _Asking(NamedTuple):
@@ -186,62 +210,86 @@ class _Scans:
 
     def _scan(self, gallery_id: str) -> None:
         waiting = self._waiting[gallery_id]
-        if not waiting:
+        together: list[_Asking] = []
+        count = 0
+        while waiting and (not together or count + len(waiting[0].searches) <= _SEARCHES_AT_ONCE):
+            asking = waiting.popleft()
+            if not asking.user.ended:
+                together.append(asking)
+                count += len(asking.searches)
+        if not together:
             del self._waiting[gallery_id]
             return
-        together = [waiting.popleft()]
-        count = len(together[0].searches)
-        while waiting and count + len(waiting[0].searches) <= _SEARCHES_AT_ONCE:
-            together.append(waiting.popleft())
-            count += len(together[-1].searches)
         loop = asyncio.get_running_loop()
-        scanned = self._pool.submit(self._answer, gallery_id, together)
-        scanned.add_done_callback(lambda _: loop.call_soon_threadsafe(self._scan, gallery_id))
+        try:
+            scanned = self._pool.submit(self._answer, gallery_id, together)
+        except RuntimeError:  # this process ends
+            del self._waiting[gallery_id]
+            return
+        scanned.add_done_callback(lambda _: _call(loop, self._scan, gallery_id))
 
     def _answer(self, gallery_id: str, together: Sequence[_Asking]) -> None:
         try:
             found = iter(self._store.search_many(gallery_id, [search for one in together for search in one.searches]))
             answers = [Answer(one.number, raw(list(itertools.islice(found, len(one.searches))))) for one in together]
         except Exception as error:
-            fault = fault_of(error)
-            answers = [Answer(one.number, _NOTHING, fault) for one in together]
+            if len(together) > 1:  # it may be of one alone
+                for one in together:
+                    self._answer(gallery_id, [one])
+                return
+            answers = [_failed(one.number, error) for one in together]
+        of_users: dict[_User, list[Answer]] = {}
         for one, answer in zip(together, answers, strict=True):
-            one.user.answer(answer)
+            of_users.setdefault(one.user, []).append(answer)
+        for user, its in of_users.items():
+            user.answer(*its)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: object) -> None:
+    """From any thread; not at all once the loop is closed."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *arguments)
 
 
 class _User:
-    """One that uses the galleries, as its Follower: what is to be told to it. Safe for any thread, but messages()."""
+    """One that uses the galleries, as its Follower: what is to be told to it. tell(), done() and answer() are safe for
+    any thread; the rest belongs to the event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, news: News) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.ended = False
         self._loop = loop
         self._lock = threading.Lock()
         self._wake = asyncio.Event()
-        self._galleries: list[tuple[str, Gallery | None]] = []
+        self._galleries: dict[str, Gallery | None] = {}
         self._news = 0
         self._answers: list[Answer] = []
         self._granted: Granted | None = None
         self._spent: list[Spent] = []
-        self._ended = False
         self._under_way: dict[int, Future[Any]] = {}
 
-    def tell(self, news: int, gallery_id: str, gallery: Gallery | None) -> None:
+    def tell(self, news: int, galleries: Mapping[str, Gallery | None]) -> None:
         with self._lock:
-            self._galleries.append((gallery_id, gallery))
+            self._galleries |= galleries
             self._news = news
-        self._call(self._wake.set)
+        _call(self._loop, self._wake.set)
 
     def end(self) -> None:
-        self._ended = True
-        self._call(self._wake.set)
+        """What it asked for and hasn't begun never happens."""
+        if self.ended:
+            return
+        self.ended = True
+        self._wake.set()
+        for begun in list(self._under_way.values()):
+            begun.cancel()
 
-    def began(self, number: int, written: Future[Any]) -> None:
-        self._under_way[number] = written
+    def began(self, number: int, begun: Future[Any]) -> None:
+        self._under_way[number] = begun
 
     def forget(self, number: int) -> None:
         """Its caller left: what hasn't begun never happens."""
-        written = self._under_way.get(number)
-        if written is not None:
-            written.cancel()
+        begun = self._under_way.get(number)
+        if begun is not None:
+            begun.cancel()
 
     def done(self, number: int, done: Future[Any]) -> None:
         try:
@@ -249,18 +297,17 @@ class _User:
         except CancelledError:
             answer = Answer(number, _NOTHING, CANCELLED)
         except Exception as error:
-            if not isinstance(error, (GalleryError, ValueError, TypeError)):
-                log.exception("a call of another process failed")
-            answer = Answer(number, _NOTHING, fault_of(error))
+            answer = _failed(number, error)
         self.answer(answer)
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, *answers: Answer) -> None:
         with self._lock:
-            self._under_way.pop(answer.number, None)
+            for one in answers:
+                self._under_way.pop(one.number, None)
             wakes = not self._answers
-            self._answers.append(answer)
+            self._answers += answers
         if wakes:
-            self._call(self._wake.set)
+            _call(self._loop, self._wake.set)
 
     def grant(self, granted: Granted) -> None:
         self._granted = granted
@@ -270,24 +317,21 @@ class _User:
         self._spent += spent
         self._wake.set()
 
-    def _call(self, function: Callable[[], object]) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function)
-        except RuntimeError:  # the loop is closed
-            self._ended = True
-
     async def messages(self) -> AsyncIterator[bytes]:
         """What is to be told, as it comes; first which galleries there are."""
         anew = True
-        while not self._ended:
-            with self._lock:
-                galleries, self._galleries = self._galleries, []
-                answers, self._answers = self._answers, []
-                granted, self._granted = self._granted, None
-                spent, self._spent = self._spent, []
-                news = self._news
-            if galleries or answers or granted or spent or anew:
-                yield encoded(Told(galleries, news, answers, granted, anew, spent))
-                anew = False
-            await self._wake.wait()
+        while not self.ended:
             self._wake.clear()
+            with self._lock:
+                galleries, self._galleries = self._galleries, {}
+                count = at_once(self._answers, lambda one: len(one.result))
+                answers, self._answers = self._answers[:count], self._answers[count:]
+                more = bool(self._answers)
+                news = self._news
+            granted, self._granted = self._granted, None
+            spent, self._spent = self._spent, []
+            if galleries or answers or granted or spent or anew:
+                yield encoded(Told(list(galleries.items()), news, answers, granted, anew, spent))
+                anew = False
+            if not more:
+                await self._wake.wait()

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import operator
 import typing
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from inspect import Parameter, signature
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol, Union, get_args, get_origin
 import msgspec
 import numpy as np
 
-from oneglance_core import pair_head
+from oneglance_core import fusion, names, pair_head
 from oneglance_index import approximation, audit, errors, moved, protocol, records
 from oneglance_index.approximation import ApproximationState
 from oneglance_index.audit import Actor
@@ -29,7 +29,10 @@ from oneglance_index.protocol import GalleryStore
 from oneglance_index.records import Doubt, Gallery
 
 METHOD = "/oneglance.Keeper/Use"
-CODE_KEY, TOKEN_KEY = "oneglance-code", "authorization"
+# What a user shows: CODE; the keeper's token; and who it is, by a word of its own, the same as it comes back.
+CODE_KEY, TOKEN_KEY, USER_KEY = "oneglance-code", "authorization", "oneglance-user"
+# Calls and answers that go in one message: others follow in the next.
+_MESSAGE_BYTES = 8 << 20
 # What is answered from what was told before (known, approximation_state ...), and what can't go to another process.
 _AT_HOME = {"close", "queued_writes", "trouble", "known", "approximation_state", "back_up"}
 
@@ -122,6 +125,16 @@ class NoQuotas:
         pass
 
 
+def at_once(waiting: list[Any], size: Callable[[Any], int]) -> int:
+    """How many of those that wait go in one message."""
+    total = 0
+    for count, one in enumerate(waiting):
+        total += size(one)
+        if total > _MESSAGE_BYTES:
+            return max(count, 1)
+    return len(waiting)
+
+
 BYE = -1
 CANCELLED = Fault("cancelled", "", {})
 
@@ -136,8 +149,12 @@ class Method(NamedTuple):
 
 
 def _sent(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return value.dtype.str, value.shape, np.ascontiguousarray(value).data
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
     if isinstance(value, BaseException):
         return fault_of(value)
     if isinstance(value, Path):
@@ -147,8 +164,10 @@ def _sent(value: Any) -> Any:
 
 def _received(kind: Any, value: Any) -> Any:
     if (get_origin(kind) or kind) is np.ndarray:
-        dtype, shape, data = value
-        return np.frombuffer(data, dtype).reshape(shape)
+        if isinstance(value, list) and value and isinstance(value[-1], bytes):
+            dtype, shape, data = value
+            return np.frombuffer(data, dtype).reshape(shape)
+        return np.asarray(value)  # a caller's list
     if kind is Path:
         return Path(value)
     if kind is object:
@@ -179,6 +198,8 @@ _FIELDS: dict[str, Any] = {"path": Path, "doubts": tuple[Doubt, ...]}
 
 def fault_of(error: BaseException) -> Fault:
     name = type(error).__name__
+    if isinstance(error, msgspec.ValidationError):  # arguments that make no sense
+        return Fault("ValueError", str(error), {})
     if name not in _ERRORS:
         return Fault("", f"{name}: {error}", {})
     return Fault(name, str(error), vars(error))
@@ -240,10 +261,10 @@ METHODS = {
 
 
 def _digest() -> str:
-    told = [protocol, records, moved, errors, audit, approximation, pair_head]
-    files = [Path(__file__), *(Path(str(module.__file__)) for module in told)]
+    told = [protocol, records, moved, errors, audit, approximation, pair_head, fusion, names]
+    files = [*sorted(Path(__file__).parent.glob("*.py")), *(Path(str(module.__file__)) for module in told)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 CODE = _digest()
-"""What the messages are made of, as SHA-256 of its text."""
+"""What the messages are made of and what is done about them, as SHA-256 of its text."""

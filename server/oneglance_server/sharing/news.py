@@ -2,14 +2,16 @@
 it, or know that they can't decide any more.
 
 Whoever follows is granted time by and by (Gray and Cheriton 1989, Leases), and decides by what it was told while that
-lasts. One that doesn't confirm what is new is granted no more; a change waits for it until its time is over.
+lasts. What it is granted comes with all that was told before, so that a change waits for those alone whose time isn't
+over. One that leaves a change unconfirmed for long is granted no more until it has confirmed it.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from threading import Condition
 from typing import Protocol
 
 from oneglance_index.approximation import EXACT_KIND
@@ -20,33 +22,33 @@ _PATIENCE_SECONDS = 1.0
 
 
 class Follower(Protocol):
-    def tell(self, news: int, gallery_id: str, gallery: Gallery | None) -> None:
+    def tell(self, news: int, galleries: Mapping[str, Gallery | None]) -> None:
         """In the order of the news; from any thread, and quick. None: it is gone."""
-
-    def end(self) -> None:
-        """It is told nothing any more."""
 
 
 class _Following:
-    def __init__(self, heard: int) -> None:
-        self.heard = heard
+    def __init__(self, name: str, heard: int) -> None:
+        self.name, self.heard = name, heard
         self.until = 0.0  # of time.monotonic()
-        self.given_up = False
+        self.given_up = self.left = False
 
     def is_waited_for(self, news: int, now: float) -> bool:
-        return self.heard < news and not (self.given_up and now >= self.until)
+        return self.heard < news and now < self.until
 
 
 class News:
-    """`seconds`: what is granted at a time. Safe for any thread."""
+    """`seconds`: what is granted at a time. `restarted`: a process that was killed may have granted it, too, before
+    this one had the galleries. Safe for any thread."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, restarted: bool = False) -> None:
         self.seconds = seconds
+        self._granted_before = seconds if restarted else 0.0
+        self._quiet_until: float | None = None  # of time.monotonic()
         self._galleries: dict[str, Gallery | None] = {}
         self._begun = False
         self._news = 1
         self._followers: dict[Follower, _Following] = {}
-        self._changed = threading.Condition()
+        self._changed = Condition()
 
     def begin(self, galleries: Iterable[Gallery]) -> None:
         """Those there were before the first change was told; what was told since counts more."""
@@ -54,47 +56,64 @@ class News:
             told = {gallery.id: gallery for gallery in galleries} | self._galleries
             self._galleries = {gallery_id: gallery for gallery_id, gallery in told.items() if gallery is not None}
             self._begun = True
+            self._begin_quiet()
+
+    def _begin_quiet(self) -> None:
+        if self._quiet_until is None:
+            self._quiet_until = time.monotonic() + self._granted_before
 
     def approximate(self) -> list[str]:
         """The ids of the galleries whose answers may lose something."""
         with self._changed:
             return [one.id for one in self._galleries.values() if one is not None and one.active.kind != EXACT_KIND]
 
-    def tell(self, gallery_id: str, gallery: Gallery | None) -> None:
-        """A gallery is new, changed, or (None) gone. Returns once everybody knows."""
+    def tell(self, galleries: Mapping[str, Gallery | None]) -> None:
+        """They are new, changed, or (None) gone. Returns once everybody knows."""
         with self._changed:
-            self._galleries[gallery_id] = gallery
-            if gallery is None and self._begun:
-                del self._galleries[gallery_id]
+            fresh = {
+                gallery_id: gallery
+                for gallery_id, gallery in galleries.items()
+                if not self._begun or _decided_by(gallery) != _decided_by(self._galleries.get(gallery_id))
+            }
+            self._galleries |= galleries
+            if self._begun:
+                self._galleries = {name: gallery for name, gallery in self._galleries.items() if gallery is not None}
+            self._begin_quiet()
+            if not fresh:
+                return
             self._news += 1
             news = self._news
-            for follower in self._followers:
-                follower.tell(news, gallery_id, gallery)
-            patience = time.monotonic() + _PATIENCE_SECONDS
-            while True:
-                now = time.monotonic()
-                late = [one for one in self._followers.values() if one.is_waited_for(news, now)]
-                if not late:
-                    break
-                for one in late:
-                    one.given_up = one.given_up or now >= patience
-                self._changed.wait(min(one.until if one.given_up else patience for one in late) - now)
-            self._forget(now)
+            for follower, following in self._followers.items():
+                if not following.left:
+                    follower.tell(news, fresh)
+            self._await(news)
 
-    def _forget(self, now: float) -> None:
-        """Those that were given up, and decide no more."""
-        for follower, following in list(self._followers.items()):
-            if following.given_up and now >= following.until:
-                del self._followers[follower]
-                follower.end()
+    def _await(self, news: int) -> None:
+        now = time.monotonic()
+        patience = now + _PATIENCE_SECONDS
+        quiet_until = self._quiet_until or now
+        while True:
+            late = [one for one in self._followers.values() if one.is_waited_for(news, now)]
+            if not late and now >= quiet_until:
+                break
+            for one in late:
+                one.given_up = one.given_up or now >= patience
+            ends = [one.until if one.given_up else min(one.until, patience) for one in late]
+            self._changed.wait(min(ends, default=quiet_until) - now)
+            now = time.monotonic()
+        for follower in [
+            one for one, following in self._followers.items() if following.left and now >= following.until
+        ]:
+            del self._followers[follower]
 
-    def follow(self, follower: Follower) -> None:
-        """It is told all galleries, then each change."""
+    def follow(self, follower: Follower, name: str) -> None:
+        """It is told all galleries, then each change; another one of this name decides no more."""
         with self._changed:
-            for gallery_id, gallery in self._galleries.items():
-                if gallery is not None:
-                    follower.tell(self._news, gallery_id, gallery)
-            self._followers[follower] = _Following(self._news)
+            for former in [one for one, following in self._followers.items() if following.name == name]:
+                del self._followers[former]
+            self._changed.notify_all()
+            follower.tell(self._news, {name: gallery for name, gallery in self._galleries.items() if gallery})
+            self._followers[follower] = _Following(name, self._news)
 
     def heard(self, follower: Follower, news: int) -> None:
         """It knows what was told up to this."""
@@ -102,13 +121,14 @@ class News:
             following = self._followers.get(follower)
             if following is not None and news > following.heard:
                 following.heard = news
+                following.given_up = following.given_up and news < self._news
                 self._changed.notify_all()
 
     def grant(self, follower: Follower) -> bool:
         """It decides by what it was told for `seconds` from now on, unless it was given up."""
         with self._changed:
             following = self._followers.get(follower)
-            if following is None or following.given_up:
+            if following is None or following.given_up or following.left:
                 return False
             following.until = time.monotonic() + self.seconds
             return True
@@ -117,9 +137,14 @@ class News:
         """It is told nothing any more. Unless it says so itself (`at_once`) it decides on while its time lasts."""
         with self._changed:
             following = self._followers.get(follower)
-            if following is not None:
-                following.given_up = True
-                if at_once:
-                    following.until = 0.0
-                self._forget(time.monotonic())
-                self._changed.notify_all()
+            if following is None:
+                return
+            following.left = True
+            if at_once or time.monotonic() >= following.until:
+                del self._followers[follower]
+            self._changed.notify_all()
+
+
+def _decided_by(gallery: Gallery | None) -> Gallery | None:
+    """All of it but its sizes, which others may know late."""
+    return None if gallery is None else replace(gallery, revision=0, subjects=0, encodings=0, negatives=0)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from oneglance_index.errors import (
     EngineUnsupported,
     GalleryError,
     GalleryNotFound,
+    OutOfMemory,
     StoreClosed,
 )
 from oneglance_index.protocol import GalleryStore
@@ -37,6 +38,7 @@ from oneglance_server.sharing.messages import (
     METHOD,
     METHODS,
     TOKEN_KEY,
+    USER_KEY,
     Answer,
     Asked,
     Call,
@@ -44,6 +46,7 @@ from oneglance_server.sharing.messages import (
     NoQuotas,
     Spending,
     Told,
+    at_once,
     encoded,
     error_of,
     raw,
@@ -57,12 +60,24 @@ _HELLOS = 4
 # A keeper that grants nothing for so many times that is taken for dead.
 _DEAD_AFTER = 4
 _RETRY_SECONDS = 0.25
+_REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.FAILED_PRECONDITION)
+# A keeper that is told goodbye ends the connection.
+_LEAVE_SECONDS = 1.0
+# Goes on while this machine sleeps, where it can: what was granted before isn't good any more then.
+clock = functools.partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-def open_remote(keeping: Keeping, *, patience_seconds: float = 30.0, spending: Spending | None = None) -> GalleryStore:
-    """The galleries of a keeper. `spending`: of this process's callers; it is told to all others. Raises
-    EngineUnavailable where the keeper doesn't answer within that time."""
-    opened = RemoteGalleries(keeping, spending or NoQuotas())
+def open_remote(
+    keeping: Keeping,
+    *,
+    patience_seconds: float = 30.0,
+    spending: Spending | None = None,
+    on_gone: Callable[[str], None] = lambda _: None,
+) -> GalleryStore:
+    """The galleries of a keeper. `spending`: of this process's callers; it is told to all others. `on_gone` hears, in a
+    thread of this, of each that is gone, whoever deleted it. Raises EngineUnavailable where the keeper doesn't answer
+    within that time, or doesn't let this one in."""
+    opened = RemoteGalleries(keeping, spending, on_gone)
     try:
         opened.await_keeper(patience_seconds)
     except BaseException:
@@ -74,15 +89,19 @@ def open_remote(keeping: Keeping, *, patience_seconds: float = 30.0, spending: S
 class RemoteGalleries:
     """Has all methods of GalleryStore: those that aren't written out here are calls of the keeper. What it decides by
     (known) is as new as the keeper's own: see news.py. While the keeper isn't there all raise EngineUnavailable, and
-    whether a write under way then was done isn't known."""
+    whether a write under way then was done isn't known; what wasn't done by then never is."""
 
-    def __init__(self, keeping: Keeping, spending: Spending) -> None:
-        self._keeping = keeping
-        self._spending = spending
-        self._session: _Session | None = None
+    def __init__(
+        self, keeping: Keeping, spending: Spending | None = None, on_gone: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._keeping, self._spending, self._on_gone = keeping, spending or NoQuotas(), on_gone
+        self._ids: set[str] = set()
+        self._name = secrets.token_hex(16)
+        self._session: _Session | None = None  # once it was granted something
+        self._newest: _Session | None = None
         self._changed = threading.Condition()
         self._closed = threading.Event()
-        self._trouble = "it was never reached"
+        self._trouble, self._refused = "it was never reached", False
         self._thread = started("keeper", self._follow)
 
     def __getattr__(self, name: str) -> Any:
@@ -94,16 +113,31 @@ class RemoteGalleries:
         method = METHODS[name]
         if named.get("caller") is not None:  # whoever it is: there it is one among others that take turns
             named["caller"] = hash(named["caller"])
-        written = self._ask(name, raw(method.arguments(*arguments, **named)), method.read_result)
-        return written if method.writes else written.result()
+        given = method.arguments(*arguments, **named)
+        try:
+            asked = self._ask(name, raw(given), method.read_result if method.writes else None)
+        except GalleryError as error:
+            asked = failed(error)
+        except (ValueError, TypeError, OverflowError, NotImplementedError) as error:  # it can't be sent
+            asked = failed(ValueError(str(error)))
+        except MemoryError:
+            asked = failed(OutOfMemory("to ask the keeper of the galleries"))
+        return asked if method.writes else method.read_result(asked.result())
 
-    def _ask(self, name: str, arguments: Any, read: Callable[[Any], Any]) -> Future[Any]:
+    def _ask(self, name: str, arguments: Any, read: Callable[[Any], Any] | None) -> Future[Any]:
+        """`read` makes the result of the answer; None: that is left to the caller. Raises EngineUnavailable,
+        StoreClosed."""
+        return self._here(patient=True).ask(name, arguments, read)
+
+    def _here(self, *, patient: bool = False) -> _Session:
+        """Of which it is sure what the galleries are like, or (`patient`) was a moment ago. Raises EngineUnavailable,
+        StoreClosed."""
         session = self._session
-        if session is None:
-            failed: Future[Any] = Future()
-            failed.set_exception(self._away())
-            return failed
-        return session.ask(name, arguments, read)
+        if session is None or self._closed.is_set():
+            raise self._away()
+        if clock() > session.until + patient * session.granted.seconds:
+            raise EngineUnavailable(self._keeping.name, "it doesn't answer")
+        return session
 
     def _away(self) -> GalleryError:
         if self._closed.is_set():
@@ -114,27 +148,26 @@ class RemoteGalleries:
 
     @property
     def device(self) -> str:
-        return self._present().granted.device
+        return self._here().granted.device
 
     @property
     def sound(self) -> bool:
         session = self._session
-        return session is not None and session.granted is not None and session.granted.sound
+        return session is not None and session.granted.sound
 
     def trouble(self) -> str | None:
         try:
-            return self._present().granted.trouble
+            return self._here().granted.trouble
         except GalleryError as error:
             return str(error)
 
     def queued_writes(self) -> int:
         session = self._session
-        if session is None or session.granted is None:
-            return 0
-        return session.granted.queued_writes
+        return 0 if session is None else session.granted.queued_writes
 
     def known(self, gallery_id: str) -> Gallery:
-        found = self._present().galleries.get(composed(gallery_id))
+        galleries = self._here().galleries
+        found = galleries.get(gallery_id) or galleries.get(composed(gallery_id))
         if found is None:
             raise GalleryNotFound(gallery_id)
         return found
@@ -143,67 +176,79 @@ class RemoteGalleries:
         gallery = self.known(gallery_id)
         if gallery.active.kind == EXACT_KIND:
             return None
-        return self._present().granted.approximations.get(gallery.id, ApproximationState("exact", "being built"))
+        told = self._here().granted.approximations
+        return told.get(gallery.id, ApproximationState("exact", "being built"))
 
     def back_up(self, target: Path, ended: Callable[[], bool]) -> Backup:
         raise EngineUnsupported(self._keeping.name, "backups: ask the server that keeps them")
 
-    def _present(self) -> _Present:
-        """What was told, while that is sure to be true."""
-        session = self._session
-        if session is None or session.granted is None or time.monotonic() > session.until:
-            raise self._away()
-        return _Present(session.galleries, session.granted)
-
     # The keeper.
 
     def await_keeper(self, seconds: float) -> None:
-        """Raises EngineUnavailable."""
+        """Raises EngineUnavailable: at once where it doesn't let this one in."""
         with self._changed:
-            if not self._changed.wait_for(self._is_there, seconds):
+            self._changed.wait_for(lambda: self._session is not None or self._refused, seconds)
+            if self._session is None:
                 raise self._away()
-
-    def _is_there(self) -> bool:
-        return self._session is not None and self._session.granted is not None
 
     def _follow(self) -> None:
         while not self._closed.is_set():
-            session = _Session(self._keeping, self._spending)
             try:
-                for told in session.told():
-                    session.hear(told)
-                    if told.granted is not None and self._session is not session:
-                        log.info("the galleries of %s are there", self._keeping.name)
-                        with self._changed:
-                            self._session = session
-                            self._changed.notify_all()
-                self._trouble = "it ended the connection"
-            except grpc.RpcError as error:
-                self._trouble = error.details() or error.code().name
-            except Exception as error:
-                log.exception("what the keeper of the galleries said can't be understood")
-                self._trouble = f"{type(error).__name__}: {error}"
-            if self._session is session:
-                self._session = None
+                session = _Session(self._keeping, self._name, self._spending)
+            except Exception as error:  # want of memory, or of threads
+                self._tell_away(f"{type(error).__name__}: {error}")
+            else:
+                self._newest = session
                 if not self._closed.is_set():
-                    log.warning("the galleries of %s are away: %s", self._keeping.name, self._trouble)
-            session.end(self._away())
+                    self._hear(session)
+                session.end(self._away)
             self._closed.wait(_RETRY_SECONDS)
 
+    def _hear(self, session: _Session) -> None:
+        """Until it is over."""
+        trouble, refused = "it ended the connection", False
+        try:
+            for told in session.told():
+                session.hear(told)
+                if told.galleries or told.anew:
+                    self._tell_gone(set(session.galleries))
+                if told.granted is not None and self._session is not session:
+                    log.info("the galleries of %s are there", self._keeping.name)
+                    with self._changed:
+                        self._session, self._trouble = session, ""
+                        self._changed.notify_all()
+        except grpc.RpcError as error:
+            trouble, refused = error.details() or error.code().name, error.code() in _REFUSALS
+        except Exception as error:
+            log.exception("what the keeper of the galleries said can't be understood")
+            trouble = f"{type(error).__name__}: {error}"
+        self._session = None
+        self._tell_away(trouble, refused)
+
+    def _tell_gone(self, ids: set[str]) -> None:
+        for gallery_id in self._ids - ids:
+            self._on_gone(gallery_id)
+        self._ids = ids
+
+    def _tell_away(self, trouble: str, refused: bool = False) -> None:
+        if trouble != self._trouble and not self._closed.is_set():
+            log.warning("the galleries of %s are away: %s", self._keeping.name, trouble)
+        with self._changed:
+            self._trouble, self._refused = trouble, refused
+            self._changed.notify_all()
+
     def close(self, deadline_seconds: float | None = None) -> None:
-        session = self._session
-        if session is not None and not self._closed.is_set():
-            session.await_answers(deadline_seconds)
+        first = not self._closed.is_set()
         self._closed.set()
+        session = self._session
         if session is not None:
+            if first:
+                session.await_answers(deadline_seconds)
             session.leave()
+            self._thread.join(_LEAVE_SECONDS)
+        if self._newest is not None:
+            self._newest.cancel()
         self._thread.join()
-
-
-@dataclass(frozen=True, slots=True)
-class _Present:
-    galleries: dict[str, Gallery]
-    granted: Granted
 
 
 class _Future(Future[Any]):
@@ -226,11 +271,13 @@ class _Future(Future[Any]):
 class _Session:
     """One stream of messages to a keeper and back."""
 
-    def __init__(self, keeping: Keeping, spending: Spending) -> None:
+    granted: Granted  # once it was
+
+    def __init__(self, keeping: Keeping, name: str, spending: Spending) -> None:
         self._spending = spending
         self.galleries: dict[str, Gallery] = {}
-        self.granted: Granted | None = None
-        self.until = 0.0  # of time.monotonic(): so long it is sure what the galleries are like
+        self.until = 0.0  # of clock(): so long it is sure what the galleries are like
+        self._seconds = 1.0  # that are granted
         self._lock = threading.Condition()
         self._wake = threading.Event()
         self._calls: list[Call] = []
@@ -238,12 +285,12 @@ class _Session:
         self._heard = self._confirmed = 0
         self._numbers = self._hellos = 0
         self._said: dict[int, float] = {}  # when each hello was said
-        self._waiting: dict[int, tuple[_Future, Callable[[Any], Any]]] = {}
-        self._over: GalleryError | None = None
+        self._waiting: dict[int, tuple[_Future, Callable[[Any], Any] | None]] = {}
+        self._over: Callable[[], GalleryError] | None = None
         self._leaving = False
-        self._begun = time.monotonic()
+        self._begun = clock()
         self._channel = keeping.channel()
-        shown = ((CODE_KEY, CODE), *([(TOKEN_KEY, keeping.token)] if keeping.token else []))
+        shown = ((CODE_KEY, CODE), (USER_KEY, name), *([(TOKEN_KEY, keeping.token)] if keeping.token else []))
         use: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(METHOD)
         self._stream = use(self._messages(), metadata=shown)
 
@@ -263,8 +310,10 @@ class _Session:
             self._heard = told.news
             self._wake.set()
         if told.granted is not None:
-            self.granted = told.granted
-            self.until = self._said.pop(told.granted.hello) + told.granted.seconds
+            self.granted, self._seconds = told.granted, told.granted.seconds
+            self.until = self._said[told.granted.hello] + told.granted.seconds
+            for hello in [hello for hello in list(self._said) if hello <= told.granted.hello]:
+                del self._said[hello]
         if told.spent:
             self._spending.spent_elsewhere(told.spent)
         for answer in told.answers:
@@ -277,19 +326,23 @@ class _Session:
                 self._lock.notify_all()
         if answer.fault == CANCELLED:
             future.cancelled_there()
-        elif answer.fault is not None:
-            future.set_exception(error_of(answer.fault))
+            return
+        try:
+            if answer.fault is not None:
+                raise error_of(answer.fault)
+            result = answer.result if read is None else read(answer.result)
+        except Exception as error:
+            future.set_exception(error)
         else:
-            future.set_result(read(answer.result))
+            future.set_result(result)
 
-    def ask(self, method: str, arguments: Any, read: Callable[[Any], Any]) -> Future[Any]:
+    def ask(self, method: str, arguments: Any, read: Callable[[Any], Any] | None) -> Future[Any]:
         with self._lock:
             self._numbers += 1
             number = self._numbers
             future = _Future(functools.partial(self._forget, number))
             if self._over is not None:
-                future.set_exception(self._over)
-                return future
+                raise self._over()
             self._waiting[number] = future, read
             self._calls.append(Call(number, method, acting.get(), arguments))
         self._wake.set()
@@ -304,29 +357,32 @@ class _Session:
         """In a thread of gRPC's."""
         last = 0.0
         while self._over is None:
-            seconds = self.granted.seconds if self.granted is not None else 1.0
-            now = time.monotonic()
-            if now > max(self.until, self._begun) + _DEAD_AFTER * seconds:
+            now = clock()
+            if now > max(self.until, self._begun) + _DEAD_AFTER * self._seconds:
                 self._stream.cancel()
                 return
             hello = 0
-            if now - last >= seconds / _HELLOS:
+            if now - last >= self._seconds / _HELLOS:
                 last = now
                 self._hellos += 1
                 hello = self._hellos
                 self._said[hello] = now
-            with self._lock:
-                calls, self._calls = self._calls, []
-                left, self._left = self._left, []
-            heard = self._heard
-            if calls or left or hello or heard > self._confirmed or self._leaving:
-                self._confirmed = heard
-                spent = self._spending.take() if hello else []
-                yield encoded(Asked(calls, left, heard, BYE if self._leaving else hello, spent))
-            if self._leaving:
-                return
-            self._wake.wait(max(0.0, last + seconds / _HELLOS - time.monotonic()))
             self._wake.clear()
+            with self._lock:
+                count = at_once(self._calls, lambda one: len(one.arguments))
+                calls, self._calls = self._calls[:count], self._calls[count:]
+                more = bool(self._calls)
+                left, self._left = ([], self._left) if more else (self._left, [])
+            heard = self._heard
+            leaving = self._leaving and not more
+            if calls or left or hello or heard > self._confirmed or leaving:
+                self._confirmed = heard
+                spent = self._spending.take() if hello or leaving else []
+                yield encoded(Asked(calls, left, heard, BYE if leaving else hello, spent))
+            if leaving:
+                return
+            if not more:
+                self._wake.wait(max(0.0, last + self._seconds / _HELLOS - clock()))
 
     def await_answers(self, seconds: float | None) -> None:
         with self._lock:
@@ -336,8 +392,11 @@ class _Session:
         self._leaving = True
         self._wake.set()
 
-    def end(self, why: GalleryError) -> None:
-        """What waits for answers gets none."""
+    def cancel(self) -> None:
+        self._stream.cancel()
+
+    def end(self, why: Callable[[], GalleryError]) -> None:
+        """What waits for answers gets none, but this."""
         with self._lock:
             self._over = why
             waiting, self._waiting = self._waiting, {}
@@ -345,6 +404,12 @@ class _Session:
         self._wake.set()
         self._stream.cancel()
         for future, _ in waiting.values():
-            future.set_exception(why)
+            future.set_exception(why())
         with contextlib.suppress(Exception):
             self._channel.close()
+
+
+def failed(error: Exception) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future

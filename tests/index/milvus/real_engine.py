@@ -4,8 +4,9 @@
 
 Milvus listens on all addresses and can't be told not to. So this process first opens a port on 127.0.0.1, then leaves
 for a network of its own, starts Milvus there, and passes on what comes through the port. It reads lines from its input:
-"kill" (kill -9), "start", "pause" (SIGSTOP), "go" (SIGCONT); and answers each with a line once it is so. It ends, and
-Milvus with it, when its input does.
+"kill" (kill -9), "start", "pause" (SIGSTOP), "go" (SIGCONT), "stay" (starts it unless it runs: it ends by itself where
+the machine gives it no time for some seconds); and answers each with a line once it is so. It ends, and Milvus with it,
+when its input does.
 """
 
 from __future__ import annotations
@@ -64,6 +65,10 @@ class Milvus:
                 raise SystemExit(f"Milvus doesn't start: see {self._data / 'milvus.log'}")
             time.sleep(0.1)
 
+    def stay(self) -> None:
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+
     def _healthy(self) -> bool:
         with contextlib.suppress(OSError), urllib.request.urlopen("http://127.0.0.1:9091/healthz", timeout=2) as answer:
             return bool(answer.status == 200)
@@ -104,6 +109,7 @@ async def serve(listening: socket.socket, milvus: Milvus) -> None:
         "kill": lambda: milvus.signal(signal.SIGKILL),
         "pause": lambda: milvus.signal(signal.SIGSTOP),
         "go": lambda: milvus.signal(signal.SIGCONT),
+        "stay": milvus.stay,
     }
     while line := (await lines.readline()).decode().strip():
         await asyncio.to_thread(acts[line])

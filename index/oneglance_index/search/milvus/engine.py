@@ -251,10 +251,14 @@ class Engine:
                 hits.vectors[i, : len(near)] = [row["vector"] for row in rows]
         return hits
 
+    def seal(self, collection: Collection) -> None:
+        """Has Milvus make of the rows that came what it searches fastest."""
+        self._patiently(lambda: self._client.flush(collection.name, timeout=_EVERY_SECONDS))
+
     def compact(self, collection: Collection) -> None:
         """Has Milvus write anew what holds deleted rows; its garbage collection removes the former files later."""
         if collection.name in self._names():
-            self._patiently(lambda: self._client.flush(collection.name, timeout=_EVERY_SECONDS))
+            self.seal(collection)
             self._patiently(lambda: self._client.compact(collection.name, timeout=_EVERY_SECONDS))
 
     def _names(self) -> list[str]:

@@ -14,17 +14,17 @@ Not here, but in this process, once a search had a filter: ids and labels of sub
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from oneglance_core.error_words import in_words
 from oneglance_index.approximation import Approximation
 from oneglance_index.errors import EngineUnavailable, EngineUnsupported, GalleryError
 from oneglance_index.records import (
@@ -39,9 +39,10 @@ from oneglance_index.records import (
     Vectors,
 )
 from oneglance_index.search.answering import Whole, answer, near_subjects, who_is_told
+from oneglance_index.search.arrivals import Arrivals
 from oneglance_index.search.exact import wanted_by
 from oneglance_index.search.kinds import IndexInfo
-from oneglance_index.search.labelled import Directory, HeldSubjects
+from oneglance_index.search.labelled import Directory, HeldSubjects, read_everybody
 from oneglance_index.search.milvus.engine import Collection, Engine, Hits, Known
 from oneglance_index.search.milvus.nearest import Finder, Local
 from oneglance_index.threads import started
@@ -51,6 +52,8 @@ log = logging.getLogger(__name__)
 # So many rows may be here that aren't surely at Milvus: more enrollments wait, so long at most.
 _MOST_BYTES = 64 << 20
 _ROOM_SECONDS = 30.0
+# So many rows that came are worth the second or so that sealing them takes Milvus.
+_MANY_ROWS = 8192
 _RETRY_SECONDS = 0.5
 _NONE: Integers = np.empty(0, np.int64)
 
@@ -64,9 +67,8 @@ class _Row(NamedTuple):
 
 
 class MilvusIndex:
-    """The rows of one part of a generation; `templates` as of ExactIndex, `some` as of
-    HeldSubjects. `writer` is told when there is anything to
-    write. Safe for any thread: one search at a time, and apply() never waits for it."""
+    """The rows of one part of a generation; `templates` as of ExactIndex, `some` as of HeldSubjects. `writer` is told
+    when there is anything to write. Safe for any thread: one search at a time, and apply() never waits for it."""
 
     kind = "flat"
     exact = True
@@ -89,13 +91,15 @@ class MilvusIndex:
         self._gone = 0
         # Guards everything above; held during a search.
         self._lock = threading.Lock()
-        # Held while rows are written to Milvus.
-        self._writing = writer.lock_of(collection)
-        self._pending: deque[Change] = deque()
+        # Rows written since Milvus was last asked to seal them; guarded by `_writing`.
+        self._unsealed = 0
+        # Held while rows of this generation are written to Milvus.
+        self._writing = writer.lock_of(collection.generation)
+        lock = threading.Lock()
+        self._arrivals = Arrivals(lock)
         self._waiting_rows = 0
         # Guards the two above; told when there is more room.
-        self._room = threading.Condition()
-        self.retired = False
+        self._room = threading.Condition(lock)
 
     @property
     def device(self) -> str:
@@ -103,6 +107,7 @@ class MilvusIndex:
 
     def load(self, revision: int, subjects: Mapping[int, str] | Directory, capacity: int) -> None:
         self._revision = revision
+        self._arrivals.reached(revision)
         self._subjects = HeldSubjects(subjects, some=self._some)
         with self._writing:  # whoever had the collection before is retired, and has written
             self._engine.drop_others(self._collection)
@@ -169,19 +174,19 @@ class MilvusIndex:
 
     def apply(self, *changes: Change) -> None:
         with self._room:
-            self._pending.extend(changes)
+            self._arrivals.add(changes)
             self._waiting_rows += sum(len(change.added) for change in changes)
         self._writer.due(self)
 
     def pass_over(self, revision: int) -> None:
-        """It waits for none."""
+        self._arrivals.reached(revision)
 
     def _drain(self) -> None:
         """Takes over what is pending; the lock is held."""
         self._settle()
         with self._room:
-            changes = list(self._pending)
-            self._pending.clear()
+            changes = list(self._arrivals.pending)
+            self._arrivals.pending.clear()
         for change in changes:
             if change.subject_id and change.removed_subject is None:
                 self._subjects.put(change.subject, change.subject_id, change.labels)
@@ -198,7 +203,7 @@ class MilvusIndex:
 
     def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
         if any(search.among != EVERYBODY for search in searches):
-            self._know_everybody()
+            read_everybody(self._reading, self._drained, self._arrivals)
         with self._lock:
             self._drain()
             answers: dict[int, Found | GalleryError] = {}
@@ -211,16 +216,12 @@ class MilvusIndex:
                     answers |= dict(zip(sound, found, strict=True))
             return [answers[at] for at in range(len(searches))]
 
-    def _know_everybody(self) -> None:
-        with self._reading:
-            with self._lock:
-                self._drain()
-                if self._subjects.in_memory:
-                    return
-                directory = self._subjects.begin_reading()
-            told = directory.everybody()
-            with self._lock:
-                self._subjects.know(told)
+    @contextlib.contextmanager
+    def _drained(self) -> Iterator[HeldSubjects]:
+        """The subjects as they are; the lock is held meanwhile."""
+        with self._lock:
+            self._drain()
+            yield self._subjects
 
     def _among(self, among: SubjectFilter, searches: Sequence[Search]) -> list[Found]:
         through = None if among == EVERYBODY else self._subjects.let_through(among)
@@ -232,7 +233,8 @@ class MilvusIndex:
         found = []
         parts = [[next(ranked) for _ in search.probes] for search in searches]
         named = who_is_told(
-            self._subjects, searches, [[one for _, one in part] for part in parts], self._revision, self._concerns
+            *(self._subjects, searches, [[one for _, one in part] for part in parts]),
+            *(self._revision, self._arrivals.concern),
         )
         for search, of_probes in zip(searches, parts, strict=True):
             near = near_subjects(
@@ -245,15 +247,6 @@ class MilvusIndex:
             one = answer(search, near, whole)
             found.append(one if through is None else replace(one, among=through.count))
         return found
-
-    def _concerns(self, revision: int, subjects: AbstractSet[int]) -> bool:
-        """Whether a change that is pending is about one of these subjects."""
-        with self._room:
-            return any(
-                change.subject in subjects or change.removed_subject in subjects
-                for change in self._pending
-                if change.revision <= revision
-            )
 
     def _ask(self, probes: Vectors, most: int, where: str, reach: float | None) -> Hits:
         if not self._made:
@@ -279,17 +272,20 @@ class MilvusIndex:
     def write(self) -> bool:
         """Brings what is here to Milvus. Whether there is more by now. Raises EngineUnavailable."""
         with self._writing:
+            if self._arrivals.retired:
+                return False
             with self._lock:
                 if self._unclaimed is None:
                     self._drain()
                 here = dict(self._here)
-            if self.retired or not here:
+            if not here:
                 return False
             rows = self._rows_of(here)
             gone = np.array([number for number, row in here.items() if row.vector is None], np.int64)
             if not self._made:
                 self._engine.make(self._collection)
             since = self._engine.write(self._collection, gone, rows, stamps_of(rows))
+            self._unsealed += len(here)
             with self._lock:
                 self._made, self._since = True, since
                 for number, row in here.items():
@@ -298,18 +294,28 @@ class MilvusIndex:
                 self._local = None
                 left = len(self._here)
             with self._room:
-                self._waiting_rows = left + sum(len(change.added) for change in self._pending)
+                self._waiting_rows = left + sum(len(change.added) for change in self._arrivals.pending)
                 self._room.notify_all()
-                return bool(left or self._pending)
+                return bool(left or self._arrivals.pending)
+
+    def seal(self) -> None:
+        """Milvus searches what came lately several times as slow as the rest, until it has sealed it; by itself it does
+        so after minutes."""
+        with self._writing:
+            if self._unsealed >= _MANY_ROWS and not self._arrivals.retired:
+                self._engine.seal(self._collection)
+                self._unsealed = 0
 
     def retire(self, drop: bool) -> None:
         """Nothing is written from here on; the rows at Milvus are removed if they are to be dropped."""
-        self.retired = True
+        self._arrivals.retire()
         if drop:
             self._writer.drop(self)
 
     def drop(self) -> None:
+        """All rows of the generation, those of a former rule of fusion, too."""
         with self._writing:
+            self._engine.drop_others(self._collection)
             self._engine.drop(self._collection)
 
     def info(self) -> IndexInfo:
@@ -362,13 +368,13 @@ class Writer:
         self._engine = engine
         self._due: dict[MilvusIndex, bool] = {}  # and whether it is to be dropped
         self._told = threading.Condition()
-        self._locks: dict[str, threading.Lock] = {}
+        self._locks: dict[int, threading.Lock] = {}  # by generation
         self._closing = False
         self._thread = started("milvus", self._loop)
 
-    def lock_of(self, collection: Collection) -> threading.Lock:
+    def lock_of(self, generation: int) -> threading.Lock:
         with self._told:
-            return self._locks.setdefault(collection.name, threading.Lock())
+            return self._locks.setdefault(generation, threading.Lock())
 
     def due(self, index: MilvusIndex) -> None:
         with self._told:
@@ -401,8 +407,10 @@ class Writer:
                         index.drop()
                     elif index.write():
                         self.due(index)
+                    else:
+                        index.seal()
                 except Exception as error:  # it is in the store: tried again, and at the next start
-                    log.debug("writing to %s failed: %s", self._engine.name, error)
+                    log.debug("writing to %s failed: %s", self._engine.name, in_words(error))
                     if self._closing:
                         return
                     (self.drop if drop else self.due)(index)

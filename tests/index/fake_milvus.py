@@ -1,0 +1,100 @@
+"""A Milvus in a few dictionaries, for what must be tried at a certain moment: it sees each write at once, and never
+fails. Whether the real one does what is asked of it, tests/index/milvus tries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from oneglance_core.distance import squared_l2
+from oneglance_index.records import Integers, Rows, Vectors
+from oneglance_index.search import device
+from oneglance_index.search.milvus.engine import MARK, Collection, Engine, Hits, Known
+
+URL = "milvus://nowhere:1"
+_Row = tuple[int, int, Vectors]  # subject, stamp, vector
+
+
+class FakeMilvus(Engine):
+    def __init__(self, *_: object) -> None:
+        self.name = URL
+        self._down = None
+        self.collections: dict[str, dict[int, _Row]] = {}
+        self.sealed: list[int] = []  # of how many rows each time
+
+    @classmethod
+    def installed(cls, monkeypatch: pytest.MonkeyPatch) -> FakeMilvus:
+        """Galleries that are opened at URL are at this one."""
+        fake = cls()
+        monkeypatch.setattr(device, "Engine", lambda *_: fake)
+        return fake
+
+    def close(self) -> None:
+        pass
+
+    def belongs_to(self, store_id: str) -> None:
+        pass
+
+    def make(self, collection: Collection) -> None:
+        self.collections[collection.name] = {}
+
+    def known(self, collection: Collection) -> Known | None:
+        rows = self.collections.get(collection.name)
+        if rows is None:
+            return None
+        numbers = np.array(sorted(set(rows) - {MARK}), np.int64)
+        return Known(numbers, np.array([rows[number][1] for number in numbers.tolist()], np.int64))
+
+    def write(self, collection: Collection, gone: Integers, rows: Rows, stamps: Integers) -> int:
+        held = self.collections[collection.name]
+        for number in gone.tolist():
+            held.pop(number, None)
+        for number, subject, stamp, vector in zip(
+            rows.numbers.tolist(), rows.subjects.tolist(), stamps.tolist(), rows.vectors, strict=True
+        ):
+            held[number] = subject, stamp, vector.copy()
+        return 1
+
+    def nearest(
+        self,
+        collection: Collection,
+        probes: Vectors,
+        most: int,
+        since: int,
+        where: str = "",
+        reach: float | None = None,
+    ) -> Hits:
+        asked = compile(where or "True", collection.name, "eval")  # its expressions are Python's, too
+        rows = [
+            (number, subject, vector)
+            for number, (subject, _, vector) in self.collections[collection.name].items()
+            if eval(asked, {"number": number, "subject": subject})
+        ]
+        shape = len(probes), min(most, len(rows))
+        vectors = np.array([vector for _, _, vector in rows], np.float32).reshape(-1, collection.dimension)
+        away = np.array([squared_l2(vectors, probe) for probe in probes], np.float32).reshape(len(probes), -1)
+        order = np.argsort(away, axis=1, kind="stable")[:, : shape[1]]
+        numbers, subjects = (np.array([row[place] for row in rows], np.int64) for place in (0, 1))
+        distances = np.take_along_axis(away, order, axis=1)
+        near = np.ones(shape, np.bool_) if reach is None else distances < reach
+        return Hits(
+            np.where(near, distances, np.inf).astype(np.float32),
+            np.where(near, numbers[order], MARK),
+            np.where(near, subjects[order], MARK),
+            vectors[order],
+            near.sum(axis=1) < most,
+        )
+
+    def seal(self, collection: Collection) -> None:
+        self.sealed.append(len(self.collections[collection.name]))
+
+    def compact(self, collection: Collection) -> None:
+        pass
+
+    def _names(self) -> Sequence[str]:  # type: ignore[override]
+        return list(self.collections)
+
+    def _drop(self, name: str) -> None:
+        self.collections.pop(name, None)

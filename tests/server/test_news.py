@@ -1,0 +1,161 @@
+"""What galleries are like is known to all who decide by them before a change is done; nobody else is waited for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from oneglance_index import Gallery, LocalGalleries
+from oneglance_server.sharing import news as sharing_news
+from oneglance_server.sharing.news import News
+from tests.waiting import PATIENCE_SECONDS, until
+
+LONG = 10 * PATIENCE_SECONDS
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
+    with LocalGalleries.open(tmp_path_factory.mktemp("news")) as store:
+        return store.create_gallery("g", encoder_digest="e", dimension=4).result()
+
+
+class User:
+    """As one elsewhere decides: by what it was told, as long as it was granted."""
+
+    def __init__(self, news: News, name: str = "a") -> None:
+        self.told: list[tuple[int, dict[str, Gallery | None]]] = []
+        self._news = news
+        news.follow(self, name)
+
+    def tell(self, news: int, galleries: Mapping[str, Gallery | None]) -> None:
+        self.told.append((news, dict(galleries)))
+
+    def confirm(self) -> None:
+        self._news.heard(self, self.told[-1][0])
+
+
+class Telling:
+    """Of a change, in a thread of its own."""
+
+    def __init__(self, news: News, galleries: Mapping[str, Gallery | None]) -> None:
+        self.seconds = -1.0
+        self._thread = threading.Thread(target=self._tell, args=(news, galleries), daemon=True)
+        self._thread.start()
+
+    def _tell(self, news: News, galleries: Mapping[str, Gallery | None]) -> None:
+        begun = time.monotonic()
+        news.tell(galleries)
+        self.seconds = time.monotonic() - begun
+
+    def is_done(self) -> bool:
+        return not self._thread.is_alive()
+
+
+def begun(seconds: float, *galleries: Gallery, restarted: bool = False) -> News:
+    news = News(seconds, restarted=restarted)
+    news.begin(galleries)
+    return news
+
+
+def changed(gallery: Gallery, number: int) -> Gallery:
+    return replace(gallery, target_fpir=number / 100, revision=number)
+
+
+def test_a_change_waits_for_who_decides(gallery: Gallery) -> None:
+    news = begun(LONG, gallery)
+    users = [User(news, name) for name in "ab"]
+    assert all(news.grant(user) for user in users)
+    telling = Telling(news, {"g": changed(gallery, 1)})
+    until(lambda: all(len(user.told) == 2 for user in users))
+    users[0].confirm()
+    assert not telling.is_done()
+    users[1].confirm()
+    until(telling.is_done)
+    assert users[0].told[1][1] == {"g": changed(gallery, 1)}
+
+
+def test_who_decides_nothing_is_not_waited_for(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing_news, "_PATIENCE_SECONDS", LONG)
+    news = begun(0.05, gallery)
+    User(news, "was granted nothing")
+    over = User(news, "its time is over")
+    assert news.grant(over)
+    until(Telling(news, {"g": changed(gallery, 1)}).is_done)
+    gone = User(news, "says so")
+    news.seconds = LONG
+    assert news.grant(gone)
+    news.leave(gone, at_once=True)
+    back = User(news, "comes back")
+    assert news.grant(back)
+    news.leave(back, at_once=False)
+    User(news, "comes back")
+    until(Telling(news, {"g": changed(gallery, 2)}).is_done)
+
+
+def test_what_is_granted_comes_after_all_that_was_told(gallery: Gallery) -> None:
+    news = begun(0.05, gallery)
+    user = User(news)
+    for number in range(1, 4):
+        news.tell({"g": changed(gallery, number)})
+    assert news.grant(user)
+    assert user.told[-1][1] == {"g": changed(gallery, 3)}
+
+
+def test_who_confirms_nothing_is_granted_nothing_until_it_does(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing_news, "_PATIENCE_SECONDS", 0.05)
+    news = begun(0.2, gallery)
+    user = User(news)
+    assert news.grant(user)
+    telling = Telling(news, {"g": changed(gallery, 1)})
+    until(lambda: not news.grant(user))
+    until(telling.is_done)
+    assert not news.grant(user)
+    user.confirm()
+    assert news.grant(user)
+
+
+def test_one_that_left_without_a_word_decides_while_its_time_lasts(gallery: Gallery) -> None:
+    news = begun(0.5, gallery)
+    user = User(news)
+    granted = time.monotonic()
+    assert news.grant(user)
+    news.leave(user, at_once=False)
+    assert not news.grant(user)
+    until(Telling(news, {"g": changed(gallery, 1)}).is_done)
+    assert time.monotonic() - granted >= 0.5
+    assert len(user.told) == 1
+    assert not news._followers
+
+
+def test_what_was_granted_before_a_kill_is_waited_for(gallery: Gallery) -> None:
+    begin = time.monotonic()
+    news = begun(0.5, gallery, restarted=True)
+    until(Telling(news, {"g": changed(gallery, 1)}).is_done)
+    assert time.monotonic() - begin >= 0.5
+
+
+@pytest.mark.parametrize(
+    "same", [lambda g: g, lambda g: replace(g, revision=9, subjects=3, encodings=4, negatives=1)], ids=["all", "sizes"]
+)
+def test_what_nobody_decides_by_is_not_waited_for(gallery: Gallery, same: Callable[[Gallery], Gallery]) -> None:
+    news = begun(LONG, gallery, restarted=True)
+    user = User(news)
+    assert news.grant(user)
+    until(Telling(news, {"g": same(gallery)}).is_done)
+    assert len(user.told) == 1
+    assert User(news, "new").told[0][1] == {"g": same(gallery)}
+
+
+def test_what_is_told_while_the_galleries_are_read_counts_more(gallery: Gallery, tmp_path: Path) -> None:
+    news = News(LONG)
+    news.tell({"g": changed(gallery, 1), "h": None})
+    news.begin([gallery, replace(gallery, id="h"), replace(gallery, id="i")])
+    ((_, told),) = User(news).told
+    assert {name: one and one.target_fpir for name, one in told.items()} == {"g": 0.01, "i": None}

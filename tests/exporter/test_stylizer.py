@@ -312,6 +312,47 @@ def test_fades_ask_for_less_style_and_levels_for_the_photos_light(
     assert np.mean([r.figures.content for r in seen[1.0]]) < np.mean([r.figures.content for r in seen[0.0]])
 
 
+def test_what_is_painted_moves_along_with_the_photo(
+    styles: list[str], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The figure against pictures of crops moved by hand, in one of the 15 ways; and it falls where it is asked for, as
+    far as it is too large."""
+    before = train(settings(styles, photos, learning_rate=0.01), tmp_path / "before", "", quiet)
+    init = {"init": str(tmp_path / "before"), "batch": 1, "last_share": 0.0, "fade": 0.0}
+    reports: list[Report] = []
+    seed = train(settings(styles, photos, **init, steps=1), tmp_path / "one", "", reports.append).settings.seed
+    room = pictures.to_tensor(PhotoCrops([str(photos)], seed).crops(0, 1, 32 + 3))
+    painted = []
+    with torch.no_grad():
+        for y, x in np.ndindex(4, 4):
+            painted.append([before.stylizer()(room[..., y : y + 32, x : x + 32], one_hot(i, 2)) for i in range(2)])
+    found = [
+        (painted[0][i][..., y:, x:] - moved[i][..., : 32 - y, : 32 - x]).square().mean().sqrt().item()
+        for (y, x), moved in zip(np.ndindex(4, 4), painted, strict=True)
+        for i in range(2)
+        if x or y
+    ]
+    assert min(abs(reports[0].figures.shift - value) for value in found) < 1e-5 < min(found)
+
+    last = []
+    for weight in (0.0, 300.0):
+        train(
+            settings(styles, photos, **init, steps=40, learning_rate=0.003, shift=weight, calm=0.0),
+            tmp_path / str(weight),
+            "",
+            reports.append,
+        )
+        last.append(np.mean([report.figures.shift for report in reports[-10:]]))
+    assert last[1] < 0.7 * last[0]
+
+    monkeypatch.setattr(training, "_STIR", 1.0)  # all of it is free
+    free, none = (
+        train(settings(styles, photos, **init, steps=2, shift=weight), tmp_path / f"free {weight}", "", quiet).model
+        for weight in (300.0, 0.0)
+    )
+    assert all(torch.equal(free[name], value) for name, value in none.items())
+
+
 def test_crops_depend_on_seed_and_step_alone(photos: Path) -> None:
     a, b = PhotoCrops([str(photos)], 3), PhotoCrops([str(photos)], 3)
     a.crops(0, 4, 32)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from oneglance import AlreadyExistsError, Client, InvalidArgumentError, NotFoundError, OneglanceError
+from oneglance_apps.cli import main
 from oneglance_core.manifests import Style
 from oneglance_server.errors import InvalidRequest, StartupError, StyleExists, StyleNotFound, StylesBusy
 from oneglance_server.kept_styles import FILE, MAX_KEPT, KeptStyles
@@ -48,6 +49,17 @@ def test_a_style_is_made_listed_painted_in_and_forgotten(styles: Client) -> None
     assert names(styles) == []
     with pytest.raises(NotFoundError):
         styles.stylize(SCENE, "fire", stylizer="any")
+
+
+def test_list_styles_tells_people_which_ones_are_kept(
+    models: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with server_thread(data_dir=tmp_path, models=models) as server, Client(server.address) as client:
+        client.create_style("fire", EMBER)
+        assert main(["list-styles", "--server", server.address]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in listed if line.endswith("kept by create-style")] == ["fire"]
+    assert len(listed) > 1
 
 
 def test_it_is_there_after_a_restart_and_only_the_owner_reads_it(models: tuple[Path, Path], tmp_path: Path) -> None:

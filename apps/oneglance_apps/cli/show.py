@@ -424,7 +424,7 @@ def _encodings(r: EncodeResponse) -> str:
 
 
 def _style(s: Style) -> str:
-    stylizer = f"stylizer {s.stylizer} {short_digest(s.stylizer_digest)}"
+    stylizer = f"stylizer {s.stylizer} {short_digest(s.stylizer_digest)}{', kept by create-style' if s.kept else ''}"
     return f"{s.name}: {joined(s.title, joined(s.source, s.license, separator=', '), stylizer)}"
 
 

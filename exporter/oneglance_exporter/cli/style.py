@@ -22,8 +22,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "evaluate",
         help="J of a stylizer against the textbook's, and how calm it is",
         description="Measure a stylizer on photos it never saw: J of its pictures by J of the photo and of Gatys'\n"
-        "optimisation, content and style apart; how much its pictures change when the photo moves by 4 pixels,\n"
-        "and by how much small noise grows. Prints a table; medians over the photos, but the worst of the last two.",
+        "optimisation, content and style apart; how much its pictures change when the photo moves by 1, 2, 3 or 5\n"
+        "pixels, and by how much small noise grows; the grid it leaves, its light, and flashes in a fade to black.\n"
+        "Prints a table; medians over the photos, but the worst of shift, gain, grid and flash.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     evaluate.add_argument("--model", required=True, type=Path, metavar="MODEL_DIR")

@@ -41,6 +41,12 @@ class StylizerSettings(TrainingSettings):
     last_share: float = Field(0.4, ge=0, lt=1, description="how large that part is")
     batch: int = Field(2, ge=1, description="crops in a batch; in the last part as many fewer as they are larger")
     calm: float = Field(0.02, ge=0, description="weight of the squared gain of small noise: against flicker")
+    shift: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the squared difference, of 1, between the pictures of two crops up to 3 pixels apart, "
+        "where both show the same, beyond 0.05^2: what is painted is to move along with the photo",
+    )
     level: float = Field(
         20.0,
         ge=0,

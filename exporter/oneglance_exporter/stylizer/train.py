@@ -1,6 +1,6 @@
 """Train a stylizer: crops of photos, each in a style drawn at random, and J of what the network makes of them.
 
-The loop around it is ``training.driver``. J is the textbook's (``objective``), with the photo as content. Five things
+The loop around it is ``training.driver``. J is the textbook's (``objective``), with the photo as content. Six things
 are ours:
 
 * each crop's J is divided by the moving mean of its style's J. Styles of strong contrast have a J a hundred times
@@ -8,6 +8,8 @@ are ours:
 * beta rises to its value, from a small part of it: a network that learns textures first never learns to keep content;
 * a second pass with a little noise on the crops, whose squared gain is part of the loss (``calm``): against the flicker
   of stylized video, whose frames differ by noise;
+* a third pass with the crops moved by up to 3 pixels: what is painted is to move along (``shift``), or it swims where a
+  camera pans. Up to _STIR of it is free, since some strokes must snap into place, and calmer ones cost style;
 * the brightness of a part of the picture is to be the style's, lighter or darker by _LEVEL_KEPT of what the photo's is
   (``level``). J asks for no level, and a fade to black would flash. So some crops are faded (``fade``): of those, less
   style is asked for;
@@ -46,6 +48,8 @@ from oneglance_exporter.training.driver import Reporter, Training, drive
 _SCALE_DECAY = 0.95  # of the moving mean of a style's J
 _FIRST_BETA = 0.03  # of beta, where its rise begins
 _NOISE = (2 / 255, 8 / 255)  # standard deviation of the noise for ``calm``, of pixels in [0, 1]
+_FARTHEST = 3  # pixels that a crop is moved by, for ``shift``: a lattice of 4 pixels knows no other ways
+_STIR = 0.05  # RMSE between what is painted of a crop and of the crop moved, of 1
 _SHEET_PHOTOS, _SHEET_SIDE = 3, 256
 _LEVEL_KEPT = 0.62  # of a difference in brightness
 _LEVELS = (0.35, 0.65)  # of a middle grey's brightness in any style: so there is room for darker and lighter
@@ -59,21 +63,23 @@ _LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 class StylizerFigures:
     """One step: J of its batch, and J's parts as they are weighted in it (``beta`` as far as it has risen).
 
-    gain: of small noise, by the network. level: root of the mean squared error of brightness, of 1. by_style: the
-    moving mean of J of each style that is trained.
+    gain: of small noise, by the network. shift: RMSE between the pictures of two crops a little apart, where both show
+    the same, of 1. level: root of the mean squared error of brightness, of 1. by_style: the moving mean of J of each
+    style that is trained.
     """
 
     total: float
     content: float
     style: float
     gain: float
+    shift: float
     level: float
     by_style: dict[str, float]
 
     def __str__(self) -> str:
         return (
             f"J {self.total:.4g} = content {self.content:.4g} + style {self.style:.4g}  gain of noise {self.gain:.2f}  "
-            f"brightness {self.level:.3f}"
+            f"shift {self.shift:.3f}  brightness {self.level:.3f}"
         )
 
 
@@ -146,21 +152,25 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
         settings, objective = self.settings, self.objective
         side, count = _batch(settings, done)
         random = torch.Generator().manual_seed((settings.seed << 32) + step)
-        crops, contrast = _faded(to_tensor(self.photos.crops(step, count, side)), settings.fade, random)
-        crops = crops.contiguous(memory_format=torch.channels_last)
+        room, contrast = _faded(to_tensor(self.photos.crops(step, count, side + _FARTHEST)), settings.fade, random)
+        crops = room[:, :, :side, :side].contiguous(memory_format=torch.channels_last)
         chosen = _styles(step, count, len(self.names), settings.seed)  # of the styles that are trained
         weights = F.one_hot(chosen + self.checkpoint.fixed, self.model.styles).float()
-        shaken = (count + 1) // 2  # crops that get noise; all of them would teach little more
+        shaken = (count + 1) // 2  # crops that get noise and that are moved; all of them would teach little more
         sigma = torch.empty(count, 1, 1, 1).uniform_(*_NOISE, generator=random)
         noise = torch.randn(crops.shape, generator=random) * sigma
+        down, right = divmod(int(torch.randint(1, (_FARTHEST + 1) ** 2, (), generator=random)), _FARTHEST + 1)
+        others = ((crops + noise)[:shaken], room[:shaken, :, down : down + side, right : right + side])
 
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-            both = self.model(torch.cat((crops, (crops + noise)[:shaken])), torch.cat((weights, weights[:shaken])))
-        generated, again = both[:count], both[count:]
+            made = self.model(torch.cat((crops, *others)), torch.cat((weights, *[weights[:shaken]] * len(others))))
+        generated, again, elsewhere = made.split([count, shaken, shaken])
         style = {layer: target[chosen] for layer, target in self.targets.items()}
         terms = objective.terms(generated, objective.content_of(crops), style)
-        moved = (again - generated[:shaken]).square().mean((1, 2, 3))
-        gain = (moved / sigma[:shaken].flatten().square()).mean()
+        changed = (again - generated[:shaken]).square().mean((1, 2, 3))
+        gain = (changed / sigma[:shaken].flatten().square()).mean()
+        same = elsewhere[:, :, : side - down, : side - right]
+        shift = (generated[:shaken, :, down:, right:] - same).square().mean((1, 2, 3))
         beta = self.betas[chosen] * _FIRST_BETA ** max(0.0, 1 - done / settings.rise if settings.rise else 0.0)
         total = settings.alpha * terms.content + beta * contrast.square() * terms.style
         whole = total.detach().where(contrast == 1, torch.nan)
@@ -169,12 +179,14 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
         wanted = self.middle[chosen].view(-1, 1, 1, 1) + _LEVEL_KEPT * (brightness(crops) - 0.5)
         level = (brightness(generated) - wanted).square().mean()
         loss = (total / scale[chosen].where(scale[chosen] > 0, total.detach())).mean()
-        loss = loss + settings.calm * gain + settings.level * level + settings.grid * grid_of(generated).square().mean()
+        loss = loss + settings.calm * gain + settings.shift * (shift - _STIR**2).relu().mean()
+        loss = loss + settings.level * level + settings.grid * grid_of(generated).square().mean()
         figures = StylizerFigures(
             total=total.mean().item(),
             content=settings.alpha * terms.content.mean().item(),
             style=(beta * terms.style).mean().item(),
             gain=gain.item() ** 0.5,
+            shift=shift.mean().item() ** 0.5,
             level=level.item() ** 0.5,
             by_style=dict(zip(self.names, self.checkpoint.scale, strict=True)),
         )

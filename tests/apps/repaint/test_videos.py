@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 
+from oneglance_apps.cli import main
 from tests.apps.repaint.stylizing import (
     MOSS,
     Capture,
@@ -19,7 +20,9 @@ from tests.apps.repaint.stylizing import (
     write_sound,
 )
 from tests.apps.watch.videos import write_video
+from tests.face_models import face_models, photo
 from tests.pictures import png
+from tests.running import server_thread
 
 
 def test_every_frame_of_a_video_is_repainted_at_its_time(run: Run, tmp_path: Path, capsys: Capture) -> None:
@@ -53,6 +56,22 @@ def test_uneven_times_and_the_largest_side(run: Run, tmp_path: Path) -> None:
     stream, got, at = read_video(tmp_path / "out.mkv")
     assert (stream.width, stream.height, len(got)) == (30, 22, 5)
     assert at == pytest.approx(times, abs=2e-3)
+
+
+def test_faces_of_a_video_are_kept(tints: Path, tmp_path: Path) -> None:
+    places, ember = (32, 40, 48), ("--style", "ember")
+    frames = [photo({(x, 24): 1}) for x in places]
+    write_video(tmp_path / "in.mkv", frames, codec="ffv1", pix_fmt="bgr0")
+    settings = {"data_dir": tmp_path / "data", "models": (tints, face_models(tmp_path / "models")), "min_face": 10}
+    with server_thread(**settings) as server:
+        for share in ("0", "1"):
+            words = ["--server", server.address, "--steadiness", "0", "--quality", "100", "--keep-faces", share]
+            assert main(["stylize", str(tmp_path / "in.mkv"), str(tmp_path / f"{share}.mkv"), *ember, *words]) == 0
+    painted, kept = (read_video(tmp_path / f"{share}.mkv")[1] for share in ("0", "1"))
+    for i, x in enumerate(places):
+        inside = np.s_[28:36, x + 4 : x + 12]
+        assert np.abs(kept[i][inside].astype(float) - frames[i][inside]).mean() < 15
+        assert np.abs(painted[i][inside].astype(float) - frames[i][inside]).mean() > 40
 
 
 def test_sound_is_copied_where_the_container_holds_it(run: Run, tmp_path: Path, capsys: Capture) -> None:
@@ -90,5 +109,7 @@ def test_a_video_that_is_refused_leaves_nothing(run: Run, tmp_path: Path, capsys
     assert "STYLE_NOT_FOUND" in capsys.readouterr().err
     assert run(tmp_path / "in.mp4", tmp_path / "out.mp4", *MOSS, "--steadiness", "1") == 1
     assert "steadiness" in capsys.readouterr().err
+    assert run(tmp_path / "in.mp4", tmp_path / "out.mp4", *MOSS, "--keep-faces", "1") == 1
+    assert "keep_faces needs a face detector" in capsys.readouterr().err
     assert names(tmp_path) == ["in.mp4"]
     assert run(tmp_path / "in.mp4", tmp_path / "in.mp4", *MOSS, "--overwrite") == 2

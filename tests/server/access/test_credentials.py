@@ -329,6 +329,28 @@ def test_who_has_used_up_a_quota_is_told_when_to_come_back(models: tuple[Path, P
                 next(answers)
 
 
+def test_a_quota_of_pixels_is_charged_what_the_strokes_take(tints: Path, tmp_path: Path) -> None:
+    """The larger of the picture and its copy: 64 pixels, and 256 of the enlarged copy."""
+    rules = grant(["key:*"], ["*"], ["*"]) + '[[quota]]\nto = ["key:*"]\npixels = "400/day"\n'
+    (tmp_path / "policy.toml").write_text(rules)
+    key = key_of(tmp_path / "data", "painter")
+    image = png(picture(1))
+    with (
+        server_thread(data_dir=tmp_path / "data", models=(tints,), policy=str(tmp_path / "policy.toml")) as server,
+        Client(server.address, token=key, retry=False, timeout_seconds=PATIENCE_SECONDS) as client,
+    ):
+        client.stylize(image, "moss", stroke_size=0.5)  # 144 are left
+        with pytest.raises(ResourceExhaustedError, match="QUOTA_EXCEEDED") as told:
+            client.stylize(image, "moss", stroke_size=0.5)
+        assert told.value.metadata["quota"] == "pixels"
+        (answer,) = client.stylize_stream([image], "moss", stroke_size=0.5, every_frame=True)
+        assert answer.error.reason == "QUOTA_EXCEEDED"
+        for _ in range(2):
+            client.stylize(image, "moss", stroke_size=2)
+        with pytest.raises(ResourceExhaustedError, match="QUOTA_EXCEEDED"):
+            client.stylize(image, "moss", stroke_size=2)
+
+
 def test_another_key_of_the_same_id_is_another_signer(folder: Path, server: Server) -> None:
     """Neither new calls nor streams go on by tokens that the key before signed."""
     one = token()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import resource
 import sys
 from pathlib import Path
@@ -15,11 +17,14 @@ from tests.index import asking
 
 DIMENSION = 128
 SETTINGS = IndexSettings(max_encodings_per_subject=100_000)
+_MMAP_THRESHOLD = -3  # of malloc.h
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
 def limit_to(more_bytes: int) -> None:
-    """The process may take so much more than it has."""
+    """The process may take so much more than it has in use."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (has + more_bytes, resource.RLIM_INFINITY))
 
@@ -90,5 +95,7 @@ def load(data_dir: Path) -> None:
 
 
 if __name__ == "__main__":
+    # What is large goes back to the system as soon as it is freed: else as much again fits into what malloc kept.
+    ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
     {"enroll": enroll, "search": search, "load": load}[sys.argv[2]](Path(sys.argv[1]))
     print("as promised")

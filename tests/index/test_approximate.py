@@ -432,3 +432,15 @@ def test_a_kind_says_what_may_be_lost() -> None:
     for share in (0.5, 0.9996, 1.0, float("nan"), -1.0):
         with pytest.raises(ValueError, match="share"):
             Approximation(share)
+
+
+def test_subjects_that_wait_to_be_taken_over_count(pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bulk enrollment is acknowledged before the index has looked at it."""
+    monkeypatch.setattr(approximate, "LEAST_ROWS", 10)
+    rowed = Rowed(pool)
+    rowed.index.approximate(Approximation(0.99))
+    for count, because in ((9, "few subjects"), (1, "no threshold yet")):
+        rowed.add(points(np.random.default_rng(count), count))
+        state = rowed.index.approximation()
+        assert state is not None
+        assert state.because == because

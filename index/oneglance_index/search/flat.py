@@ -393,7 +393,7 @@ class ExactIndex:
             return None
         if self._pool is None:
             return ApproximationState("exact", "device")
-        return to_come(self._rows) if near is None or self._anew or near.wanted != wanted else near.state()
+        return to_come(self._told) if near is None or self._anew or near.wanted != wanted else near.state()
 
     def alarm(self, stay_exact: bool) -> None:
         with self._lock:

@@ -3,6 +3,7 @@ late, and what is bad of one is not bad for another."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
@@ -151,7 +152,15 @@ def test_one_that_was_told_nothing_for_long_asks_nothing(tmp_path: Path, monkeyp
     with kept(tmp_path, 1, seconds=0.5) as (_, (user,)):
         user.create_gallery("g", encoder_digest="e", dimension=8).result()
         deaf = Deaf(user, monkeypatch)
-        until(user.trouble)
+
+        def has_no_more_patience() -> bool:
+            with contextlib.suppress(EngineUnavailable):
+                cast(RemoteGalleries, user)._here(patient=True)
+                return False
+            return True
+
+        until(has_no_more_patience)
+        assert user.trouble()
         with pytest.raises(EngineUnavailable, match="doesn't answer"):
             in_time(user.get_gallery, "g")
         deaf.over.set()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import multiprocessing
 import os
 import resource
 import select
@@ -11,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import NoReturn
@@ -46,12 +48,14 @@ def run_until_signalled(
     safe at any moment.
 
     ``on_serving`` is told the address once everything is loaded, in a thread of its own. ``shares_port``: other
-    processes listen on it, too. Only in the main thread.
+    processes listen on it, too, and the one that started all passes on what it was told, so that a second signal says
+    nothing new. Only in the main thread.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     give_memory_back()
     raise_open_files()
-    asyncio.run(_serve(settings, _Ending(settings.drain_seconds, sink), on_serving, shares_port))
+    ending = _Ending(settings.drain_seconds, sink, told_twice=shares_port)
+    asyncio.run(_serve(settings, ending, on_serving, shares_port))
     gc.freeze()  # else Python looks through all there is before it ends, of 10,000 galleries for seconds
 
 
@@ -59,7 +63,8 @@ def _work(settings: Settings, told: Connection) -> None:
     """What a worker's process does: it ends with the one that started it."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:
+    started_by = multiprocessing.parent_process()
+    if started_by is None or os.getppid() != started_by.pid:  # it ended before it could be watched
         return
     sink = configure_logs(settings.log_format, settings.log_level)
     log_everything(sink, settings.log_format)
@@ -112,9 +117,11 @@ async def _serve(settings: Settings, ending: "_Ending", on_serving: Callable[[st
 
 
 class _Ending:
-    """Acts on signals in a thread of its own: it does so, too, while the event loop or a native call is busy."""
+    """Acts on signals in a thread of its own: it does so, too, while the event loop or a native call is busy.
+    ``told_twice``: further signals repeat the first."""
 
-    def __init__(self, drain_seconds: float, sink: LogSink) -> None:
+    def __init__(self, drain_seconds: float, sink: LogSink, *, told_twice: bool = False) -> None:
+        self._told_twice = told_twice
         self._seconds = max(drain_seconds, _LEAST_SECONDS)
         self._sink = sink
         self._drain: Callable[[], object] | None = None
@@ -142,7 +149,11 @@ class _Ending:
             log.info("stopped before it served")
             self._leave(0)
         self._drain()
+        until = time.monotonic() + self._seconds
         again = self._next(self._seconds)
+        while again is not None and self._told_twice:
+            log.info("signalled again: ending already", signal=signal.Signals(again).name)
+            again = self._next(max(0.0, until - time.monotonic()))
         if again is not None:
             log.warning("signalled again: ended at once", signal=signal.Signals(again).name)
             self._leave(128 + again)

@@ -443,6 +443,8 @@ class Settings(Frozen, BaseSettings):
             raise ValueError("--workers: for galleries of this server, on the CPU, at a port (no Unix socket)")
         if self.workers and self.share and socket_of(self.share) is None:
             raise ValueError("--workers: its --share is unix:PATH")
+        if self.metrics and int(self.metrics.rpartition(":")[2]) + self.workers > 65535:
+            raise ValueError("--workers: their metrics are at the ports after that of --metrics, up to 65535")
         return self
 
     @property

@@ -109,7 +109,7 @@ class _Workers:
             share="",
             share_token="",
             backup_dir="",
-            metrics=f"{host}:{int(port) + number}" if settings.metrics else "",
+            metrics=f"{host}:{int(port) and int(port) + number}" if settings.metrics else "",
             drain_seconds=settings.drain_seconds * _SHARE_OF_DRAIN,
             **share,
         )
@@ -131,7 +131,7 @@ class _Workers:
         """Returns once it serves. Raises StartupError where it doesn't."""
         ready, told = _spawn.Pipe(duplex=False)
         process = _spawn.Process(target=self._work, args=(self._settings_of(number), told), name=f"worker-{number}")
-        await asyncio.to_thread(process.start)
+        process.start()  # in the main thread: the worker ends with the thread that starts it
         told.close()
         self._processes[number] = process
         with ready:

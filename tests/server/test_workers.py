@@ -1,13 +1,17 @@
 """Several processes on one port, as one server: ``--workers``."""
 
 import os
+import queue
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from oneglance import Client, OneglanceError
+from oneglance import Client, OneglanceError, identify_request
+from oneglance.v1.identification_pb2 import IdentifyRequest
 from oneglance_server.errors import StartupError
 from oneglance_server.settings import load_settings
 from tests.pictures import picture
@@ -87,6 +91,49 @@ def test_workers_end_with_the_one_that_started_them(models: tuple[Path, Path], t
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in both))
 
 
+def test_workers_that_are_told_twice_to_end_finish_what_is_under_way(models: tuple[Path, Path], tmp_path: Path) -> None:
+    """As Ctrl-C tells all of a terminal's processes, and then the one that started them."""
+    requests: queue.SimpleQueue[IdentifyRequest | None] = queue.SimpleQueue()
+    request = identify_request("g", [picture(1)], tau=0.1)
+    with ServerProcess(
+        tmp_path / "data", models=models[0], workers=1, log=tmp_path / "log", drain_seconds=600
+    ) as server:
+        with Client(server.address) as client:
+            client.create_gallery("g", encoder="pixels")
+            client.enroll("g", "s", picture(1))
+            answers = client.identify_stream(iter(requests.get, None))
+            requests.put(request)
+            assert next(answers).response.results[0].subject_id == "s"
+            (worker,) = workers_of(server)
+            for number, said in ((signal.SIGINT, "draining"), (signal.SIGTERM, "signalled again")):
+                os.kill(worker, number)
+                until(lambda said=said: said in (tmp_path / "log").read_text())  # type: ignore[misc]
+            requests.put(request)
+            assert next(answers).response.results[0].subject_id == "s"
+            requests.put(None)
+            assert list(answers) == []
+        until(lambda: not Path(f"/proc/{worker}").exists())
+
+
+def test_workers_start_where_the_server_is_the_first_process(models: tuple[Path, Path], tmp_path: Path) -> None:
+    """As in a container."""
+    code = "import sys; from oneglance_apps.cli.main import main; sys.exit(main())"
+    served = ["serve", "--data-dir", tmp_path, "--models", models[0], "--workers", "1", "--listen", "127.0.0.1:0"]
+    command = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", code, *map(str, served)]
+    if subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True).returncode:
+        pytest.skip("no namespace of processes can be had here")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            said = process.stdout.readline()
+            assert "is serving on" in said, process.communicate()[1]
+            with Client(said.split()[-1]) as client:
+                assert client.create_gallery("g", encoder="pixels").subject_count == 0
+        finally:
+            process.kill()
+            process.communicate()
+
+
 def test_a_port_that_is_taken_is_told(models: tuple[Path, Path], tmp_path: Path) -> None:
     port = free_port()
     with (
@@ -103,6 +150,7 @@ def test_a_port_that_is_taken_is_told(models: tuple[Path, Path], tmp_path: Path)
         ({"workers": "1", "device": "cuda"}, "--workers: .* on the CPU"),
         ({"workers": "1", "galleries": "keeper://127.0.0.1:1"}, "--workers: for galleries of this server"),
         ({"workers": "1", "share": "127.0.0.1:1"}, "its --share is unix:PATH"),
+        ({"workers": "2", "metrics": "127.0.0.1:65534"}, "up to 65535"),
         ({"workers": "-1"}, "--workers must be at least 0"),
         ({"galleries": "keeper://nowhere"}, "--galleries: expected keeper://HOST:PORT"),
         ({"galleries": "keeper://127.0.0.1:1", "share": "127.0.0.1:2"}, "--share is for the server that keeps"),

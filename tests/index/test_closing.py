@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -12,9 +11,9 @@ import pytest
 
 from oneglance_index import LocalGalleries, OpenProgress, StoreClosed
 from oneglance_index.search import snapshot
-from oneglance_index.store.mutations import Applied
 from tests.index import asking
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.index.holding import Hold
+from tests.waiting import until
 
 VECTORS = np.eye(4, dtype=np.float32)
 
@@ -29,28 +28,13 @@ def snapshots(data_dir: Path) -> int:
     return len(list((data_dir / "snapshots").glob("*.snap"))) if (data_dir / "snapshots").exists() else 0
 
 
-def held(galleries: LocalGalleries) -> threading.Event:
-    """Holds up the writer until the event is set."""
-    begun, go_on = threading.Event(), threading.Event()
-
-    class Hold:
-        def run(self, db: sqlite3.Connection) -> Applied[None]:
-            begun.set()
-            assert go_on.wait(PATIENCE_SECONDS)
-            return Applied(None)
-
-    galleries._store.write(Hold())
-    until(begun.is_set)
-    return go_on
-
-
 def test_it_writes_what_waits_and_takes_snapshots(tmp_path: Path) -> None:
     galleries = LocalGalleries.open(tmp_path)
-    go_on = held(galleries)
+    hold = Hold(galleries)
     fill(galleries, 50)
     closing = threading.Thread(target=galleries.close)
     closing.start()
-    go_on.set()
+    hold.end.set()
     closing.join()
     assert snapshots(tmp_path) == 50
     with pytest.raises(StoreClosed):
@@ -63,12 +47,12 @@ def test_it_writes_what_waits_and_takes_snapshots(tmp_path: Path) -> None:
 def test_without_time_what_waits_is_not_written_and_says_so(tmp_path: Path) -> None:
     galleries = LocalGalleries.open(tmp_path)
     galleries.create_gallery("there", encoder_digest="e", dimension=4).result()
-    go_on = held(galleries)
+    hold = Hold(galleries)
     waiting = [galleries.enroll("there", f"s{i}", VECTORS[:1]) for i in range(1000)]
     closing = threading.Thread(target=galleries.close, kwargs={"deadline_seconds": 0})
     closing.start()
     until(lambda: galleries._store.closed and galleries._store._writer._until is not None)
-    go_on.set()
+    hold.end.set()
     closing.join()
     assert all(isinstance(enrolling.exception(), StoreClosed) for enrolling in waiting)
     assert snapshots(tmp_path) == 0

@@ -16,7 +16,7 @@ from oneglance_index.search.loading import StoredSubjects
 from oneglance_index.store.mutations import Effect
 from tests.index import asking
 from tests.index.fake_milvus import URL, FakeMilvus
-from tests.index.test_out_of_step import Hold
+from tests.index.holding import Hold
 from tests.waiting import PATIENCE_SECONDS, until
 
 VECTORS = np.eye(8, dtype=np.float32)

@@ -27,6 +27,7 @@ from oneglance_index.store import recent
 from oneglance_index.store.mutations import Applied, Effect
 from oneglance_index.store.slots import Slots
 from tests.index.brute_force import distance
+from tests.index.holding import Hold
 from tests.waiting import PATIENCE_SECONDS
 
 PERSON = np.array([[1, 2, 3]], np.float32)
@@ -143,26 +144,15 @@ def test_what_a_failed_commit_took_back_is_nobodys_neighbour(tmp_path: Path) -> 
         before = doubting(galleries, PERSON, 0.1)
         galleries.enroll("g", "far too", PERSON + 8, doubting=before).result()  # it is followed from here on
 
-        begun, end = threading.Event(), threading.Event()
-
-        class Hold:
-            """Holds the writer up, so that what is queued meanwhile is one group."""
-
-            def run(self, db: sqlite3.Connection) -> Applied[None]:
-                begun.set()
-                assert end.wait(PATIENCE_SECONDS)
-                return Applied(None)
-
         class Failing:
             def run(self, db: sqlite3.Connection) -> Applied[None]:
                 raise sqlite3.OperationalError("disk I/O error")
 
-        galleries._store.write(Hold())
-        assert begun.wait(PATIENCE_SECONDS)
+        hold = Hold(galleries)
         lost = galleries.enroll("g", "lost", PERSON, doubting=before)
         failing = galleries._store.write(Failing())
         again = galleries.enroll("g", "again", PERSON, doubting=before)
-        end.set()
+        hold.end.set()
         assert failing.exception(PATIENCE_SECONDS) is not None
         assert lost.exception(PATIENCE_SECONDS) is None  # the group was rolled back, and it was run again
         error = again.exception(PATIENCE_SECONDS)

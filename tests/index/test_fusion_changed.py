@@ -15,7 +15,7 @@ from oneglance_index import Found, FusionChanged, GalleryError, IndexOutOfStep, 
 from oneglance_index.opened import OpenedGalleries
 from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.store.mutations import Effect
-from tests.index.test_write_queue import Hold
+from tests.index.holding import Hold
 from tests.waiting import PATIENCE_SECONDS, until
 
 PROBE = np.array([[1.0, 0.0]], np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,23 +13,12 @@ import pytest
 from oneglance_index import Change, IndexOutOfStep, LocalGalleries, Search
 from oneglance_index import opened as opened_module
 from oneglance_index.search import flat, loading, upkeep
-from oneglance_index.store.mutations import Applied, Effect
+from oneglance_index.store.mutations import Effect
 from tests.index import asking
+from tests.index.holding import Hold
 from tests.waiting import PATIENCE_SECONDS, until
 
 VECTORS = np.eye(8, dtype=np.float32)
-
-
-class Hold:
-    """A mutation that holds the writer up, so that what is queued meanwhile is committed together."""
-
-    def __init__(self) -> None:
-        self.begun, self.end = threading.Event(), threading.Event()
-
-    def run(self, db: sqlite3.Connection) -> Applied[None]:
-        self.begun.set()
-        assert self.end.wait(PATIENCE_SECONDS)
-        return Applied(None)
 
 
 class Rebuilding:
@@ -72,9 +60,7 @@ def rebuilding(galleries: LocalGalleries, monkeypatch: pytest.MonkeyPatch) -> Re
         apply(index, *changes)
 
     monkeypatch.setattr(flat.ExactIndex, "apply", broken)
-    hold = Hold()
-    galleries._store.write(hold)
-    until(hold.begun.is_set)
+    hold = Hold(galleries)
     lost = galleries.enroll("g", "lost", VECTORS[1:2])  # these are committed together
     after = galleries.enroll("g", "after", VECTORS[2:3])
     kept = galleries.enroll("h", "kept", VECTORS[1:2])

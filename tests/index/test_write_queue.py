@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
@@ -14,9 +12,8 @@ import pytest
 
 from oneglance_index import IndexSettings, LocalGalleries, WriteQueueFull
 from oneglance_index.store import write_queue
-from oneglance_index.store.mutations import Applied
 from tests.index import asking
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.index.holding import Hold
 
 LARGE = np.ones((500, 64), np.float32)  # 128 kB, and 512 kB for being 500
 SMALL = np.ones((1, 64), np.float32)
@@ -27,20 +24,6 @@ def galleries(tmp_path: Path) -> Iterator[LocalGalleries]:
     with LocalGalleries.open(tmp_path, settings=IndexSettings(max_queued_bytes=2 << 20)) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=64).result()
         yield galleries
-
-
-class Hold:
-    """Holds the writer up."""
-
-    def __init__(self, galleries: LocalGalleries) -> None:
-        self.begun, self.end = threading.Event(), threading.Event()
-        galleries._store.write(self)
-        until(self.begun.is_set)
-
-    def run(self, db: sqlite3.Connection) -> Applied[None]:
-        self.begun.set()
-        assert self.end.wait(PATIENCE_SECONDS)
-        return Applied(None)
 
 
 def test_what_finds_no_room_is_refused_at_once(galleries: LocalGalleries) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
@@ -30,11 +29,11 @@ from oneglance_index import (
     acting,
     export_trail,
 )
-from oneglance_index.store.mutations import Applied
 from oneglance_server.sharing import messages, remote
 from oneglance_server.sharing.addresses import check_keeper
 from oneglance_server.sharing.remote import RemoteGalleries, open_remote
 from tests.index import asking
+from tests.index.holding import Hold
 from tests.server.sharing import Kept, kept
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -176,45 +175,29 @@ def test_while_the_keeper_is_away_all_say_so_and_then_go_on(tmp_path: Path) -> N
     keeper.close()
 
 
-class Hold:
-    """A mutation that holds the writer up."""
-
-    def __init__(self) -> None:
-        self.begun, self.over = threading.Event(), threading.Event()
-
-    def run(self, db: sqlite3.Connection) -> Applied[None]:
-        self.begun.set()
-        assert self.over.wait(PATIENCE_SECONDS)
-        return Applied(None)
-
-
 def test_what_is_under_way_as_the_keeper_goes_ends(tmp_path: Path) -> None:
     keeper = Kept(tmp_path)
     user = open_remote(keeper.keeping)
     user.create_gallery("g", encoder_digest="e", dimension=8).result()
-    hold = Hold()
-    keeper.store._store.write(hold)
-    until(hold.begun.is_set)
+    hold = Hold(keeper.store)
     enrolled: Future[Any] = user.enroll("g", "s", VECTORS[:1])
     until(lambda: keeper.store.queued_writes() == 1)
     keeper._run(keeper._server.stop(0))
     assert isinstance(enrolled.exception(), EngineUnavailable)
-    hold.over.set()
+    hold.end.set()
     user.close()
     keeper.close()
 
 
 def test_what_was_cancelled_in_time_never_happens(keeper: Kept, users: Users) -> None:
     one, other = users
-    hold = Hold()
-    keeper.store._store.write(hold)
-    until(hold.begun.is_set)
+    hold = Hold(keeper.store)
     enrolled = one.enroll("g", "s", VECTORS[:1])
     until(lambda: keeper.store.queued_writes() == 1)
     enrolled.cancel()
     with pytest.raises(CancelledError):
         enrolled.result()
-    hold.over.set()
+    hold.end.set()
     one.enroll("g", "t", VECTORS[:1]).result()
     assert other.subject_ids("g") == ["t"]
 

@@ -18,8 +18,9 @@ from oneglance_index import EngineUnavailable, GalleryStore, LocalGalleries, Out
 from oneglance_server.sharing import keeper as keeping
 from oneglance_server.sharing import messages, remote
 from oneglance_server.sharing.remote import RemoteGalleries, open_remote
+from tests.index.holding import Hold
 from tests.server.sharing import Kept, kept
-from tests.server.test_sharing import VECTORS, Deaf, Hold
+from tests.server.test_sharing import VECTORS, Deaf
 from tests.waiting import PATIENCE_SECONDS, until
 
 
@@ -58,17 +59,10 @@ def in_time(function: Callable[..., Any], *arguments: Any) -> Any:
     return done.result(PATIENCE_SECONDS)
 
 
-def held(keeper: Kept) -> Hold:
-    hold = Hold()
-    keeper.store._store.write(hold)
-    until(hold.begun.is_set)
-    return hold
-
-
 def test_what_was_asked_before_the_connection_was_lost_is_never_done_afterwards(
     keeper: Kept, user: GalleryStore
 ) -> None:
-    hold = held(keeper)
+    hold = Hold(keeper.store)
     lost: list[Future[Any]] = [user.enroll("g", f"s{i}", VECTORS[:1]) for i in range(3)]
     lost += [user.set_fusion("g", "mean"), user.delete_gallery("g")]
     until(lambda: keeper.store.queued_writes() == 5)
@@ -76,7 +70,7 @@ def test_what_was_asked_before_the_connection_was_lost_is_never_done_afterwards(
     assert all(isinstance(one.exception(PATIENCE_SECONDS), EngineUnavailable) for one in lost)
     until(lambda: user.trouble() is None)
     later = user.enroll("g", "later", VECTORS[:1])
-    hold.over.set()
+    hold.end.set()
     later.result()
     assert user.subject_ids("g") == ["later"]
     assert user.known("g").active.fusion == "nearest"
@@ -97,7 +91,7 @@ def test_of_one_that_comes_back_nothing_begins_that_it_asked_for_before(keeper: 
         until(lambda: session.until)
         return session, thread
 
-    hold = held(keeper)
+    hold = Hold(keeper.store)
     former, hearing = come()
     former.ask("enroll", messages.raw(["g", "s", VECTORS[:1]]), None)
     until(lambda: keeper.store.queued_writes() == 1)
@@ -106,7 +100,7 @@ def test_of_one_that_comes_back_nothing_begins_that_it_asked_for_before(keeper: 
     assert not hearing.is_alive()
     session.leave()
     thread.join(PATIENCE_SECONDS)
-    hold.over.set()
+    hold.end.set()
     assert keeper.store.delete_gallery("g").result().gallery.encodings == 0
     for one in (former, session):
         one.end(RuntimeError)  # type: ignore[arg-type]
@@ -133,7 +127,7 @@ def test_it_closes_while_the_keeper_was_never_there(keeper: Kept) -> None:
 
 
 def test_one_that_was_closed_decides_nothing_more(keeper: Kept, user: GalleryStore) -> None:
-    hold = held(keeper)
+    hold = Hold(keeper.store)
     written = user.enroll("g", "s", VECTORS[:1])
     closing = threading.Thread(target=user.close)
     closing.start()
@@ -143,7 +137,7 @@ def test_one_that_was_closed_decides_nothing_more(keeper: Kept, user: GallerySto
     with pytest.raises(StoreClosed):
         user.get_gallery("g")
     assert not written.done()  # what waits is finished
-    hold.over.set()
+    hold.end.set()
     closing.join(PATIENCE_SECONDS)
     assert written.result().revision == 1
 
@@ -289,14 +283,14 @@ def test_no_thread_is_left_of_a_connection(keeper: Kept, user: GalleryStore) -> 
 
 
 def test_who_is_cancelled_before_it_was_said_never_happens(keeper: Kept, user: GalleryStore) -> None:
-    hold = held(keeper)
+    hold = Hold(keeper.store)
     written: list[Future[Any]] = [user.enroll("g", "s", VECTORS[:1]) for _ in range(20)]
     for one in written:
         one.cancel()
     for one in written:
         with pytest.raises(CancelledError):
             one.result(PATIENCE_SECONDS)
-    hold.over.set()
+    hold.end.set()
     assert user.subject_ids("g") == []
 
 

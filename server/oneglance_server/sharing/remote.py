@@ -8,7 +8,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, cast
@@ -95,7 +95,7 @@ class RemoteGalleries:
         self, keeping: Keeping, spending: Spending | None = None, on_gone: Callable[[str], None] = lambda _: None
     ) -> None:
         self._keeping, self._spending, self._on_gone = keeping, spending or NoQuotas(), on_gone
-        self._ids: set[str] = set()
+        self._galleries: Mapping[str, Gallery] = {}  # of the last session
         self._name = secrets.token_hex(16)
         self._session: _Session | None = None  # once it was granted something
         self._newest: _Session | None = None
@@ -211,7 +211,7 @@ class RemoteGalleries:
             for told in session.told():
                 session.hear(told)
                 if told.galleries or told.anew:
-                    self._tell_gone(set(session.galleries))
+                    self._tell_gone(session, told)
                 if told.granted is not None and self._session is not session:
                     log.info("the galleries of %s are there", self._keeping.name)
                     with self._changed:
@@ -225,10 +225,14 @@ class RemoteGalleries:
         self._session = None
         self._tell_away(trouble, refused)
 
-    def _tell_gone(self, ids: set[str]) -> None:
-        for gallery_id in self._ids - ids:
+    def _tell_gone(self, session: _Session, told: Told) -> None:
+        if told.anew:
+            former, self._galleries = self._galleries, session.galleries
+            gone = [*(former.keys() - session.galleries.keys())]
+        else:
+            gone = [gallery_id for gallery_id, gallery in told.galleries if gallery is None]
+        for gallery_id in gone:
             self._on_gone(gallery_id)
-        self._ids = ids
 
     def _tell_away(self, trouble: str, refused: bool = False) -> None:
         if trouble != self._trouble and not self._closed.is_set():

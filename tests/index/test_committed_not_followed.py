@@ -99,11 +99,9 @@ def test_all_of_a_transaction_is_followed_before_others_are_told_of_galleries(tm
     with LocalGalleries.open(tmp_path) as store:
         for name in "gh":
             store.create_gallery(name, encoder_digest="e", dimension=8).result()
-    hold = Hold()
     with LocalGalleries.open(tmp_path, on_galleries=told) as store:
         opened.append(store)
-        store._store.write(hold)
-        until(hold.begun.is_set)
+        hold = Hold(store)
         both = store.set_threshold("g", 0.5), store.enroll("h", "s", VECTORS[:1])  # are committed together
         hold.end.set()
         for one in both:

@@ -8,8 +8,9 @@ are ours:
 * beta rises to its value, from a small part of it: a network that learns textures first never learns to keep content;
 * a second pass with a little noise on the crops, whose squared gain is part of the loss (``calm``): against the flicker
   of stylized video, whose frames differ by noise;
-* a third pass with the crops moved by up to 3 pixels: what is painted is to move along (``shift``), or it swims where a
-  camera pans. Up to _STIR of it is free, since some strokes must snap into place, and calmer ones cost style;
+* a third pass, where it is asked for, with the crops moved by up to 3 pixels: what is painted is to move along
+  (``shift``), or it swims where a camera pans. Up to _STIR of it is free, since some strokes must snap into place, and
+  calmer ones cost style;
 * the brightness of a part of the picture is to be the style's, lighter or darker by _LEVEL_KEPT of what the photo's is
   (``level``). J asks for no level, and a fade to black would flash. So some crops are faded (``fade``): of those, less
   style is asked for;
@@ -64,22 +65,22 @@ class StylizerFigures:
     """One step: J of its batch, and J's parts as they are weighted in it (``beta`` as far as it has risen).
 
     gain: of small noise, by the network. shift: RMSE between the pictures of two crops a little apart, where both show
-    the same, of 1. level: root of the mean squared error of brightness, of 1. by_style: the moving mean of J of each
-    style that is trained.
+    the same, of 1; None where nothing is asked of it. level: root of the mean squared error of brightness, of 1.
+    by_style: the moving mean of J of each style that is trained.
     """
 
     total: float
     content: float
     style: float
     gain: float
-    shift: float
+    shift: float | None
     level: float
     by_style: dict[str, float]
 
     def __str__(self) -> str:
         return (
             f"J {self.total:.4g} = content {self.content:.4g} + style {self.style:.4g}  gain of noise {self.gain:.2f}  "
-            f"shift {self.shift:.3f}  brightness {self.level:.3f}"
+            f"{'' if self.shift is None else f'shift {self.shift:.3f}  '}brightness {self.level:.3f}"
         )
 
 
@@ -160,17 +161,21 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
         sigma = torch.empty(count, 1, 1, 1).uniform_(*_NOISE, generator=random)
         noise = torch.randn(crops.shape, generator=random) * sigma
         down, right = divmod(int(torch.randint(1, (_FARTHEST + 1) ** 2, (), generator=random)), _FARTHEST + 1)
-        others = ((crops + noise)[:shaken], room[:shaken, :, down : down + side, right : right + side])
+        others = [(crops + noise)[:shaken]]
+        if settings.shift:
+            others.append(room[:shaken, :, down : down + side, right : right + side])
 
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
             made = self.model(torch.cat((crops, *others)), torch.cat((weights, *[weights[:shaken]] * len(others))))
-        generated, again, elsewhere = made.split([count, shaken, shaken])
+        generated, again, *elsewhere = made.split([count, *[shaken] * len(others)])
         style = {layer: target[chosen] for layer, target in self.targets.items()}
         terms = objective.terms(generated, objective.content_of(crops), style)
         changed = (again - generated[:shaken]).square().mean((1, 2, 3))
         gain = (changed / sigma[:shaken].flatten().square()).mean()
-        same = elsewhere[:, :, : side - down, : side - right]
-        shift = (generated[:shaken, :, down:, right:] - same).square().mean((1, 2, 3))
+        shift = None
+        if elsewhere:
+            same = elsewhere[0][:, :, : side - down, : side - right]
+            shift = (generated[:shaken, :, down:, right:] - same).square().mean((1, 2, 3))
         beta = self.betas[chosen] * _FIRST_BETA ** max(0.0, 1 - done / settings.rise if settings.rise else 0.0)
         total = settings.alpha * terms.content + beta * contrast.square() * terms.style
         whole = total.detach().where(contrast == 1, torch.nan)
@@ -179,14 +184,15 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
         wanted = self.middle[chosen].view(-1, 1, 1, 1) + _LEVEL_KEPT * (brightness(crops) - 0.5)
         level = (brightness(generated) - wanted).square().mean()
         loss = (total / scale[chosen].where(scale[chosen] > 0, total.detach())).mean()
-        loss = loss + settings.calm * gain + settings.shift * (shift - _STIR**2).relu().mean()
-        loss = loss + settings.level * level + settings.grid * grid_of(generated).square().mean()
+        loss = loss + settings.calm * gain + settings.level * level + settings.grid * grid_of(generated).square().mean()
+        if shift is not None:
+            loss = loss + settings.shift * (shift - _STIR**2).relu().mean()
         figures = StylizerFigures(
             total=total.mean().item(),
             content=settings.alpha * terms.content.mean().item(),
             style=(beta * terms.style).mean().item(),
             gain=gain.item() ** 0.5,
-            shift=shift.mean().item() ** 0.5,
+            shift=None if shift is None else shift.mean().item() ** 0.5,
             level=level.item() ** 0.5,
             by_style=dict(zip(self.names, self.checkpoint.scale, strict=True)),
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
+import grpc
 import numpy as np
 import pytest
 
@@ -305,3 +306,15 @@ def test_sizes_are_told_to_nobody_and_all_of_one_transaction_at_once(tmp_path: P
         assert set(told[-1]) == {"g", "h"}
         store.delete_gallery("g").result()
         assert told[-1] == {"g": None, "h": None}
+
+
+@pytest.mark.parametrize("said", [b"", b"\xc1", b"\x93", messages.encoded([1, 2, 3, 4, 5]), bytes(1 << 20)])
+def test_who_says_what_means_nothing_is_cut_off_alone(keeper: Kept, user: GalleryStore, said: bytes) -> None:
+    with keeper.keeping.channel() as channel:
+        use: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(messages.METHOD)
+        shown = ((messages.CODE_KEY, messages.CODE), (messages.USER_KEY, "odd"))
+        told = use(iter([said, messages.encoded(messages.Asked([], [], 0, 1, []))]), metadata=shown)
+        for message in told:
+            assert messages.read_told(message).granted is None  # it is told which galleries there are, and no more
+    assert user.enroll("g", "s", VECTORS[:1]).result().created
+    assert user.trouble() is None

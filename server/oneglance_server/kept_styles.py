@@ -13,8 +13,8 @@ from pydantic import Field, ValidationError
 
 from oneglance_core.frozen import Frozen
 from oneglance_core.manifests import Style, StyleSpace
-from oneglance_server.access.files import Shared
 from oneglance_server.errors import InvalidRequest, StartupError, StyleExists, StyleNotFound, StylesBusy
+from oneglance_server.watched import Shared
 
 FILE = "styles.json"
 MAX_KEPT = 1000
@@ -46,6 +46,7 @@ class KeptStyles:
     def __init__(self, path: Path) -> None:
         try:
             self._file = Shared[_Kept](path, _read, missing=_Kept({}, {}), max_bytes=_MAX_BYTES)
+            self._told = ""
         except OSError as error:
             raise StartupError(f"{path}: is no file of styles, or can't be read ({error})") from error
 
@@ -59,10 +60,15 @@ class KeptStyles:
         return {name: vector for (own, name), vector in self._now().vectors.items() if own == space}
 
     def _now(self) -> _Kept:
+        trouble = ""
         try:
             self._file.look()
         except (OSError, StartupError) as error:  # what was there before goes on
-            log.error("the file of styles can't be read", error=str(error))
+            trouble = str(error)
+        if trouble != self._told:
+            self._told = trouble
+            if trouble:
+                log.error("the file of styles can't be read", error=trouble)
         return self._file.value
 
     def add(self, style: Style, space: StyleSpace, vector: npt.NDArray[np.float32]) -> KeptStyle:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from oneglance import AlreadyExistsError, Client, InvalidArgumentError, NotFoundError, OneglanceError
 from oneglance_apps.cli import main
@@ -123,6 +124,18 @@ def test_a_damaged_file_is_told_at_the_start(models: tuple[Path, Path], tmp_path
     (tmp_path / FILE).write_text('{"styles": [{"name": "fire"}]}')
     with pytest.raises(StartupError, match="no file of styles"):
         KeptStyles(tmp_path / FILE)
+
+
+def test_a_file_that_is_damaged_meanwhile_is_told_once_and_the_former_goes_on(tmp_path: Path) -> None:
+    kept = KeptStyles(tmp_path / FILE)
+    kept.add(Style(name="fire"), SPACE, VECTOR)
+    (tmp_path / FILE).write_text("{")
+    with capture_logs() as lines:
+        assert [[style.name for style in kept.of(SPACE)] for _ in range(3)] == [["fire"]] * 3
+    assert [line["event"] for line in lines] == ["the file of styles can't be read"]
+    with pytest.raises(StylesBusy):
+        kept.add(Style(name="more"), SPACE, VECTOR)
+    assert (tmp_path / FILE).read_text() == "{"
 
 
 def test_what_cant_be_written_is_not_there(tmp_path: Path) -> None:

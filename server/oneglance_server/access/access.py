@@ -8,13 +8,13 @@ import structlog
 
 from oneglance_server.access.api_keys import PREFIX, ApiKeys
 from oneglance_server.access.client_certificates import certified
-from oneglance_server.access.files import Watched
 from oneglance_server.access.identity import NOBODY, Identity
 from oneglance_server.access.policy import Grant, QuotaKind, read_policy
 from oneglance_server.access.quotas import Quotas
 from oneglance_server.access.rights import Right
 from oneglance_server.access.tokens import Tokens
 from oneglance_server.errors import PermissionDenied, ServiceError, StartupError, Unauthenticated
+from oneglance_server.watched import Watched
 
 log = structlog.get_logger()
 _BEARER = "bearer "

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from oneglance_server.access.files import Shared
 from oneglance_server.errors import ApiKeyNotFound, ApiKeysBusy, InvalidRequest, StartupError
+from oneglance_server.watched import Shared
 
 FILE = "api-keys.json"
 PREFIX = "og_"

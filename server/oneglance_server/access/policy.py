@@ -17,7 +17,7 @@
     audience = "oneglance"
     jwks_file = "jwks.json"                     # beside the policy file, unless absolute
 
-It is read again when it changes (access/files.py). docs/security.md explains it.
+It is read again when it changes (watched.py). docs/security.md explains it.
 """
 
 import fnmatch

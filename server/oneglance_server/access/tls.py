@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from oneglance_server.access.files import Watched
 from oneglance_server.errors import StartupError
+from oneglance_server.watched import Watched
 
 log = structlog.get_logger()
 _Pair = tuple[bytes, bytes]  # certificates and key, PEM

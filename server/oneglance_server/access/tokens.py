@@ -14,10 +14,10 @@ import jwt
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.types import Options
 
-from oneglance_server.access.files import Watched
 from oneglance_server.access.identity import is_name
 from oneglance_server.access.policy import JwtPolicy
 from oneglance_server.errors import StartupError, Unauthenticated
+from oneglance_server.watched import Watched
 
 Claims = dict[str, Any]
 MAX_TOKEN_CHARACTERS = 16_384

@@ -124,7 +124,8 @@ def test_large_pictures_are_measured_by_a_tile_under_the_moments_of_a_small_copy
     assert found.at_sizes[3].shift == pytest.approx(max(shifts), rel=1e-3)
 
     def with_a_grid(self: Deployed, given: Rgb, weights: Sequence[float], moments: Moments | None = None) -> Rgb:
-        return given // 2 + 12 * (np.arange(given.shape[2]) % 4 == 0).astype(np.uint8)[:, np.newaxis]
+        found: Rgb = given // 2 + 12 * (np.arange(given.shape[2]) % 4 == 0).astype(np.uint8)[:, np.newaxis]
+        return found
 
     monkeypatch.setattr(Deployed, "__call__", with_a_grid)
     (row,) = measure(model, styles[:1], photos, size=64, sizes=(1024,)).at_sizes

@@ -162,9 +162,9 @@ CREATE TABLE audit_head (
 """
 # `galleries` and `digest`: how many galleries there are, and the digest of their rows. `commits`: see commits.py.
 # `policies`, `rights` and `retention` are JSON: the first of an import under way (importing.py) or a move
-# (succession.py), the second of nothing yet, the third of what is kept besides (crops.py). `encodings` of a gallery, and
-# of a subject, counts those of the active generation. `sealed_rows`, `sealed_digest`: what a gallery knows of its rows; `root` seals
-# them, and its revision and sizes. A gallery without an active generation is deleted; its rows are going.
+# (succession.py), the second of nothing yet, the third of what is kept besides (crops.py). `encodings` of a gallery and
+# of a subject counts those of the active generation. `sealed_rows`, `sealed_digest`: what a gallery knows of its rows;
+# `root` seals them, and its revision and sizes. A gallery without an active generation is deleted; its rows are going.
 TABLES_OF_8 = f"""
 CREATE TABLE store (
     id TEXT NOT NULL,

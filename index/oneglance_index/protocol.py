@@ -253,7 +253,7 @@ class GalleryStore(Protocol):
 
         `crops`, one for each encoding, b"" for none, are what is kept of their pictures, where the gallery keeps that:
         never looked into, encrypted as labels are, in no answer but that of list_left_crops, and deleted with the
-        encoding. At most MAX_CROP_BYTES each.
+        encoding. At most MAX_CROP_BYTES each, and of one subject 4 MiB together: what is beyond isn't kept.
 
         `filling`: the encodings were made of crops, of these encodings in the gallery that answers, for the one that
         waits. SubjectChanged where these, or what the subject has there, aren't so any more.

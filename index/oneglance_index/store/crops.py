@@ -16,26 +16,39 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from oneglance_index.records import Gallery, retention_of
 from oneglance_index.store import queries
-from oneglance_index.store.ciphers import crop_identity, encrypt
+from oneglance_index.store.ciphers import OVERHEAD_BYTES, crop_identity, encrypt
 from oneglance_index.store.ledger import Ledger, update_gallery
 from oneglance_index.store.mutations import Applied, updated_by, without_former_key
 from oneglance_index.store.queries import Place
 from oneglance_index.store.rekeying import destroyed
 from oneglance_index.store.seals import CROPS, damaged
 
+# Of one subject, encrypted: when something of it is deleted the rest is written anew, also on a full disk (reserve.py).
+MAX_SUBJECT_BYTES = 4 << 20
+
 
 def crop_rows(
-    at: Place, subject: int, key: AESGCM, numbers: Iterable[int], crops: Iterable[bytes]
+    db: sqlite3.Connection, at: Place, subject: int, key: AESGCM, numbers: Iterable[int], crops: Iterable[bytes]
 ) -> list[tuple[Any, ...]]:
     """What is to be inserted for the encodings of these numbers, of a subject with this key; b"": no crop. Nothing
-    where the gallery keeps none."""
+    where the gallery keeps none, and no more than one subject may have."""
     if not at.keep_crops:
         return []
-    kept = [(number, crop) for number, crop in zip(numbers, crops, strict=True) if crop]
-    return [
-        (number, at.generation, subject, encrypt(key, crop, crop_identity(at.generation, number)))
-        for number, crop in kept
-    ]
+    rows = []
+    room = MAX_SUBJECT_BYTES - _held(db, subject)
+    for number, crop in zip(numbers, crops, strict=True):
+        size = len(crop) + OVERHEAD_BYTES
+        if crop and size <= room:
+            room -= size
+            sealed = encrypt(key, crop, crop_identity(at.generation, number))
+            rows.append((number, at.generation, subject, sealed))
+    return rows
+
+
+def _held(db: sqlite3.Connection, subject: int) -> int:
+    """The bytes of all crops of a subject; none of them is read for that."""
+    rows = db.execute("SELECT COALESCE(SUM(LENGTH(picture)), 0) FROM crops WHERE subject = ?", (subject,)).fetchall()
+    return int(rows[0][0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,7 @@ class Enroll:
         for number, vector, note in zip(numbers, vectors, self._notes(), strict=True):
             sealed = encrypt(key, content(vector, note), encoding_identity(generation, number))
             ledger.insert(ENCODINGS, (number, generation, subject, revision, now, sealed))
-        for row in crop_rows(at, subject, key, numbers, self.crops) if self.crops else ():
+        for row in crop_rows(db, at, subject, key, numbers, self.crops) if self.crops else ():
             ledger.insert(CROPS, row)
         ids = tuple(map(str, numbers))
         enrolled = Enrolled(name, ids, found is None, False, revision, nearest_other, doubts)

@@ -125,7 +125,9 @@ class Gathering:
                 content = encrypt(key, vector, encoding_identity(generation, number))
                 encodings.append((number, generation, one.number, one.revision, one.now, content))
             if one.crops:
-                crops += crop_rows(new.at, one.number, key, range(one.first, one.first + len(one.vectors)), one.crops)
+                crops += crop_rows(
+                    self._db, new.at, one.number, key, range(one.first, one.first + len(one.vectors)), one.crops
+                )
         ledger.insert_all(SUBJECTS, subjects)
         ledger.insert_all(ENCODINGS, encodings)
         if crops:

@@ -202,7 +202,7 @@ def _give(
         sealed = encrypt(key, content, encoding_identity(at.generation, number))
         ledger.insert(ENCODINGS, (number, at.generation, target.number, ledger.revision, row.created, sealed))
     crops = queries.crops(db, source)
-    for one in crop_rows(at, target.number, key, numbers, [crops.get(row.number, b"") for row in rows]):
+    for one in crop_rows(db, at, target.number, key, numbers, [crops.get(row.number, b"") for row in rows]):
         ledger.insert(CROPS, one)
     written = {} if labels is None else {"labels": labels}
     total = target.encodings + len(rows)

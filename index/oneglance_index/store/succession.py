@@ -196,8 +196,8 @@ def list_left_crops(
 ) -> LeftCropsPage:
     """Of either gallery. Raises MoveNotFound."""
     answers, waits = _pair(db, gallery_id)
-    places = [queries.place(db, one.gallery.id) for one in (answers, waits)]
-    return filling.list_left_crops(db, *places, size, max_bytes, after)
+    own, other = (queries.place(db, one.gallery.id) for one in (answers, waits))
+    return filling.list_left_crops(db, own, other, size, max_bytes, after)
 
 
 def _pair(db: sqlite3.Connection, gallery_id: str) -> tuple[Stored, Stored]:

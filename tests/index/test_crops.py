@@ -192,7 +192,8 @@ def test_a_page_is_bounded_in_bytes(galleries: LocalGalleries) -> None:
         enroll(galleries, f"s{place}", CROP, CROP)
     move(galleries)
     galleries.settings = galleries.settings.model_copy(update={"max_page_bytes": 2 * len(CROP)})
-    found, after = [], ""
+    found: list[str] = []
+    after: str | None = ""
     while after is not None:
         page = galleries.list_left_crops("g", after=after or None)
         assert len(page.subjects) == 1

@@ -76,7 +76,7 @@ class Example(int):
     crop = b""
 
 
-def pictured(examples: list[int], kept: bool) -> list[Example]:
+def pictured(examples: Sequence[int], kept: bool) -> list[Example]:
     made = [Example(one) for one in examples]
     for one in made:
         one.crop = b"a crop of %d" % one if kept else b""

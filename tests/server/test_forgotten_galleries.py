@@ -51,7 +51,8 @@ def test_what_was_under_way_is_not_counted_for_it(
                 galleries = server._gate.services.galleries
                 await galleries.delete(CALL, "g")
                 if again:
-                    await galleries.create(CALL, "g", "pixels", "", "mean", 0.01, "off", 0.0, "off", "distance")
+                    rules = "mean", 0.01, "off", 0.0, "off", "distance", False
+                    await galleries.create(CALL, "g", "pixels", "", *rules)
                 return found
 
             return called

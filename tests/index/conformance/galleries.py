@@ -52,7 +52,7 @@ def whether_crops_are_kept_is_known(t: Trial) -> None:
     t.settle()
     for store_says in (t.store.get_gallery, t.store.known):
         assert (store_says("g").keep_crops, store_says("h").keep_crops) == (False, True)
-    for keep in (True, True, False):
+    for keep in (True, False, True):
         before = t.store.get_gallery("g").revision
         after = t.store.set_keep_crops("g", keep).result()
         for gallery in (after, t.store.get_gallery("g"), t.store.known("g")):

@@ -26,7 +26,7 @@ FACE_MARGIN = 2.5
 _NO_BOX: Box = (0.0, 0.0, 0.0, 0.0)
 _BOX = struct.Struct("<4f")
 # Drawings, and pictures that are small, are kept as they are: as PNG where that has so many bytes at most. Where JPEG
-# has more than a third of that it is a photo, whose PNG has three times as many: not tried, unless its pixels have less.
+# has more than a third of that it is a photo, whose PNG has three times as many: not tried, but for few pixels.
 _LOSSLESS_BYTES = 64 << 10
 _QUALITIES = (95, 85, 70, 50)
 _PNG_LEVEL = 3

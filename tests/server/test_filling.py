@@ -21,10 +21,11 @@ from tests import face_models
 from tests.face_models import CHIP, encoded
 from tests.models import pixels_model
 from tests.pictures import picture, png
-from tests.running import server_thread
+from tests.running import ServerProcess, server_thread
 from tests.server.access.callers import ADMIN, key_of
 from tests.server.sharing import Kept
 from tests.server.test_succession import small_model
+from tests.waiting import PATIENCE_SECONDS
 
 
 @contextmanager
@@ -101,6 +102,45 @@ def test_what_was_ended_goes_on(client: Client) -> None:
     first: FillFromCropsResponse = client._call(client._galleries.FillFromCrops, request)
     assert (first.moved_count, bool(first.next_page_token)) == (1, True)
     assert fill(client) == (2, [])
+
+
+def test_the_server_is_killed_while_it_fills(tmp_path: Path) -> None:
+    """kill -9 between the answers: nobody is half moved, and the same call goes on with those who are left."""
+    subjects = 40
+    pixels_model(tmp_path / "models" / "pixels")
+    small_model(tmp_path / "models" / "small")
+    done = 0
+    for kill_after in (7, 11, None):
+        with (
+            ServerProcess(tmp_path / "data", models=tmp_path / "models", log=tmp_path / "log") as server,
+            Client(server.address) as client,
+        ):
+            client.wait_until_serving(PATIENCE_SECONDS)
+            if done == 0:
+                start(client, subjects)
+            left = client.get_move("g").left_count
+            assert subjects - left >= done  # what was answered holds; the call under way may be done, too
+            there = {one.id: len(one.encodings) for one in client.list_subjects("new")}
+            assert (len(there), set(there.values()) <= {2}) == (subjects - left, True)
+            done = subjects - left
+            request = FillFromCropsRequest(gallery_id="g", page_size=1)
+            while kill_after is None or kill_after:
+                answer: FillFromCropsResponse = client._call(client._galleries.FillFromCrops, request)
+                done += answer.moved_count
+                request.page_token = answer.next_page_token
+                if kill_after is None and not answer.next_page_token:
+                    check_moved_all(client, subjects)
+                    return
+                kill_after = kill_after and kill_after - 1
+            asked = client._galleries.FillFromCrops.future(request)
+            server.kill()
+            asked.cancel()
+
+
+def check_moved_all(client: Client, subjects: int) -> None:
+    told = client.get_move("g")
+    assert (told.left_count, told.fewer_encodings_count) == (0, 0)
+    assert client.cut_over("g").encoding_count == 2 * subjects
 
 
 def test_what_comes_by_no_picture_has_no_crop(client: Client) -> None:

@@ -18,7 +18,7 @@ from oneglance_apps.cli import main
 from oneglance_server.access.api_keys import FILE, ApiKeys
 from tests.deploy.tools import found, needs
 from tests.pictures import picture
-from tests.running import ServerProcess, free_port
+from tests.running import PATIENT, ServerProcess, free_port
 from tests.waiting import until
 
 yaml: Any = pytest.importorskip("yaml")
@@ -228,7 +228,7 @@ def test_servers_with_the_galleries_of_the_first_one_get_there_by_tls_and_token(
     (tmp_path / "data").mkdir(mode=0o700)
     key = ApiKeys(tmp_path / "data" / FILE).create("admin", None)[1]
     with (
-        ServerProcess(tmp_path / "data", models=models[0], log=tmp_path / "log", **keeping) as keeper,
+        ServerProcess(tmp_path / "data", models=models[0], log=tmp_path / "log", first=PATIENT, **keeping) as keeper,
         ServerProcess(tmp_path / "data", models=models[0], log=tmp_path / "log", **serving) as server,
     ):
         found: list[str] = []

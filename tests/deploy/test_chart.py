@@ -1,6 +1,5 @@
 """The chart: rendered by Helm's own code (helm-python-sdk), and what it makes held against Kubernetes' schemas."""
 
-import shutil
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -40,8 +39,8 @@ EVERYTHING = SAFE | {
     "tolerations": [{"key": "gpu", "operator": "Exists"}],
     "podAnnotations": {"a": "b"},
 }
-SERVERS = SAFE | {"servers": {"replicas": 2, "tokenSecret": "share"}}
-EVERY_SERVER = EVERYTHING | {
+SERVERS: dict[str, Any] = SAFE | {"servers": {"replicas": 2, "tokenSecret": "share"}}
+EVERY_SERVER: dict[str, Any] = EVERYTHING | {
     "servers": SERVERS["servers"]
     | {"settings": {"max_batch": 16, "traces": "on"}, "gpu": 1, "nodeSelector": {"a": "b"}},
     "milvus": {
@@ -176,7 +175,7 @@ def test_two_servers_and_their_keeper_really_serve_with_these_settings(
     certificate, key = authority.sign("tls", "localhost", IPAddress(ip_address("127.0.0.1")))
     (tmp_path / "share-token").write_text("0123")
     made, processes = rendered(SERVERS), []
-    token = key_of(tmp_path / "keys", "admin")
+    token = key_of(tmp_path / "keeper", "admin")
     places = {
         "/run/secrets/oneglance/tls/tls.crt": certificate,
         "/run/secrets/oneglance/tls/tls.key": key,
@@ -196,7 +195,6 @@ def test_two_servers_and_their_keeper_really_serve_with_these_settings(
             assert "/run/" not in text
             (tmp_path / f"{name}.toml").write_text(text)
             (tmp_path / "policy.toml").write_text(data["policy.toml"])
-            shutil.copytree(tmp_path / "keys", tmp_path / name)
             how = {"models": models[0], "log": tmp_path / "log", "config": tmp_path / f"{name}.toml"}
             processes.append(opened.enter_context(ServerProcess(tmp_path / name, first=PATIENT, **how)))
         clients = [

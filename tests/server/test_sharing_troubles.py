@@ -18,6 +18,7 @@ import pytest
 from oneglance_index import EngineUnavailable, GalleryStore, LocalGalleries, OutOfMemory, Search, StoreClosed
 from oneglance_server.sharing import keeper as keeping
 from oneglance_server.sharing import messages, remote
+from oneglance_server.sharing.files import RemoteFiles
 from oneglance_server.sharing.remote import RemoteGalleries, open_remote
 from tests.index.holding import Hold
 from tests.server.sharing import Kept, kept
@@ -81,7 +82,7 @@ def test_of_one_that_comes_back_nothing_begins_that_it_asked_for_before(keeper: 
     """Where the keeper doesn't know yet that the former connection is lost."""
 
     def come() -> tuple[remote._Session, threading.Thread]:
-        session = remote._Session(keeper.keeping, "the same", messages.NoQuotas())
+        session = remote._Session(keeper.keeping, "the same", messages.NoQuotas(), RemoteFiles())
 
         def hear() -> None:
             for told in session.told():

@@ -17,9 +17,9 @@ containers:
     env:
       - name: ONEGLANCE_LISTEN
         value: 0.0.0.0:50051
+      {{- if .keeper }}
       - name: ONEGLANCE_DATA_DIR
         value: /data/store
-      {{- if .keeper }}
       {{- include "oneglance.masterKeyEnv" $ | nindent 6 }}
       {{- end }}
     ports:
@@ -59,7 +59,9 @@ containers:
       limits: {{- toYaml . | nindent 8 }}
       {{- end }}
     volumeMounts:
+      {{- if .keeper }}
       - {name: data, mountPath: /data}
+      {{- end }}
       - {name: config, mountPath: /etc/oneglance, readOnly: true}
       - {name: tmp, mountPath: /tmp}
       {{- range $name, $secret := fromYaml (include "oneglance.secrets" .) }}
@@ -69,12 +71,10 @@ containers:
       - {name: backups, mountPath: /backups}
       {{- end }}
 volumes:
+  {{- if .keeper }}
   - name: data
-    {{- if .keeper }}
     persistentVolumeClaim: {claimName: {{ include "oneglance.claim" $ }}}
-    {{- else }}
-    emptyDir: {sizeLimit: 64Mi}
-    {{- end }}
+  {{- end }}
   - name: config
     configMap: {name: {{ include "oneglance.name" $ }}{{ if not .keeper }}-servers{{ end }}}
   - name: tmp

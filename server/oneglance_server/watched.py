@@ -124,7 +124,10 @@ class LocalFiles:
         return {name: file.data for name, file in list(self._files.items())}
 
     def replace(self, name: str, former: str, text: str) -> bool:
-        """The text of a file, if the one that there is has SHA-256 ``former``; whether it had. Raises OSError."""
+        """The text of a file, if the one that there is has SHA-256 ``former``; whether it had. Raises OSError, ValueError
+        for a name that is none of these."""
+        if name not in self._files:
+            raise ValueError(f"there is no file {name!r}")
         try:
             self._files[name].change(lambda _: text, former)
         except _AnotherOne:

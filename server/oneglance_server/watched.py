@@ -124,7 +124,7 @@ class LocalFiles:
         return {name: file.data for name, file in list(self._files.items())}
 
     def replace(self, name: str, former: str, text: str) -> bool:
-        """The text of a file, if the one that there is has SHA-256 ``former``; whether it had. Raises OSError, ValueError
+        """The text of a file, if what there is has SHA-256 ``former``; whether it had. Raises OSError, and ValueError
         for a name that is none of these."""
         if name not in self._files:
             raise ValueError(f"there is no file {name!r}")

@@ -141,7 +141,7 @@ def kinds(received: bytearray) -> set[int]:
     return {kind for kind, *_ in http2.taken_frames(bytearray(received))}
 
 
-@pytest.mark.parametrize("token", [None, "", "another", "\t", "a" * 4000, "a secret ", "A SECRET"])
+@pytest.mark.parametrize("token", [None, "", "another", "~", "a" * 4000, "a secret ", "A SECRET"])
 def test_who_shows_another_token_is_told_so_and_nothing_else(
     keeper: tuple[ServerProcess, int], token: str | None
 ) -> None:
@@ -174,7 +174,7 @@ BIN_OF_4_GIB = b"\xc6\xff\xff\xff\xff"
         b"\xdf\xff\xff\xff\xff",  # a map
         messages.encoded([[], [], 0, "hello", []]),
         messages.encoded([[], [], -(1 << 62), 1, {}]),
-        messages.encoded([[[1, "known", None, None]], [], 0, 0, []]),
+        messages.encoded([[[1, "enroll", None, msgspec.Raw(NEST)]], [], 0, 0, []]),
         messages.encoded([[["one", "enroll", None, []]], [], 0, 0, []]),
         random.Random(2).randbytes(1 << 20),
     ],
@@ -196,13 +196,12 @@ def test_what_means_nothing_ends_its_stream(keeper: tuple[ServerProcess, int], s
         ("replace_file", messages.encoded(["../../etc/passwd", "", "x"])),
         ("replace_file", messages.encoded(["store.sqlite3", "", "x"])),
         ("enroll", b"\x90"),
-        ("enroll", NEST),
+        ("known", messages.encoded(["g"])),
         ("enroll", messages.encoded(["g", "s", ["<f4", [1 << 40, 8], b"abcd"]])),
         ("enroll", messages.encoded(["g", "s", ["O", [1, 8], bytes(64)]])),
         ("enroll", messages.encoded(["g", "s", ["<f4", [-1, 8], bytes(32)]])),
         ("search_many", messages.encoded(["g", [[["|V8", [1, 8], bytes(64)], "e", 1]]])),
         ("search_many", messages.encoded(["nobody's", []])),
-        ("list_subjects", messages.encoded(["g", 1 << 62])),
     ],
 )
 def test_bad_calls_are_answered_by_an_error_each(

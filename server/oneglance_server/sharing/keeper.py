@@ -66,6 +66,8 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
 ]
+# One that leaves more answers unread is cut off when there is another one.
+_MOST_UNREAD_BYTES = 256 << 20
 _NOTHING = raw(None)
 
 
@@ -273,6 +275,7 @@ class _User:
         self._files: dict[str, bytes] = {}
         self._news = 0
         self._answers: list[Answer] = []
+        self._unread = 0  # bytes of these
         self._granted: Granted | None = None
         self._spent: list[Spent] = []
         self._under_way: dict[int, Future[Any]] = {}
@@ -289,6 +292,8 @@ class _User:
         if self.ended:
             return
         self.ended = True
+        with self._lock:
+            self._answers.clear()
         self._wake.set()
         for begun in list(self._under_way.values()):
             begun.cancel()
@@ -315,8 +320,14 @@ class _User:
         with self._lock:
             for one in answers:
                 self._under_way.pop(one.number, None)
-            wakes = not self._answers
+            if self.ended:
+                return
+            wakes, too_much = not self._answers, self._unread > _MOST_UNREAD_BYTES
             self._answers += answers
+            self._unread += sum(len(one.result) for one in answers)
+        if too_much:
+            log.warning("a process that uses the galleries doesn't read what it asks for: it is cut off")
+            _call(self._loop, self.end)
         if wakes:
             _call(self._loop, self._wake.set)
 
@@ -338,6 +349,7 @@ class _User:
                 files, self._files = self._files, {}
                 count = at_once(self._answers, lambda one: len(one.result))
                 answers, self._answers = self._answers[:count], self._answers[count:]
+                self._unread -= sum(len(one.result) for one in answers)
                 more = bool(self._answers)
                 news = self._news
             granted, self._granted = self._granted, None

@@ -60,17 +60,21 @@ class RemoteFiles:
 class _RemoteFile(Generic[T]):
     def __init__(self, files: RemoteFiles, name: str, read: Callable[[Path, bytes], T], missing: T) -> None:
         self._files, self._name, self._read, self._missing = files, name, read, missing
-        self.value, self._heard, self._data = missing, False, b""
+        self._now, self._heard = (missing, b""), False  # what was made of what: one thing, to be read by any thread
         self.check = files.check
 
     @property
+    def value(self) -> T:
+        return self._now[0]
+
+    @property
     def sha256(self) -> str:
-        return sha256_of(self._data)
+        return sha256_of(self._now[1])
 
     def hear(self, data: bytes) -> None:
-        if data != self._data:
-            self.value = self._read(Path(self._name), data) if data else self._missing
-            self._data, self._heard = data, True
+        if data != self._now[1]:
+            self._now = self._read(Path(self._name), data) if data else self._missing, data
+            self._heard = True
 
     def look(self) -> bool:
         heard, self._heard = self._heard, False
@@ -79,8 +83,7 @@ class _RemoteFile(Generic[T]):
     def change(self, make: Callable[[T], str]) -> None:
         for _ in range(_TRIES):
             self.check()
-            value, data = self.value, self._data
-            keeping = self._files.keeping
+            (value, data), keeping = self._now, self._files.keeping
             try:
                 if keeping is not None and keeping.replace_file(self._name, sha256_of(data), make(value)):
                     return

@@ -24,7 +24,7 @@ yaml: Any = pytest.importorskip("yaml")
 CHART = Path(__file__).parents[2] / "deploy/chart/oneglance"
 POLICY = '[[grant]]\nto = ["key:admin"]\ngalleries = ["*"]\nrights = ["*"]\n'
 SAFE = {"tls": {"secret": "certificate"}, "policy": POLICY}
-EVERYTHING = SAFE | {
+EVERYTHING: dict[str, Any] = SAFE | {
     "tls": {"secret": "certificate", "clientCa": True},
     "masterKey": {"secret": "key"},
     "image": {"digest": "sha256:" + "0" * 64},

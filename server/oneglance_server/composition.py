@@ -26,6 +26,7 @@ from oneglance_server.service.encoded_enrollment import EncodedEnrollmentService
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.encoding import CropLanes, Encoding
 from oneglance_server.service.enrollment import EnrollmentService
+from oneglance_server.service.filling import FillingService
 from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
 from oneglance_server.service.look_alikes import LookAlikeService
@@ -146,6 +147,7 @@ def make_services(
             *(store, reads, encoders, thresholds, galleries, identification.comparisons),
             *(on_deleted, audit),
         ),
+        filling=FillingService(store, reads, encoding, audit),
         identification=identification,
         detection=DetectionService(cropper, encoding, encoders),
         look_alikes=LookAlikeService(store, reads, identification, thresholds, audit),

@@ -107,6 +107,7 @@ from oneglance.v1.identification_pb2 import (
     VerifyResponse,
 )
 from oneglance.v1.identification_pb2_grpc import IdentificationServiceStub
+from oneglance.v1.mapping_pb2 import FillByMapRequest, FillByMapResponse
 from oneglance.v1.model_pb2 import DescribeModelRequest, DescribeModelResponse, ListModelsRequest, Model
 from oneglance.v1.model_pb2_grpc import ModelServiceStub
 from oneglance.v1.moving_pb2 import (
@@ -167,7 +168,6 @@ from oneglance.v1.subject_pb2 import (
     UpdateLabelsResponse,
 )
 from oneglance.v1.subject_pb2_grpc import SubjectServiceStub
-from oneglance.v1.mapping_pb2 import FillByMapRequest, FillByMapResponse
 from oneglance.v1.succession_pb2 import LeftSubject
 
 Req = TypeVar("Req")

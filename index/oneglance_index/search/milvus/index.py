@@ -353,8 +353,7 @@ class MilvusIndex:
 
     def compact(self) -> None:
         gone = self._gone
-        while self.write():
-            pass
+        self.write()  # once: there is always more while others write
         if self._made:
             self._engine.compact(self._collection)
         with self._lock:

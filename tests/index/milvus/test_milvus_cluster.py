@@ -83,13 +83,16 @@ class Caller(threading.Thread):
 
 
 @pytest.mark.timeout(1200 + 300 * ROUNDS)
-@pytest.mark.parametrize("killed", ["querynode", "datanode", "proxy"])
+@pytest.mark.parametrize(
+    ("killed", "replicas"), [("querynode", 1), ("querynode", 2), ("datanode", 1), ("proxy", 1)], ids=str
+)
 def test_no_answer_is_wrong_while_a_part_is_killed(
-    tmp_path: Path, empty_cluster: Cluster, capsys: pytest.CaptureFixture[str], killed: str
+    tmp_path: Path, empty_cluster: Cluster, capsys: pytest.CaptureFixture[str], killed: str, replicas: int
 ) -> None:
+    device = f"{empty_cluster.url()}?replicas={replicas}"
     ended = threading.Event()
     without: list[float] = []
-    with LocalGalleries.open(tmp_path, device=empty_cluster.url()) as galleries:
+    with LocalGalleries.open(tmp_path, device=device) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
         callers = [Caller(galleries, number, ended) for number in range(CALLERS)]
         for caller in callers:
@@ -117,7 +120,7 @@ def test_no_answer_is_wrong_while_a_part_is_killed(
                 caller.join()
         check(callers)
         final(galleries, callers)
-    with LocalGalleries.open(tmp_path, device=empty_cluster.url()) as galleries:
+    with LocalGalleries.open(tmp_path, device=device) as galleries:
         final(galleries, callers)
     with LocalGalleries.open(tmp_path) as galleries:
         final(galleries, callers)
@@ -125,7 +128,7 @@ def test_no_answer_is_wrong_while_a_part_is_killed(
     answers = sum(len(caller.answered) for caller in callers)
     with capsys.disabled():
         print(
-            f"\n{ROUNDS} kills of a {killed}: {acknowledged} acknowledged writes, none lost; {answers} answers, all"
+            f"\n{ROUNDS} kills of a {killed}, replicas: {replicas}; {acknowledged} acknowledged writes, none lost; {answers} answers, all"
             f" right; seconds without any: median {statistics.median(without):.1f}, worst {max(without):.1f}"
         )
 

@@ -100,7 +100,7 @@ class Engine:
     """Safe for any thread. Calls raise EngineUnavailable where Milvus doesn't answer."""
 
     def __init__(self, address: Address, token: str, certificate: str) -> None:
-        self.name = address.name
+        self.name, self._replicas = address.name, address.replicas
         try:
             from pymilvus import MilvusClient
         except ImportError as error:
@@ -165,7 +165,7 @@ class Engine:
         index = client.prepare_index_params()
         index.add_index("vector", index_type="FLAT", metric_type="L2")
         self._patiently(lambda: client.create_index(name, index, **long))
-        self._patiently(lambda: client.load_collection(name, **long))
+        self._load(name)
 
     def drop(self, collection: Collection) -> None:
         self._drop(collection.name)
@@ -178,7 +178,9 @@ class Engine:
         # A collection is made in several calls: a kill may come in between.
         if not self._patiently(lambda: self._client.list_indexes(name, timeout=_CALL_SECONDS)):
             return None
-        self._patiently(lambda: self._client.load_collection(collection.name, timeout=_EVERY_SECONDS))
+        if len(self._patiently(lambda: self._client.describe_replica(name, timeout=_CALL_SECONDS))) != self._replicas:
+            self._patiently(lambda: self._client.release_collection(name, timeout=_EVERY_SECONDS))
+        self._load(name)
         found = self._between(name, 0, _LARGEST)
         rows = np.array([(one["number"], one["stamp"]) for one in found], np.int64).reshape(-1, 2)
         rows = rows[np.argsort(rows[:, 0], kind="stable")]
@@ -285,6 +287,12 @@ class Engine:
     def _names(self) -> list[str]:
         names = self._patiently(lambda: self._client.list_collections(timeout=_CALL_SECONDS))
         return [name for name in names if name.startswith(PREFIX)]
+
+    def _load(self, name: str) -> None:
+        """Returns once it can be searched."""
+        self._patiently(
+            lambda: self._client.load_collection(name, replica_number=self._replicas, timeout=_EVERY_SECONDS)
+        )
 
     def _drop(self, name: str) -> None:
         self._patiently(lambda: self._client.drop_collection(name, timeout=_CALL_SECONDS))

@@ -1,9 +1,10 @@
 """A gallery moves from one encoder of drawings to another, there and back, under load.
 
     python -m benchmarks.succession [--subjects 20000] [--swaps 5] [--seconds 10]
+    python -m benchmarks.succession --models bundled:models/int8 --encoders characters characters-int8
 
-Subjects are invented characters, one drawing each. The bundled encoder ``glyphs`` is the former one, ``characters`` the
-new one. All the while two callers identify enrolled drawings, each of which must be its own subject, and a third one
+Subjects are invented characters, one drawing each. Unless it is told others, the bundled encoder ``glyphs`` is the
+former one, ``characters`` the new one. All the while two callers identify enrolled drawings, each of which must be its own subject, and a third one
 enrolls a drawing, asks for it, deletes it and asks again: any other answer is wrong. They go on while the successor is
 filled from the same drawings, at ``--swaps`` cut-overs and roll-backs, and after the last cut-over.
 """
@@ -98,20 +99,22 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, default=20_000)
     parser.add_argument("--swaps", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--models", default="bundled:bundled-glyphs", help="as of oneglance serve [%(default)s]")
+    parser.add_argument("--encoders", nargs=2, default=("glyphs", "characters"), metavar=("FORMER", "NEW"))
     o = parser.parse_args()
     made = drawings(o.subjects + 100)
     pictures, newcomers = made[: o.subjects], made[o.subjects :]
     with (
         tempfile.TemporaryDirectory() as folder,
-        ServerProcess(Path(folder) / "data", models="bundled:bundled-glyphs", log=Path(folder) / "log") as server,
+        ServerProcess(Path(folder) / "data", models=o.models, log=Path(folder) / "log") as server,
         Client(server.address) as client,
     ):
-        client.create_gallery("g", encoder="glyphs", quality_policy="off", doubt_policy="off")
+        client.create_gallery("g", encoder=o.encoders[0], quality_policy="off", doubt_policy="off")
         speeds = [fill(client, "g", pictures)]
         load = Load(server.address, pictures, newcomers)
         time.sleep(o.seconds)
         load.phase = "filling"
-        client.start_move("g", "next", "characters")
+        client.start_move("g", "next", o.encoders[1])
         speeds.append(fill(client, "next", pictures))
         load.phase = "swaps"
         swaps = []

@@ -6,7 +6,7 @@ import pytest
 from oneglance_apps.cli import main
 from oneglance_apps.planning import queueing
 from oneglance_apps.planning.costs import CPU, H200
-from oneglance_apps.planning.queueing import OVERLOADED, simulate
+from oneglance_apps.planning.queueing import OVERLOADED, simulate, simulate_behind
 from oneglance_apps.planning.sheet import Load, options, sizes
 
 Capture = pytest.CaptureFixture[str]
@@ -43,6 +43,39 @@ def test_more_than_is_answered_is_told() -> None:
     assert simulate(lambda probes: 0.01 * probes, 99, 64) != OVERLOADED
 
 
+def test_of_two_stages_each_waits_as_lindley_says() -> None:
+    came = np.cumsum(np.random.default_rng(0).exponential(1 / 80, queueing.PROBES))
+    there = came
+    for seconds in (0.01, 0.011):
+        done = np.empty_like(there)
+        before = 0.0
+        for i, at in enumerate(there):
+            before = done[i] = max(before, at) + seconds
+        there = done
+    found = simulate_behind(1, lambda probes: 0.01 * probes, lambda probes: 0.011 * probes, 80, 1)
+    expected = np.quantile((there - came)[queueing._WARM_UP :], [0.5, 0.99]).tolist()
+    assert (found.p50, found.p99) == pytest.approx(expected)
+    assert found.busy == pytest.approx(80 * 0.011, rel=0.05)
+
+
+def test_more_servers_wait_less_and_too_few_are_told() -> None:
+    def asked(servers: int) -> queueing.Waited:
+        return simulate_behind(servers, lambda probes: 0.02 * probes, lambda probes: 0.0001, 120, 64)
+
+    assert asked(2) is OVERLOADED
+    assert asked(3).p99 > asked(6).p99 > 0.02
+
+
+def test_where_one_machine_has_to_be_large_several_are_planned() -> None:
+    assert len(options(load(1e6, 20))) == 3
+    photos = Load(1e6, 1, 128, 300, "photos", 0.2)
+    assert options(photos)[0].cores > 8
+    several = options(photos)[-1]
+    assert several.does(0.2)
+    assert several.servers > 1
+    assert several.cores < options(photos)[0].cores
+
+
 def test_a_scan_takes_what_was_measured_and_grows_with_rows() -> None:
     assert [CPU.scan_seconds(n, CPU.numbers) for n in CPU.probes] == pytest.approx(CPU.seconds)
     assert CPU.scan_seconds(512, 2 * CPU.numbers) == pytest.approx(4 * CPU.seconds[-1])
@@ -58,7 +91,7 @@ def test_the_fewest_cores_that_do_are_found() -> None:
 
 
 def test_what_does_not_fit_a_card_is_told() -> None:
-    cpu, card, half = options(load(0.9 * 141e9 / 4 / 128 * 1.01))
+    cpu, card, half, *_ = options(load(0.9 * 141e9 / 4 / 128 * 1.01))
     assert card.waited is None
     assert half.waited is not None
     assert cpu.waited is not None

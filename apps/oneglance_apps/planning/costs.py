@@ -13,6 +13,10 @@ import numpy as np
 
 # A call of a server: gRPC, decisions, the answer; on one core, which no others relieve.
 CALL_SECONDS = 0.0005
+# The same where one of several servers takes it, and what is left to the one that keeps the galleries:
+# benchmarks.together, encodings, 64 in flight, two workers.
+SERVER_CALL_SECONDS, KEEPER_CALL_SECONDS = 0.00049, 0.000213
+SERVER_CORES = 8
 # What a batch takes besides: threads that are woken, a turn of the event loop.
 BATCH_SECONDS = 0.0015
 # So many calls a connection may have under way (max_calls_per_connection).

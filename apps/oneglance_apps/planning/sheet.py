@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 from oneglance_apps.planning import costs
 from oneglance_apps.planning.costs import Scanner
-from oneglance_apps.planning.queueing import Waited, simulate
+from oneglance_apps.planning.queueing import Waited, simulate, simulate_behind
 
 CORES = tuple(2**i for i in range(1, 9))
 
@@ -46,12 +47,13 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Option:
-    """A machine of so many cores, with a card or none. `waited`: what becomes of the load there; None: it doesn't fit
-    into the card's memory."""
+    """A machine of so many cores, with a card or none, behind so many servers of SERVER_CORES or none. `waited`: what
+    becomes of the load there; None: it doesn't fit into the card's memory."""
 
     name: str
     cores: int
     waited: Waited | None
+    servers: int = 0
 
     def does(self, within: float) -> bool:
         return self.waited is not None and self.waited.p99 <= within
@@ -65,13 +67,18 @@ def sizes(load: Load) -> Sizes:
 
 
 def options(load: Load) -> list[Option]:
-    """With CPUs alone the fewest cores that do, or the most that are thought of; and with a card, if one does."""
-    by_cpu = (_option(costs.CPU, load, cores) for cores in CORES)
-    found = [next((one for one in by_cpu if one.does(load.within)), _option(costs.CPU, load, CORES[-1]))]
+    """With CPUs alone the fewest cores that do, or the most that are thought of; with a card, if one does; and several
+    servers, where CPUs alone want a larger machine than those are."""
+    found = [_fewest(load, [_option(costs.CPU, load, cores) for cores in CORES])]
     for card in (costs.H200, costs.H200_HALF):
-        by_card = [_option(card, load, cores) for cores in CORES[2:]]
-        found.append(next((one for one in by_card if one.does(load.within)), by_card[-1]))
+        found.append(_fewest(load, [_option(card, load, cores) for cores in CORES[2:]]))
+    if found[0].cores > costs.SERVER_CORES:
+        found.append(_fewest(load, [one for cores in CORES for one in _several(load, cores)]))
     return found
+
+
+def _fewest(load: Load, these: list[Option]) -> Option:
+    return next((one for one in these if one.does(load.within)), these[-1])
 
 
 def _option(scanner: Scanner, load: Load, cores: int) -> Option:
@@ -81,9 +88,38 @@ def _option(scanner: Scanner, load: Load, cores: int) -> Option:
     return Option(scanner.name, cores, simulate(service, load.per_second, costs.BATCH_CALLS))
 
 
+def _several(load: Load, cores: int) -> list[Option]:
+    """One that keeps the galleries, of so many cores, behind as few servers as can decode and encode so many probes, or
+    more."""
+    front = functools.partial(front_seconds, load)
+    service = functools.partial(keeper_seconds, load, cores)
+    least = math.ceil(load.per_second * front(costs.BATCH_CALLS) / costs.BATCH_CALLS)
+    return [
+        Option(costs.CPU.name, cores, simulate_behind(each, front, service, load.per_second, costs.BATCH_CALLS), each)
+        for each in sorted({least + math.ceil(more * least) for more in (0, 0.1, 0.25, 0.5, 1)})
+    ]
+
+
 def service_seconds(scanner: Scanner, load: Load, cores: int, probes: int) -> float:
     """What so many calls, of one probe each, take that are answered together. Nothing is taken to overlap."""
-    faster = cores / scanner.cores if scanner.cores else 1.0
+    return _scan_seconds(scanner, load, cores, probes) + _input_seconds(load, cores, probes, costs.CALL_SECONDS)
+
+
+def front_seconds(load: Load, probes: int) -> float:
+    """What is done of them by one of several servers."""
+    return _input_seconds(load, costs.SERVER_CORES, probes, costs.SERVER_CALL_SECONDS)
+
+
+def keeper_seconds(load: Load, cores: int, probes: int) -> float:
+    """What is left to the one that keeps the galleries."""
+    calls = costs.KEEPER_CALL_SECONDS * probes + costs.BATCH_SECONDS
+    return _scan_seconds(costs.CPU, load, cores, probes) + calls
+
+
+def _scan_seconds(scanner: Scanner, load: Load, cores: int, probes: int) -> float:
+    return scanner.scan_seconds(probes, load.numbers) / (cores / scanner.cores if scanner.cores else 1.0)
+
+
+def _input_seconds(load: Load, cores: int, probes: int, call_seconds: float) -> float:
     encoding = costs.INPUT_CORE_SECONDS[load.probes] * probes / min(cores, probes)
-    calls = costs.CALL_SECONDS * probes + costs.BATCH_SECONDS
-    return scanner.scan_seconds(probes, load.numbers) / faster + encoding + calls
+    return encoding + call_seconds * probes + costs.BATCH_SECONDS

@@ -239,6 +239,7 @@ class Engine:
         asked = [*probes, self._place_of_witness(collection.dimension)]
 
         def search() -> list[Any]:
+            found: list[Any]
             *found, of_nobody = self._client.search(
                 collection.name,
                 data=asked,

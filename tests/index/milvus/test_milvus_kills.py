@@ -20,6 +20,7 @@ from tests.index.milvus.killed_child import DIMENSION, vector_of
 
 pymilvus: Any = pytest.importorskip("pymilvus")
 ROUNDS = int(os.environ.get("ONEGLANCE_MILVUS_ROUNDS", "3"))
+MOST = 10_000  # candidates that are told
 LONG = pytest.mark.timeout(1200 + 120 * ROUNDS)
 
 
@@ -28,7 +29,7 @@ def enrolled(galleries: LocalGalleries) -> list[str]:
 
 
 def check(galleries: LocalGalleries, names: list[str], gone: set[str]) -> None:
-    """Each of `names` is found at distance 0, and with some of them all others, and none of `gone`."""
+    """Each of `names` is found at distance 0, and with the last one all others, and none of `gone`."""
     for start in range(0, len(names), 100):
         some = names[start : start + 100]
         probes = np.concatenate([vector_of(name) for name in some])
@@ -36,10 +37,11 @@ def check(galleries: LocalGalleries, names: list[str], gone: set[str]) -> None:
         assert isinstance(found, Found)
         for name, near in zip(some, found.candidates, strict=True):
             assert (near[0].subject_id, near[0].distance) == (name, 0.0)
-    (found,) = galleries.search_many("g", [Search(vector_of(names[-1]), "e", 1, 1e9, 100_000)])
+    (found,) = galleries.search_many("g", [Search(vector_of(names[-1]), "e", 1, 1e9, MOST)])
     assert isinstance(found, Found)
     within = {one.subject_id for one in found.matches[0]}
-    assert within == set(names)
+    assert within <= set(names)
+    assert len(within) == min(MOST, len(names))
     assert not gone & within
 
 

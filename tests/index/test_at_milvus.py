@@ -14,12 +14,13 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from oneglance_index import DeviceUnavailable, EngineUnavailable, LocalGalleries
+from oneglance_core.distance import squared_l2
+from oneglance_index import DeviceUnavailable, EngineUnavailable, Found, LocalGalleries, Search
 from oneglance_index.records import Integers, Rows, Vectors
 from oneglance_index.search.milvus import engine as engines
 from oneglance_index.search.milvus import index
 from oneglance_index.search.milvus.address import parse_address
-from oneglance_index.search.milvus.engine import MARK, WITNESS, Collection, Engine
+from oneglance_index.search.milvus.engine import MARK, WITNESS, Collection, Engine, Hits
 from tests.index.conformance import PROMISES, Trial
 from tests.index.fake_milvus import URL, FakeMilvus
 from tests.index.milvus.test_milvus_conformance import REFUSED
@@ -98,6 +99,37 @@ def test_a_gallery_is_compacted_while_others_write(tmp_path: Path, monkeypatch: 
         galleries.enroll("g", "first", np.ones((1, 4), np.float32)).result()
         galleries.compact("g")
         compacted.set()
+
+
+def test_no_answer_is_larger_than_milvus_sends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are asked for; and all are told."""
+    FakeMilvus.installed(monkeypatch)
+    monkeypatch.setattr(engines, "_ANSWER_BYTES", 8 * 4 * 20)
+    asked: list[int] = []
+    nearest = FakeMilvus.nearest
+
+    def noted(fake: FakeMilvus, collection: Collection, probes: Vectors, most: int, *rest: Any) -> Hits:
+        asked.append((len(probes) + 1) * most * 4 * collection.dimension)
+        return nearest(fake, collection, probes, most, *rest)
+
+    monkeypatch.setattr(FakeMilvus, "nearest", noted)
+    vectors = np.random.default_rng(0).standard_normal((90, 4), dtype=np.float32)
+    with LocalGalleries.open(tmp_path, device=URL) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        for i, vector in enumerate(vectors):
+            galleries.enroll("g", f"s{i}", vector[None]).result()
+        galleries.compact("g")
+        found = galleries.search_many("g", [Search(vectors[:7], "e", 3), Search(vectors[:2], "e", 70, 4.0, 80)])
+    few, many = (one for one in found if isinstance(one, Found))
+    for probe, candidates in zip(vectors[:7], few.candidates, strict=True):
+        order = np.argsort(squared_l2(vectors, probe), kind="stable")
+        assert [one.subject_id for one in candidates] == [f"s{at}" for at in order[:3]]
+    for probe, candidates, matches in zip(vectors[:2], many.candidates, many.matches, strict=True):
+        away = squared_l2(vectors, probe)
+        order = np.argsort(away, kind="stable")
+        assert [one.subject_id for one in candidates] == [f"s{at}" for at in order[:70]]
+        assert [one.subject_id for one in matches] == [f"s{at}" for at in order if away[at] <= 4]
+    assert 0 < max(asked) <= 8 * 4 * 20
 
 
 def test_an_answer_that_lacks_rows_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:

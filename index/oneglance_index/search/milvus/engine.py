@@ -51,6 +51,13 @@ _CALL_SECONDS = 10.0
 _EVERY_SECONDS = 60.0
 _VALUES_AT_ONCE = 1 << 20  # of an upsert: 4 MB, below the size of a message
 _LARGEST = 1 << 62
+# Of an answer's vectors: Milvus sends 64 MB at most.
+_ANSWER_BYTES = 48 << 20
+
+
+def most_rows(dimension: int) -> int:
+    """So many rows can be asked for near each probe; twice as many in all, with those near the witness."""
+    return min(MOST_ROWS, _ANSWER_BYTES // (8 * dimension))
 
 
 class _Incomplete(Exception):

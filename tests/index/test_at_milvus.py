@@ -18,9 +18,10 @@ from oneglance_core.distance import squared_l2
 from oneglance_index import DeviceUnavailable, EngineUnavailable, Found, LocalGalleries, Search
 from oneglance_index.records import Integers, Rows, Vectors
 from oneglance_index.search.milvus import engine as engines
-from oneglance_index.search.milvus import index
+from oneglance_index.search.milvus import held, index
 from oneglance_index.search.milvus.address import parse_address
 from oneglance_index.search.milvus.engine import MARK, WITNESS, Collection, Engine, Hits
+from oneglance_index.search.milvus.held import HeldRows
 from tests.index.conformance import PROMISES, Trial
 from tests.index.fake_milvus import URL, FakeMilvus
 from tests.index.milvus.test_milvus_conformance import REFUSED
@@ -99,6 +100,49 @@ def test_a_gallery_is_compacted_while_others_write(tmp_path: Path, monkeypatch: 
         galleries.enroll("g", "first", np.ones((1, 4), np.float32)).result()
         galleries.compact("g")
         compacted.set()
+
+
+def test_a_row_whose_deletion_milvus_lost_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one of a deleted subject nor one that was replaced; at Milvus it is deleted once more."""
+    fake = FakeMilvus.installed(monkeypatch)
+    near, far = np.ones((1, 4), np.float32), np.full((1, 4), 9, np.float32)
+    with LocalGalleries.open(tmp_path, device=URL) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        for name, vector in (("gone", near), ("changed", near * 2), ("kept", far)):
+            galleries.enroll("g", name, vector).result()
+        galleries.compact("g")
+        (there,) = fake.collections.values()
+        before = dict(there)
+        galleries.delete_subject("g", "gone").result()
+        galleries.enroll("g", "changed", far, on_existing="replace").result()
+        galleries.compact("g")
+        lost = {number: before[number] for number in before.keys() - there.keys()}
+        assert len(lost) == 2
+        there.update(lost)
+        (found,) = galleries.search_many("g", [Search(near, "e", 3, 30.0, 5)])
+        assert isinstance(found, Found)
+        assert {one.subject_id for one in found.candidates[0]} == {"changed", "kept"}
+        assert not found.matches[0]
+        until(lambda: not lost.keys() & there.keys())
+
+
+def test_rows_are_held_as_a_dictionary_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held, "_ASIDE", 5)
+    rows, model, random = HeldRows(), dict[int, int](), np.random.default_rng(0)
+    everybody = np.arange(30)
+    for _ in range(200):
+        numbers = np.unique(random.integers(0, 30, 3))
+        if random.random() < 0.5:
+            stamps = random.integers(0, 3, len(numbers))
+            rows.add(numbers, stamps)
+            model.update(zip(numbers.tolist(), stamps.tolist(), strict=True))
+        else:
+            rows.remove(numbers)
+            model = {number: stamp for number, stamp in model.items() if number not in numbers}
+        stamps = random.integers(0, 3, 30)
+        expected = [model.get(number) == stamp for number, stamp in enumerate(stamps.tolist())]
+        assert rows.count(everybody, stamps).tolist() == expected
+        assert {number for number in range(30) if number in rows} == model.keys()
 
 
 def test_no_answer_is_larger_than_milvus_sends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import itertools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -229,6 +230,9 @@ class Forgetful(Engine):
 
     def list_indexes(self, *_: object, **__: object) -> list[str]:
         return ["vector"]
+
+    def get_load_state(self, *_: object, **__: object) -> dict[str, Any]:
+        return {"state": SimpleNamespace(name="Loaded")}
 
     def describe_replica(self, *_: object, **__: object) -> list[int]:
         return [1]

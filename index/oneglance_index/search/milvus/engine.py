@@ -185,8 +185,6 @@ class Engine:
         # A collection is made in several calls: a kill may come in between.
         if not self._patiently(lambda: self._client.list_indexes(name, timeout=_CALL_SECONDS)):
             return None
-        if len(self._patiently(lambda: self._client.describe_replica(name, timeout=_CALL_SECONDS))) != self._replicas:
-            self._patiently(lambda: self._client.release_collection(name, timeout=_EVERY_SECONDS))
         self._load(name)
         found = self._between(name, 0, _LARGEST)
         rows = np.array([(one["number"], one["stamp"]) for one in found], np.int64).reshape(-1, 2)
@@ -298,6 +296,12 @@ class Engine:
 
     def _load(self, name: str) -> None:
         """Returns once it can be searched."""
+        soon = {"timeout": _CALL_SECONDS}
+        state = self._patiently(lambda: self._client.get_load_state(name, **soon))["state"]
+        if state.name == "Loaded":  # by as many query nodes as are said now? Else it is refused
+            now = self._patiently(lambda: self._client.describe_replica(name, **soon))
+            if len(now) != self._replicas:
+                self._patiently(lambda: self._client.release_collection(name, timeout=_EVERY_SECONDS))
         self._patiently(
             lambda: self._client.load_collection(name, replica_number=self._replicas, timeout=_EVERY_SECONDS)
         )

@@ -4,9 +4,10 @@
     python -m benchmarks.succession --models bundled:models/int8 --encoders characters characters-int8
 
 Subjects are invented characters, one drawing each. Unless it is told others, the bundled encoder ``glyphs`` is the
-former one, ``characters`` the new one. All the while two callers identify enrolled drawings, each of which must be its own subject, and a third one
-enrolls a drawing, asks for it, deletes it and asks again: any other answer is wrong. They go on while the successor is
-filled from the same drawings, at ``--swaps`` cut-overs and roll-backs, and after the last cut-over.
+former one, ``characters`` the new one. All the while two callers identify enrolled drawings, each of which must be its
+own subject, and a third one enrolls a drawing, asks for it, deletes it and asks again: any other answer is wrong. They
+go on while the successor is filled from the same drawings, at ``--swaps`` cut-overs and roll-backs, and after the last
+cut-over.
 """
 
 import statistics

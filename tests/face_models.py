@@ -81,7 +81,7 @@ def face_models(folder: Path, *, tau: float | None = 0.05, check: bool = False) 
     _landmarks(folder / "landmarks")
     if check:
         _uprightness(folder / "uprightness")
-    _encoder(folder / "encoder", tau)
+    face_encoder(folder / "encoder", tau=tau)
     return folder
 
 
@@ -253,11 +253,11 @@ def _uprightness(folder: Path) -> None:
     write_model_folder(folder, manifest, model)
 
 
-def _encoder(folder: Path, tau: float | None) -> None:
+def face_encoder(folder: Path, *, tau: float | None, name: str = "tiny-faces", middle: float = 127.5) -> None:
     """Red and green of the chip, less their middle, to unit norm."""
     constants: dict[str, Any] = {
         "which": np.array([0, 1], np.int64),
-        "middle": np.array(127.5, np.float32),
+        "middle": np.array(middle, np.float32),
         "axes": np.array([1], np.int64),
         "tiny": np.array(1e-12, np.float32),
     }
@@ -278,9 +278,9 @@ def _encoder(folder: Path, tau: float | None) -> None:
         {"encoding": (TensorProto.FLOAT, ["N", dimension])},
     )
     inputs = np.random.default_rng(0).integers(0, 256, (2, CHIP, CHIP, 3), dtype=np.uint8)
-    flat = inputs[..., :2].reshape(2, -1).astype(np.float64) - 127.5
+    flat = inputs[..., :2].reshape(2, -1).astype(np.float64) - middle
     manifest = EncoderManifest(
-        name="tiny-faces",
+        name=name,
         created=CREATED,
         license="CC0-1.0",
         input=InputSpec(kind="image", shape=(CHIP, CHIP, 3), dtype="uint8", color="rgb"),

@@ -5,6 +5,7 @@ RFC 9113 and RFC 7541; header fields go as literals, without compression.
 
 import struct
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
@@ -48,7 +49,9 @@ def settings_in(body: bytes) -> dict[int, int]:
     return dict(struct.iter_unpack(">HI", body))
 
 
-def opening(method: str, deadline_seconds: float | None = None) -> bytes:
+def opening(
+    method: str, deadline_seconds: float | None = None, more: Mapping[str, str] = MappingProxyType({})
+) -> bytes:
     """The header block of a gRPC call."""
     fields = {
         ":method": "POST",
@@ -60,7 +63,7 @@ def opening(method: str, deadline_seconds: float | None = None) -> bytes:
     }
     if deadline_seconds is not None:
         fields["grpc-timeout"] = f"{max(round(deadline_seconds * 1e3), 1)}m"
-    return b"".join(b"\x00" + _text(name) + _text(value) for name, value in fields.items())
+    return b"".join(b"\x00" + _text(name) + _text(value) for name, value in {**fields, **more}.items())
 
 
 def prefixed(message: bytes, *, claimed: int | None = None) -> bytes:

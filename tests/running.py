@@ -76,6 +76,8 @@ class ServerDidNotStart(Exception):
     """With what it logged."""
 
 
+# `first` of a process that shares galleries: machines may be slow.
+PATIENT = "from oneglance_server import app; app._GRANTED_SECONDS = 60.0"
 PACKAGES = ("proto", "core", "index", "exporter", "server", "apps")
 
 

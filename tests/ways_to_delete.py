@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from oneglance_index import GalleryError, LocalGalleries, Retention
+from oneglance_index import Filling, GalleryError, LocalGalleries, Retention
 from tests.thief import Thief, recording
 from tests.waiting import until
 
@@ -167,6 +167,50 @@ def _halves_of(name: str) -> NDArray[np.float32]:
     return np.ascontiguousarray(vectors_of(name)[:, : DIMENSION // 2]) + np.float32(1)
 
 
+def of_pictures(data_dir: Path, thief: Thief) -> Iterator[tuple[str, Secrets]]:
+    """Of a gallery that keeps crops of the pictures, and of the one that waits, which has them, too."""
+
+    def crops_of(name: str) -> list[bytes]:
+        return [f"{place} of the pictures of {name}, ".encode() * 500 for place in range(len(vectors_of(name)))]
+
+    names = ("whole", "part", "renewed", "moved", "merged", "into", "expired", "stays", "left")
+    with LocalGalleries.open(data_dir) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION, keep_crops=True).result()
+        for name in names:
+            galleries.enroll("g", name, vectors_of(name), crops=crops_of(name)).result()
+        galleries.start_move("g", "new", encoder_digest="half", dimension=DIMENSION // 2).result()
+        for left in galleries.list_left_crops("g").subjects:
+            if left.subject_id != "left":
+                crops = [one.crop for one in left.encodings]
+                made_of = Filling(tuple(one.encoding_id for one in left.encodings), left.beside)
+                galleries.enroll(
+                    "new", left.subject_id, _halves_of(left.subject_id), crops=crops, filling=made_of
+                ).result()
+        thief.look()
+        galleries.delete_subject("g", "whole").result()
+        yield "a subject", {"whole": tuple(crops_of("whole"))}
+        (_, *others) = galleries.get_subject("g", "part").encodings
+        for one in others:
+            galleries.delete_encoding("g", "part", one.id).result()
+        yield "encodings", {"part": tuple(crops_of("part")[1:])}
+        galleries.enroll("g", "renewed", vectors_of("renewed"), on_existing="replace").result()
+        yield "what was replaced", {"renewed": tuple(crops_of("renewed"))}
+        thief.look()
+        (one, *_) = galleries.get_subject("g", "moved").encodings
+        galleries.move_encodings("g", "moved", "into", encoding_id=one.id).result()
+        galleries.merge_subjects("g", "merged", "into").result()
+        thief.look()
+        galleries.delete_subject("g", "into").result()
+        yield "what was moved and merged", {"into": (*crops_of("into"), *crops_of("merged"), crops_of("moved")[0])}
+        galleries.set_retention("g", "expired", Retention(1.0)).result()
+        galleries._sweep()
+        yield "whose time is over", {"expired": tuple(crops_of("expired"))}
+        assert thief.of({"stays": tuple(crops_of("stays"))})
+        galleries.set_keep_crops("g", False).result()
+        yield "all of both galleries", {name: tuple(crops_of(name)) for name in names}
+        assert galleries.get_gallery("g").subjects == 5
+
+
 def after_a_conversion(data_dir: Path, thief: Thief) -> Iterator[tuple[str, Secrets]]:
     """Of a store that an earlier version wrote in the clear."""
     shutil.copytree(GOLDEN / "v5", data_dir, dirs_exist_ok=True)
@@ -313,6 +357,7 @@ def after_a_repair(data_dir: Path, thief: Thief) -> Iterator[tuple[str, Secrets]
 WAYS: tuple[Way, ...] = (
     in_every_way,
     while_the_gallery_moves_to_another_encoder,
+    of_pictures,
     after_a_conversion,
     of_a_write_that_is_undone,
     on_a_full_disk,

@@ -117,9 +117,11 @@ def read_header(data: bytes, limits: PictureLimits) -> PictureHeader:
     return opened(data, limits, header) if heif is None else PictureHeader(heif.format, heif.width, heif.height)
 
 
-def decode_layers(data: bytes, limits: PictureLimits, *, max_side: int = 0, keep_alpha: bool = False) -> Layers:
+def decode_layers(
+    data: bytes, limits: PictureLimits, *, max_side: int = 0, keep_alpha: bool = False, halve: bool = False
+) -> Layers:
     """As decode_photo, but shrunk to at most ``max_side`` pixels on the longer side (0: not at all), and with the alpha
-    channel apart if ``keep_alpha``; else it is laid on white."""
+    channel apart if ``keep_alpha``; else it is laid on white. Never decoded at half its sides, unless ``halve``."""
 
     def layers(picture: Image.Image, _: Size) -> Layers:
         upright = _upright(picture)
@@ -133,8 +135,8 @@ def decode_layers(data: bytes, limits: PictureLimits, *, max_side: int = 0, keep
         size = shrunk(picture.width, picture.height, max_side)
         return "RGB", size[::-1] if on_its_side(picture) else size
 
-    # Whoever asks knows the size from the header: it must not become another.
-    return opened(data, limits, layers, wanted if max_side else None, halve=False)
+    # Most who ask know the size from the header: it must not become another.
+    return opened(data, limits, layers, wanted if max_side else None, halve=halve)
 
 
 def shrunk(width: int, height: int, max_side: int) -> tuple[int, int]:

@@ -148,6 +148,15 @@ class SubjectNotMoving(GalleryError):
         self.other_gallery_id = other_id
 
 
+class SubjectChanged(GalleryError):
+    """Not what it was when its crops were read: read them again."""
+
+    def __init__(self, gallery_id: str, subject_id: str) -> None:
+        super().__init__(f"subject {subject_id!r} changed while it was to be moved to gallery {gallery_id!r}")
+        self.gallery_id = gallery_id
+        self.subject_id = subject_id
+
+
 class GalleryWaits(GalleryError):
     def __init__(self, gallery_id: str, other_id: str) -> None:
         super().__init__(

@@ -45,6 +45,7 @@ from oneglance_index.moved import ExportStep, KnownSubjects, MovedSubject
 from oneglance_index.opened import OnGalleries, Opened, OpenedGalleries, nobody_decides
 from oneglance_index.records import (
     EVERYBODY,
+    MAX_CROP_BYTES,
     AddedNegative,
     Backup,
     Deleted,
@@ -52,11 +53,13 @@ from oneglance_index.records import (
     Doubting,
     Enrolled,
     Expired,
+    Filling,
     Found,
     Gallery,
     GalleryPage,
     Generation,
     LabelCounts,
+    LeftCropsPage,
     LeftPage,
     LikenessPage,
     Moved,
@@ -86,6 +89,7 @@ from oneglance_index.settings import IndexSettings
 from oneglance_index.start_check import StartCheck
 from oneglance_index.store import exporting, importing, managing, mutations, pages, queries, succession
 from oneglance_index.store.auditing import Prune, Record
+from oneglance_index.store.crops import SetKeepCrops
 from oneglance_index.store.database import Store
 from oneglance_index.store.enrolling import Enroll
 from oneglance_index.store.following import Follow, Following, TauRule, followable
@@ -204,6 +208,7 @@ class LocalGalleries:
         least_gap: float = 0.0,
         doubt: str | None = None,
         decided_by: DecidedBy = "distance",
+        keep_crops: bool = False,
     ) -> Future[Gallery]:
         if not gallery_id or gallery_id.startswith("\0") or not 1 <= dimension <= MAX_DIMENSION:
             return _failed(ValueError(f"a gallery needs an id, and a dimension from 1 to {MAX_DIMENSION}"))
@@ -220,7 +225,7 @@ class LocalGalleries:
         return self._write(
             mutations.CreateGallery(
                 *(gallery_id, encoder_digest, dimension, description, kind, fusion, target_fpir),
-                *(quality, least_gap + 0.0, doubt, decided_by),  # no -0.0: SQLite doesn't keep it
+                *(quality, least_gap + 0.0, doubt, decided_by, keep_crops),  # no -0.0: SQLite doesn't keep it
             )
         )
 
@@ -278,6 +283,9 @@ class LocalGalleries:
     def set_doubt(self, gallery_id: str, doubt: str | None) -> Future[Gallery]:
         return self._submit(mutations.SetDoubt(gallery_id, doubt))
 
+    def set_keep_crops(self, gallery_id: str, keep: bool) -> Future[Gallery]:
+        return self._submit(SetKeepCrops(gallery_id, keep))
+
     def enroll(
         self,
         gallery_id: str,
@@ -295,6 +303,8 @@ class LocalGalleries:
         retention: Retention | None = None,
         notes: Sequence[Note] | None = None,
         others: Mapping[str, Vectors] | None = None,
+        crops: Sequence[bytes] | None = None,
+        filling: Filling | None = None,
     ) -> Future[Enrolled]:
         if retention is not None and not _is_time(retention.expires):
             return _failed(ValueError(f"a time of expiry is finite and >= 0, got {retention.expires}"))
@@ -306,9 +316,14 @@ class LocalGalleries:
                 raise ValueError("as many encodings by each encoder")
             if notes is not None and len(notes) != len(mutation.encodings):
                 raise ValueError(f"{len(notes)} notes for {len(mutation.encodings)} encodings")
+            if crops is not None and len(crops) != len(mutation.encodings):
+                raise ValueError(f"{len(crops)} crops for {len(mutation.encodings)} encodings")
+            if any(len(one) > MAX_CROP_BYTES for one in crops or ()):
+                raise ValueError(f"a crop has at most {MAX_CROP_BYTES} bytes")
         except (TypeError, ValueError, OutOfMemory) as error:
             return _failed(error)
         mutation = replace(mutation, doubting=doubting, retention=retention, notes=tuple(notes or ()), others=copies)
+        mutation = replace(mutation, crops=tuple(map(bytes, crops or ())), filling=filling)
         return self._write(mutation, caller=caller, size=_size_of(mutation), patient=patient)
 
     def enroll_many(
@@ -561,6 +576,12 @@ class LocalGalleries:
         _check_page_size(page_size)
         return self._read(
             lambda db: succession.list_left(db, gallery_id, page_size, self.settings.max_page_bytes, after)
+        )
+
+    def list_left_crops(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LeftCropsPage:
+        _check_page_size(page_size)
+        return self._read(
+            lambda db: succession.list_left_crops(db, gallery_id, page_size, self.settings.max_page_bytes, after)
         )
 
     def cut_over(self, gallery_id: str, *, leave: bool = False) -> Future[Gallery]:
@@ -872,7 +893,7 @@ def _copied_together(encodings: Sequence[Vectors]) -> tuple[list[Vectors], bool]
 def _size_of(mutation: Enroll) -> int:
     texts = sum(map(len, mutation.labels.values())) if mutation.labels else 0
     vectors = sum(one.nbytes for one in (mutation.encodings, *mutation.others.values()))
-    return vectors + MUTATION_BYTES * len(mutation.encodings) + texts
+    return vectors + MUTATION_BYTES * len(mutation.encodings) + texts + sum(map(len, mutation.crops))
 
 
 def _is_time(seconds: float | None) -> bool:

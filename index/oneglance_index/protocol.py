@@ -53,10 +53,12 @@ from oneglance_index.records import (
     Doubting,
     Enrolled,
     Expired,
+    Filling,
     Found,
     Gallery,
     GalleryPage,
     LabelCounts,
+    LeftCropsPage,
     LeftPage,
     LikenessPage,
     Moved,
@@ -137,13 +139,14 @@ class GalleryStore(Protocol):
         least_gap: float = 0.0,
         doubt: str | None = None,
         decided_by: DecidedBy = "distance",
+        keep_crops: bool = False,
     ) -> Future[Gallery]:
         """Makes an empty gallery, whose active generation is for encodings float32 [*, dimension] of one encoder.
 
         `kind` is the kind of index that searches it, `fusion` its rule of fusion; `quality` is as in set_quality,
-        `least_gap` as in set_least_gap, `doubt` as in set_doubt, `decided_by` as in set_decided_by. GalleryExists,
-        GenerationUnsupported (no such kind or rule here), RulesConflict. The id of a deleted gallery is free again; the
-        new gallery begins at revision 0.
+        `least_gap` as in set_least_gap, `doubt` as in set_doubt, `decided_by` as in set_decided_by, `keep_crops` as in
+        set_keep_crops. GalleryExists, GenerationUnsupported (no such kind or rule here), RulesConflict. The id of a
+        deleted gallery is free again; the new gallery begins at revision 0.
         """
 
     def delete_gallery(self, gallery_id: str) -> Future[DeletedGallery]:
@@ -202,6 +205,11 @@ class GalleryStore(Protocol):
         """Sets what is done about doubtful enrollments in the active generation, kept as it is and never looked into;
         None: nothing. GalleryNotFound. The result is the gallery as it is then."""
 
+    def set_keep_crops(self, gallery_id: str, keep: bool) -> Future[Gallery]:
+        """Whether crops that come with encodings from now on are kept. If not, all that there are get deleted, in the
+        same step; of a gallery that moves to another encoder, those of the one that waits, too. GalleryNotFound. The
+        result is the gallery as it is then."""
+
     def enroll(
         self,
         gallery_id: str,
@@ -219,6 +227,8 @@ class GalleryStore(Protocol):
         retention: Retention | None = None,
         notes: Sequence[Note] | None = None,
         others: Mapping[str, Vectors] | None = None,
+        crops: Sequence[bytes] | None = None,
+        filling: Filling | None = None,
     ) -> Future[Enrolled]:
         """Enrolls a subject by encodings float32 [n, D], n >= 1, made by encoder `encoder_digest` (None: not
         checked): all of them, or none.
@@ -240,6 +250,13 @@ class GalleryStore(Protocol):
         `others` are the same examples by other encoders, float32 [n, D'] by digest: for the gallery that waits, and in
         case that gallery answers under this id by now. In a gallery that waits, labels and retention are those that the
         subject has in the other one; SubjectNotMoving for one that isn't there.
+
+        `crops`, one for each encoding, b"" for none, are what is kept of their pictures, where the gallery keeps that:
+        never looked into, encrypted as labels are, in no answer but that of list_left_crops, and deleted with the
+        encoding. At most MAX_CROP_BYTES each, and of one subject 4 MiB together: what is beyond isn't kept.
+
+        `filling`: the encodings were made of crops, of these encodings in the gallery that answers, for the one that
+        waits. SubjectChanged where these, or what the subject has there, aren't so any more.
 
         `caller` is whoever asks for it: enrollments of several take turns. With `patient` it is never refused for
         a full queue: whoever calls bounds how many of these wait.
@@ -370,6 +387,10 @@ class GalleryStore(Protocol):
     def list_left(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LeftPage:
         """The subjects that are left to be moved, of either gallery; pages as list_galleries. GalleryNotFound,
         MoveNotFound."""
+
+    def list_left_crops(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LeftCropsPage:
+        """Of either gallery, the subjects that can be moved by the crops that the one that answers keeps; pages as
+        list_galleries, but one of few, or none, may be followed by others. GalleryNotFound, MoveNotFound."""
 
     def cut_over(self, gallery_id: str, *, leave: bool = False) -> Future[Gallery]:
         """The two galleries get each other's id, in one step: whoever asks `gallery_id` is answered by the successor,

@@ -105,6 +105,17 @@ class Move:
         return other == replace(self, other=gallery_id, origin=not self.origin)
 
 
+# What Gallery.retention is of one that keeps crops.
+_KEEPING_CROPS = '{"crops": true}'
+MAX_CROP_BYTES = 256 << 10
+"""Of what is kept of one encoding's picture."""
+
+
+def retention_of(*, keep_crops: bool) -> str | None:
+    """What Gallery.retention is then."""
+    return _KEEPING_CROPS if keep_crops else None
+
+
 def is_importing(policies: str | None) -> bool:
     return policies is not None and policies.startswith(IMPORTING)
 
@@ -114,12 +125,17 @@ def move_of(policies: str | None) -> Move | None:
     return None if policies is None or is_importing(policies) else Move(**json.loads(policies)["move"])
 
 
+def keeps_crops(retention: str | None) -> bool:
+    return retention == _KEEPING_CROPS
+
+
 @dataclass(frozen=True, slots=True)
 class MoveState:
     """How far a move has come. `gallery` answers, `waiting` is the other one.
 
     `left`: subjects that only `gallery` has. `without_negatives`: those that have fewer negatives in `waiting`, so that
     they are left, too, in a way; `fewer_encodings`: those that have fewer encodings there, which is told and no more.
+    `with_crops`: of those that are left, how many have crops.
     """
 
     gallery: Gallery
@@ -127,6 +143,7 @@ class MoveState:
     left: int
     without_negatives: int
     fewer_encodings: int
+    with_crops: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +163,51 @@ class LeftPage:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptCrop:
+    """An encoding, and the crop that is kept of its picture, b"" where none is."""
+
+    encoding_id: str
+    note: Note
+    crop: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """What encodings of a subject, those of these ids in the gallery that answers, are made again of for the gallery
+    that waits; and which ones, `beside`, it has there already."""
+
+    made_of: tuple[str, ...]
+    beside: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftCrops:
+    """A subject that can be moved by its crops: what it has in the gallery that answers, oldest first, and hasn't in
+    the one that waits; and the ids of what it has there."""
+
+    subject_id: str
+    encodings: tuple[KeptCrop, ...]
+    beside: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftCropsPage:
+    """Subjects in order of id. `next_after` continues after this page; None: it was the last."""
+
+    subjects: tuple[LeftCrops, ...]
+    next_after: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Gallery:
     """A set of subjects, and the one generation of their encodings that answers searches.
 
     `revision` goes up by one with every committed change of the gallery. `encodings` and `negatives` count those of the
     active generation. `target_fpir` is the share of strangers that may be let in where the gallery has no threshold of
     its own, or None; what τ that takes, a TauRule says. `policies`, `rights` and `retention` are JSON. `policies` is
-    that of an import (store/importing.py) or a move to another encoder (store/succession.py) under way, else None; the
-    other two are kept, and nothing sets them or acts on them yet. `uid` is this very gallery's: one that is made anew
-    under the same id has another.
+    that of an import (store/importing.py) or a move to another encoder (store/succession.py) under way, else None;
+    `retention` says whether crops are kept, and of `rights` nothing is set or acted on yet. `uid` is this very
+    gallery's: one that is made anew under the same id has another.
     """
 
     id: str
@@ -180,6 +233,11 @@ class Gallery:
     def move(self) -> Move | None:
         """The move to another encoder that it has a part in."""
         return move_of(self.policies)
+
+    @property
+    def keep_crops(self) -> bool:
+        """Whether a crop of the picture is kept with each encoding that comes with one."""
+        return keeps_crops(self.retention)
 
 
 @dataclass(frozen=True, slots=True)

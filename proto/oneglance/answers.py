@@ -359,6 +359,9 @@ class Gallery(Answer):
     """How they come about. Absent where they may lose nothing."""
     move: GalleryMove | None = None
     """Its part in a move to another encoder. Absent where it has none."""
+    keep_crops: bool = False
+    """With each encoding that it makes of a picture it keeps a crop of that, to move to another encoder by
+    (FillFromCrops)."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -564,6 +567,11 @@ class SetDoubtPolicyResponse(Answer):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
+class SetKeepCropsResponse(Answer):
+    gallery: Gallery | None = None
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ThresholdVersion(Answer):
     version: int = 0
     """Counts from 1. Of more than 1,000 moves the oldest are left out whose tau and id a newer one has, too."""
@@ -737,6 +745,8 @@ class GetMoveResponse(Answer):
     fewer_encodings_count: int = 0
     """Subjects in both that have fewer encodings in `waiting`. They are not left."""
     comparison: LiveComparison | None = None
+    with_crops_count: int = 0
+    """Of the subjects that are left, those with crops, which FillFromCrops can move."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -753,6 +763,29 @@ class ListLeftResponse(Answer):
     subjects: tuple[LeftSubject, ...] = ()
     next_page_token: str = ""
     """Empty on the last page."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class RefusedCrop(Answer):
+    """An encoding that can't be made again of the crop that is kept of it."""
+
+    subject_id: str = ""
+    encoding_id: str = ""
+    """In the gallery that answers. Empty where the subject can't be enrolled with what was made."""
+    error: Error | None = None
+    """CROP_MISSING where none is kept; FACE_NOT_FOUND and the like where the encoder refuses it."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class FillFromCropsResponse(Answer):
+    moved_count: int = 0
+    """Subjects that were moved by this call."""
+    changed_count: int = 0
+    """Subjects that changed while they were to be moved, and are left: ask again from the beginning."""
+    refused: tuple[RefusedCrop, ...] = ()
+    """What could not be made again."""
+    next_page_token: str = ""
+    """Empty once all were looked at."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -1481,6 +1514,8 @@ def as_dataclass(answer: gallery_pb2.SetApproximationResponse) -> SetApproximati
 @overload
 def as_dataclass(answer: gallery_pb2.SetDoubtPolicyResponse) -> SetDoubtPolicyResponse: ...
 @overload
+def as_dataclass(answer: gallery_pb2.SetKeepCropsResponse) -> SetKeepCropsResponse: ...
+@overload
 def as_dataclass(answer: gallery_pb2.ThresholdVersion) -> ThresholdVersion: ...
 @overload
 def as_dataclass(answer: gallery_pb2.ListThresholdsResponse) -> ListThresholdsResponse: ...
@@ -1514,6 +1549,10 @@ def as_dataclass(answer: gallery_pb2.GetMoveResponse) -> GetMoveResponse: ...
 def as_dataclass(answer: succession_pb2.LeftSubject) -> LeftSubject: ...
 @overload
 def as_dataclass(answer: gallery_pb2.ListLeftResponse) -> ListLeftResponse: ...
+@overload
+def as_dataclass(answer: succession_pb2.RefusedCrop) -> RefusedCrop: ...
+@overload
+def as_dataclass(answer: gallery_pb2.FillFromCropsResponse) -> FillFromCropsResponse: ...
 @overload
 def as_dataclass(answer: gallery_pb2.CutOverResponse) -> CutOverResponse: ...
 @overload

@@ -36,9 +36,9 @@ from oneglance.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from oneglance.v1.server_pb2_grpc import add_ServerServiceServicer_to_server
 from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
 from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
+from oneglance_core.files import replacing
 from oneglance_core.printable import printable
 from oneglance_index import (
-    DATABASE_NAME,
     Actor,
     EngineUnavailable,
     Gallery,
@@ -47,8 +47,8 @@ from oneglance_index import (
 )
 from oneglance_server.accepting import MethodServer, accept_more
 from oneglance_server.access.access import Access
-from oneglance_server.access.api_keys import FILE as API_KEYS
 from oneglance_server.access.api_keys import ApiKeys
+from oneglance_server.access.quotas import Quotas
 from oneglance_server.access.tls import Certificates
 from oneglance_server.backlog import Backlog
 from oneglance_server.byte_budget import ByteBudget
@@ -61,9 +61,10 @@ from oneglance_server.logs import lines_lost
 from oneglance_server.loop_watch import watch_loop
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads, start_threads
-from oneglance_server.opening import open_galleries, read_secret
+from oneglance_server.opening import open_galleries, open_shared, read_secret
 from oneglance_server.sent_metrics import begin_sending
 from oneglance_server.service.auditing import Audit
+from oneglance_server.service.backups import BackupFolder, Backups
 from oneglance_server.service.encoders import where_bundled
 from oneglance_server.service.galleries import approximation_state
 from oneglance_server.service.services import ReadinessGate
@@ -78,10 +79,13 @@ from oneglance_server.servicers.model import ModelServicer
 from oneglance_server.servicers.stylization import StylizationServicer
 from oneglance_server.servicers.subject import SubjectServicer
 from oneglance_server.settings import Settings
+from oneglance_server.sharing.files import RemoteFiles
 from oneglance_server.sharing.keeper import Keeper
 from oneglance_server.sharing.news import News
+from oneglance_server.sharing.own import KeepersOwn
 from oneglance_server.standard_services import Health, add_reflection
 from oneglance_server.tracing import begin_tracing
+from oneglance_server.watched import LocalFiles
 
 if TYPE_CHECKING:
     from oneglance_server.http.listener import HttpListener
@@ -106,6 +110,8 @@ _READ_THREADS = 4
 _SHARE_THREADS = 8  # for what other servers read and search
 # A server that doesn't hear of a change holds it up so long at most, and a second.
 _GRANTED_SECONDS = 3.0
+# A file of the data directory that is there while others may decide by what was granted.
+_SHARED = "shared"
 _WORK_THREADS = 4  # for what is too long for the event loop
 _MESSAGE_THREADS = 2
 _MESSAGE_ROUNDS = 8  # they are short: 10 ms
@@ -139,9 +145,11 @@ class Server:
         self._backlog = Backlog()
         self._certificates = _certificates(settings)
         self._access: Access | None = None
+        self._files = RemoteFiles() if settings.uses_keeper else LocalFiles(settings.data_dir)
         if settings.policy:
-            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._access = Access(Path(settings.policy), ApiKeys(settings.data_dir / API_KEYS))
+            if not settings.uses_keeper:
+                settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._access = Access(Path(settings.policy), ApiKeys(self._files))
         self._interceptor = CallInterceptor(
             self._metrics,
             self._backlog,
@@ -153,6 +161,7 @@ class Server:
         )
         self._metrics_server: tuple[WSGIServer, Thread] | None = None
         self._galleries: GalleryStore | None = None
+        self._news: News | None = None
         self._loop: asyncio.AbstractEventLoop
         self._audit: Audit | None = None
         self._pools: list[ThreadPoolExecutor] = []
@@ -292,14 +301,11 @@ class Server:
         stylize_pool = self._pool("stylize", settings.stylize_workers, yield_to_others)
         models = await loop.run_in_executor(read_pool, load_models, settings, stylize_pool)
         thresholds = Thresholds(models.encoders)
-        restarted = (settings.data_dir / DATABASE_NAME).exists()
-        news = News(_GRANTED_SECONDS, restarted=restarted) if settings.share else None
         quotas = None if self._access is None else self._access.quotas
         if quotas is not None and (settings.share or settings.uses_keeper):
             quotas.begin_telling()
-        store = self._galleries = await loop.run_in_executor(
-            read_pool, open_galleries, settings, thresholds, news, quotas, self._forget_soon
-        )
+        store, backups = await loop.run_in_executor(read_pool, self._open, thresholds, quotas)
+        self._galleries = store
         for model in models.loaded:
             self._metrics.model(model.manifest.name, model.manifest.kind, model.digest, model.execution_provider)
         self._metrics.watch_galleries(
@@ -310,7 +316,8 @@ class Server:
         pools = Pools(read_pool, _READ_THREADS, stylize_pool, self._pool)
         audit = self._audit = Audit(store, settings.audit, self._metrics.audit_entries_lost)
         services = make_services(
-            settings, models, thresholds, store, self._metrics, pools, self._backlog.crowded, self._access, audit
+            *(settings, models, thresholds, store, backups, self._files),
+            *(self._metrics, pools, self._backlog.crowded, self._access, audit),
         )
         if audit.mode != "off":
             self._interceptor.audit = audit
@@ -326,8 +333,8 @@ class Server:
         self._unserved = await loop.run_in_executor(read_pool, _without_encoders, store, models, True)
         self._gate.open(services)
         await loop.run_in_executor(read_pool, store.await_loaded)
-        if news is not None:
-            await self._share(store, news)
+        if settings.share:
+            await self._share(store, backups)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         self._watches.append(asyncio.create_task(self._watch(store, models)))
         log.info(
@@ -338,6 +345,23 @@ class Server:
             models=[model.manifest.name for model in models.loaded],
         )
 
+    def _open(self, thresholds: Thresholds, quotas: Quotas | None) -> tuple[GalleryStore, Backups]:
+        """The galleries, and who backs them up. Raises StartupError."""
+        settings = self.settings
+        if isinstance(self._files, RemoteFiles):
+            shared = open_shared(settings, self._files, quotas, self._forget_soon)
+            return shared, shared
+        restarted = (settings.data_dir / _SHARED).exists()
+        news = self._news = News(_GRANTED_SECONDS, restarted=restarted) if settings.share or restarted else None
+        if news is not None:
+            files = self._files
+            files.on_change = lambda name, own: news.tell_file(name, lambda: files.known()[name], wait=own)
+        store = open_galleries(settings, thresholds, news, self._forget_soon)
+        if news is not None and not settings.share:
+            news.begin((), {})
+        folder = Path(settings.backup_dir) if settings.backup_dir else None
+        return store, BackupFolder(store, folder, self._pool("backup", 1))
+
     def _forget_soon(self, gallery_id: str) -> None:
         """From any thread: another server deleted it."""
         with suppress(RuntimeError):  # the loop is closed
@@ -347,15 +371,19 @@ class Server:
         with suppress(NotServing):
             self._gate.services.forget(gallery_id)
 
-    async def _share(self, store: GalleryStore, news: News) -> None:
+    async def _share(self, store: GalleryStore, backups: Backups) -> None:
         """Let other servers use the galleries."""
-        address = self.settings.share
-        news.begin(await asyncio.to_thread(lambda: list(_all_galleries(store))))
+        address, files, news = self.settings.share, self._files, self._news
+        assert news is not None
+        assert isinstance(files, LocalFiles)
+        news.begin(await asyncio.to_thread(lambda: list(_all_galleries(store))), files.known())
         token = read_secret(self.settings.share_token, "--share-token")
         server = self._sharing = Keeper(
-            *(store, news, self._pool("share", _SHARE_THREADS), token),
+            *(store, KeepersOwn(backups, files), news, self._pool("share", _SHARE_THREADS), token),
             None if self._access is None else self._access.quotas,
         ).server()
+        with replacing(self.settings.data_dir / _SHARED, private=True):
+            pass  # it is there, and stays where this process is killed
         try:
             self.shared_address = self._bind(server, address, of_clients=False)  # they show the token
         except RuntimeError as error:
@@ -452,6 +480,9 @@ class Server:
         """Blocks until everything is closed, the store first; it has ``seconds`` for what can be left out."""
         self._end_metrics()  # it reads the store
         if self._galleries is not None:
+            if self._news is not None and self._news.quiet:
+                with suppress(OSError):
+                    (self.settings.data_dir / _SHARED).unlink()
             self._galleries.close(seconds)
         self.store_closed = True
         if self._metrics_server is not None:

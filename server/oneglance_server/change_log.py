@@ -10,7 +10,7 @@ from oneglance_index import Event
 
 log = structlog.get_logger()
 _SHOWN = 5  # subjects of one line
-_DETAILS = ("tau", "target_fpir", "fusion", "decided_by", "quality", "least_gap", "doubt", "model")
+_DETAILS = ("tau", "target_fpir", "fusion", "decided_by", "quality", "least_gap", "doubt", "model", "keep_crops")
 
 
 class ChangeLogger:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from oneglance_core.manifests import MateScores
 from oneglance_core.pictures import PictureLimits
@@ -11,7 +10,6 @@ from oneglance_core.sounds import SoundLimits
 from oneglance_index import GalleryStore
 from oneglance_server.access.access import Access
 from oneglance_server.engines.faces import FaceCropper, face_search
-from oneglance_server.kept_styles import FILE as STYLES
 from oneglance_server.kept_styles import KeptStyles
 from oneglance_server.limiter import Limiter
 from oneglance_server.loading import Models, picture_limits
@@ -20,7 +18,7 @@ from oneglance_server.offload import Threads
 from oneglance_server.service.about import AboutService
 from oneglance_server.service.access import AccessService
 from oneglance_server.service.auditing import Audit
-from oneglance_server.service.backups import BackupService
+from oneglance_server.service.backups import Backups, BackupService
 from oneglance_server.service.calibrating import CalibrationService
 from oneglance_server.service.detection import DetectionService
 from oneglance_server.service.drift import DriftWatches
@@ -28,6 +26,7 @@ from oneglance_server.service.encoded_enrollment import EncodedEnrollmentService
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.encoding import CropLanes, Encoding
 from oneglance_server.service.enrollment import EnrollmentService
+from oneglance_server.service.filling import FillingService
 from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
 from oneglance_server.service.look_alikes import LookAlikeService
@@ -43,6 +42,7 @@ from oneglance_server.service.thresholds import Thresholds
 from oneglance_server.service.work import ContentLimits
 from oneglance_server.settings import Settings
 from oneglance_server.tracing import stage_took
+from oneglance_server.watched import Files
 
 _SCANS_AT_ONCE = 2
 _HEADER_THREADS = 2
@@ -65,6 +65,8 @@ def make_services(
     models: Models,
     thresholds: Thresholds,
     store: GalleryStore,
+    backups: Backups,
+    files: Files,
     metrics: Metrics,
     pools: Pools,
     crowded: Callable[[], bool],
@@ -134,9 +136,7 @@ def make_services(
     return Services(
         models=ModelService(models.loaded, encoders, thresholds),
         galleries=galleries,
-        backups=BackupService(
-            store, Path(settings.backup_dir) if settings.backup_dir else None, pools.new("backup", 1), audit
-        ),
+        backups=BackupService(backups, audit),
         enrollment=EnrollmentService(
             store, reads, encoding, thresholds, identification, settings.unfit_inputs == "refuse", audit
         ),
@@ -147,13 +147,19 @@ def make_services(
             *(store, reads, encoders, thresholds, galleries, identification.comparisons),
             *(on_deleted, audit),
         ),
+        filling=FillingService(store, reads, encoding, audit),
         identification=identification,
         detection=DetectionService(cropper, encoding, encoders),
         look_alikes=LookAlikeService(store, reads, identification, thresholds, audit),
         calibration=CalibrationService(store, reads, galleries, identification),
-        stylization=_stylization(settings, models, encoding if cropper else None, reads, audit, limits, metrics, pools),
+        stylization=_stylization(
+            *(settings, models, files, encoding if cropper else None, reads, audit, limits, metrics, pools)
+        ),
         access=AccessService(access, reads, audit),
-        about=AboutService(settings, [one.manifest.kind for one in models.loaded], cropper is not None, store.device),
+        about=AboutService(
+            *(settings, [one.manifest.kind for one in models.loaded], cropper is not None),
+            *(backups.backs_up, store.device),
+        ),
         forget=on_deleted,
     )
 
@@ -173,6 +179,7 @@ def _mates(models: Models) -> dict[tuple[str, str], MateScores]:
 def _stylization(
     settings: Settings,
     models: Models,
+    files: Files,
     faces: Encoding | None,
     reads: Threads,
     audit: Audit,
@@ -181,7 +188,7 @@ def _stylization(
     pools: Pools,
 ) -> StylizationService:
     return StylizationService(
-        Stylizers(models.painters, KeptStyles(settings.data_dir / STYLES)),
+        Stylizers(models.painters, KeptStyles(files)),
         reads,
         audit,
         faces,

@@ -1,8 +1,7 @@
 """Styles of pictures that are kept under names, in one file of the data directory: vectors, never pictures."""
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from pydantic import Field, ValidationError
 from oneglance_core.frozen import Frozen
 from oneglance_core.manifests import Style, StyleSpace
 from oneglance_server.errors import InvalidRequest, StartupError, StyleExists, StyleNotFound, StylesBusy
-from oneglance_server.watched import Shared
+from oneglance_server.watched import Files
 
 FILE = "styles.json"
 MAX_KEPT = 1000
@@ -41,14 +40,15 @@ class _Kept(NamedTuple):
 
 
 class KeptStyles:
-    """Those in the file ``path``; several processes may share it. Safe from any thread. Raises StartupError."""
+    """Those of a data directory, here or at the server that keeps the galleries. Several processes may share them. Safe
+    from any thread. Raises StartupError; while the one that keeps them isn't heard of, there are those known before."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, files: Files) -> None:
         try:
-            self._file = Shared[_Kept](path, _read, missing=_Kept({}, {}), max_bytes=_MAX_BYTES)
+            self._file = files.file(FILE, _read, missing=_Kept({}, {}), max_bytes=_MAX_BYTES)
             self._told = ""
         except OSError as error:
-            raise StartupError(f"{path}: is no file of styles, or can't be read ({error})") from error
+            raise StartupError(f"{FILE}: is no file of styles, or can't be read ({error})") from error
 
     def of(self, space: StyleSpace) -> list[KeptStyle]:
         """By name."""
@@ -74,29 +74,37 @@ class KeptStyles:
     def add(self, style: Style, space: StyleSpace, vector: npt.NDArray[np.float32]) -> KeptStyle:
         """On the disk when this returns. Raises StyleExists, InvalidRequest, StylesBusy."""
         kept = KeptStyle(**style.model_dump(), space=space, vector=tuple(vector.tolist()), created=time.time())
-        with self._changing() as styles:
+
+        def put(styles: dict[_Key, KeptStyle]) -> None:
             if (space, style.name) in styles:
                 raise StyleExists(f"there is a style {style.name!r} already", metadata={"style": style.name})
             if len(styles) >= MAX_KEPT:
                 raise InvalidRequest(f"there are {MAX_KEPT} styles: delete some", reason="TOO_MANY")
             styles[space, style.name] = kept
+
+        self._change(put)
         return kept
 
     def remove(self, space: StyleSpace, name: str) -> None:
         """Gone from the disk when this returns. Raises StyleNotFound, StylesBusy."""
-        with self._changing() as styles:
+
+        def take(styles: dict[_Key, KeptStyle]) -> None:
             if (space, name) not in styles:
                 raise StyleNotFound(f"no style {name!r} is kept", metadata={"style": name})
             del styles[space, name]
 
-    @contextmanager
-    def _changing(self) -> Iterator[dict[_Key, KeptStyle]]:
-        """The styles as they are; what the block makes of them is written, unless it raises."""
+        self._change(take)
+
+    def _change(self, change: Callable[[dict[_Key, KeptStyle]], None]) -> None:
+        """What it makes of the styles is written, unless it raises."""
+
+        def text(kept: _Kept) -> str:
+            styles = dict(kept.styles)
+            change(styles)
+            return _Content(styles=tuple(styles.values())).model_dump_json(indent=1)
+
         try:
-            with self._file.changing() as replace:
-                styles = dict(self._file.value.styles)
-                yield styles
-                replace(_Content(styles=tuple(styles.values())).model_dump_json(indent=1))
+            self._file.change(text)
         except (OSError, StartupError) as error:
             log.error("the file of styles can't be written", error=str(error))
             raise StylesBusy("the file of styles can't be written now; the server's log says why") from error

@@ -21,8 +21,9 @@ from oneglance_server.errors import StartupError
 from oneglance_server.service.thresholds import Thresholds
 from oneglance_server.settings import Settings
 from oneglance_server.sharing.addresses import Keeping
+from oneglance_server.sharing.files import RemoteFiles
 from oneglance_server.sharing.news import News
-from oneglance_server.sharing.remote import open_remote
+from oneglance_server.sharing.remote import SharedGalleries, open_remote
 
 log = structlog.get_logger()
 PATIENCE_SECONDS = 30.0  # for the server that keeps the galleries, which may start at the same time
@@ -43,13 +44,10 @@ def open_galleries(
     settings: Settings,
     thresholds: Thresholds,
     news: News | None,
-    quotas: Quotas | None,
     on_gone: Callable[[str], None],
 ) -> GalleryStore:
-    """``news``: hears of their changes. ``quotas``: of this server's callers. ``on_gone``: in any thread, of each that
-    another server has deleted. Raises StartupError."""
-    if settings.uses_keeper:
-        return _open_remote(settings, quotas, on_gone)
+    """Those of the data directory. ``news``: hears of their changes. ``on_gone``: in any thread, of each that another
+    server has deleted. Raises StartupError."""
 
     def progress(step: OpenProgress) -> None:
         log.info(
@@ -100,7 +98,11 @@ def open_galleries(
         raise StartupError(f"can't open {settings.data_dir}: {error}") from error
 
 
-def _open_remote(settings: Settings, quotas: Quotas | None, on_gone: Callable[[str], None]) -> GalleryStore:
+def open_shared(
+    settings: Settings, files: RemoteFiles, quotas: Quotas | None, on_gone: Callable[[str], None]
+) -> SharedGalleries:
+    """Those that another server keeps. ``files``: become its. ``quotas``: of this server's callers. ``on_gone``: as in
+    open_galleries. Raises StartupError."""
     authority = settings.galleries_ca
     try:
         keeping = Keeping(
@@ -109,6 +111,6 @@ def _open_remote(settings: Settings, quotas: Quotas | None, on_gone: Callable[[s
             Path(authority).read_bytes() if authority else None,
         )
         log.info("waiting for the keeper of the galleries", address=keeping.name)
-        return open_remote(keeping, patience_seconds=PATIENCE_SECONDS, spending=quotas, on_gone=on_gone)
+        return open_remote(keeping, patience_seconds=PATIENCE_SECONDS, spending=quotas, on_gone=on_gone, files=files)
     except (GalleryError, OSError) as error:
         raise StartupError(f"can't use the galleries of {settings.galleries}: {error}") from error

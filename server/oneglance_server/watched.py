@@ -1,4 +1,5 @@
-"""A file that is read again when it has changed; and one that several processes change."""
+"""A file that is read again when it has changed; and files that several processes change, which are here, or where
+another server keeps them."""
 
 import fcntl
 import hashlib
@@ -6,14 +7,14 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from oneglance_core.files import replacing
 
 T = TypeVar("T")
+Made = TypeVar("Made", covariant=True)
 MAX_BYTES = 4 << 20
 _TURN_SECONDS = 2.0
 _Stamp = tuple[int, ...] | None
@@ -22,7 +23,7 @@ _Stamp = tuple[int, ...] | None
 class Watched(Generic[T]):
     """What ``read`` makes of the file at ``path``. ``look`` reads it again when it is another or was written to.
 
-    sha256: of the bytes that ``value`` was made of, hexadecimal; "": there is no file.
+    data: what ``value`` was made of; b"": there is no file. sha256: of that, hexadecimal; "": there is none.
 
     ``read``: (path, bytes) -> T; it raises for what it can't use. ``missing``: what there is without a file; None: the
     file must be there.
@@ -36,7 +37,7 @@ class Watched(Generic[T]):
         self._max_bytes = max_bytes
         self._read = read
         self._missing = missing
-        self._stamp, self.value, self.sha256 = self._now()
+        self._stamp, self.value, self.data, self.sha256 = self._now()
 
     def look(self) -> bool:
         """Whether ``value`` is a new one.
@@ -48,17 +49,17 @@ class Watched(Generic[T]):
             return False
         if stamp is None and self._stamp is None and self._missing is not None:
             return False
-        self._stamp, self.value, self.sha256 = self._now()
+        self._stamp, self.value, self.data, self.sha256 = self._now()
         return True
 
-    def _now(self) -> tuple[_Stamp, T, str]:
+    def _now(self) -> tuple[_Stamp, T, bytes, str]:
         try:
             # A pipe would wait for a writer, and a device may never end.
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             if self._missing is None:
                 raise
-            return None, self._missing, ""
+            return None, self._missing, b"", ""
         with open(descriptor, "rb") as file:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
@@ -66,35 +67,125 @@ class Watched(Generic[T]):
             data = file.read(self._max_bytes + 1)
         if len(data) > self._max_bytes:
             raise OSError(f"{self.path} has more than {self._max_bytes} bytes")
-        return _of(found), self._read(self.path, data), hashlib.sha256(data).hexdigest()
+        return _of(found), self._read(self.path, data), data, sha256_of(data)
 
 
-class Shared(Watched[T]):
+class SharedFile(Protocol[Made]):
     """A file that several processes change, one after the other. Safe from any thread."""
 
+    @property
+    def value(self) -> Made:
+        """What was made of it, of the newest that is known here."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the file, hexadecimal; "": there is none."""
+
+    def look(self) -> bool:
+        """Whether ``value`` is a new one since the last look. Raises OSError and what reads it: the former stays."""
+
+    def check(self) -> None:
+        """Raises EngineUnavailable where it isn't sure that ``value`` is what there is."""
+
+    def change(self, make: Callable[[Made], str]) -> None:
+        """Its text becomes what ``make`` makes of the value that there is then: on the disk, and known everywhere, when
+        this returns. It may be asked more than once. Raises what it raises, OSError where the file can't be written
+        now, and EngineUnavailable."""
+
+
+class Files(Protocol):
+    """Small files that servers have in common."""
+
+    def file(
+        self, name: str, read: Callable[[Path, bytes], T], missing: T, max_bytes: int = MAX_BYTES
+    ) -> SharedFile[T]:
+        """``read`` as for Watched. Once a name. Raises OSError and what ``read`` raises."""
+
+
+class LocalFiles:
+    """Those of the folder. ``on_change`` hears in any thread that one is another; True: it was changed by this, and is
+    done once it returns."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: dict[str, _Shared[Any]] = {}
+        self.on_change: Callable[[str, bool], None] = lambda name, own: None
+
+    def file(
+        self, name: str, read: Callable[[Path, bytes], T], missing: T, max_bytes: int = MAX_BYTES
+    ) -> SharedFile[T]:
+        made = self._files[name] = _Shared(
+            self.folder / name, read, missing, max_bytes, lambda own: self.on_change(name, own)
+        )
+        return made
+
+    def known(self) -> dict[str, bytes]:
+        """What is in each."""
+        return {name: file.data for name, file in list(self._files.items())}
+
+    def replace(self, name: str, former: str, text: str) -> bool:
+        """The text of a file, if what there is has SHA-256 ``former``; whether it had. Raises OSError, and ValueError
+        for a name that is none of these."""
+        if name not in self._files:
+            raise ValueError(f"there is no file {name!r}")
+        try:
+            self._files[name].change(lambda _: text, former)
+        except _AnotherOne:
+            return False
+        return True
+
+
+class _AnotherOne(Exception):
+    """The file is another one."""
+
+
+class _Shared(Watched[T]):
+    """A SharedFile of this machine."""
+
     def __init__(
-        self, path: Path, read: Callable[[Path, bytes], T], missing: T | None = None, max_bytes: int = MAX_BYTES
+        self,
+        path: Path,
+        read: Callable[[Path, bytes], T],
+        missing: T,
+        max_bytes: int,
+        on_change: Callable[[bool], None],
     ) -> None:
         self._looking, self._changing = threading.Lock(), threading.Lock()
+        self._on_change = on_change
         super().__init__(path, read, missing, max_bytes)
 
     def look(self) -> bool:
+        changed = self._look()
+        if changed:
+            self._on_change(False)
+        return changed
+
+    def _look(self) -> bool:
         with self._looking:
             return super().look()
 
-    @contextmanager
-    def changing(self) -> Iterator[Callable[[str], None]]:
-        """``value`` is what there is now, and nobody else changes it within the block, which is given what replaces the
-        file's text. Raises as ``look``, and OSError when another process takes long."""
-        with self._changing, open(self.path.with_suffix(".lock"), "a", opener=_private) as turn:
-            _take_turn(turn.fileno())
-            self.look()
-            yield self._replace
+    def check(self) -> None:
+        pass
 
-    def _replace(self, text: str) -> None:
-        with replacing(self.path, private=True) as fresh:
-            fresh.write_text(text)
-        self.look()
+    def change(self, make: Callable[[T], str], former: str | None = None) -> None:
+        """``former``: raises _AnotherOne for a file that has another SHA-256."""
+        try:
+            with self._changing, open(self.path.with_suffix(".lock"), "a", opener=_private) as turn:
+                _take_turn(turn.fileno())
+                self._look()
+                if former not in (None, self.sha256):
+                    raise _AnotherOne
+                text = make(self.value)
+                with replacing(self.path, private=True) as fresh:
+                    fresh.write_text(text)
+                self._look()
+        finally:
+            self._on_change(True)  # what was seen of others, too
+
+
+def sha256_of(data: bytes) -> str:
+    """Hexadecimal; "" of nothing."""
+    return hashlib.sha256(data).hexdigest() if data else ""
 
 
 def _private(path: str, flags: int) -> int:

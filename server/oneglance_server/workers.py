@@ -3,14 +3,11 @@ loop and a lock of Python of its own. The kernel gives each connection to one of
 
 import asyncio
 import multiprocessing
-import shutil
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -20,6 +17,7 @@ from oneglance_server.app import Server
 from oneglance_server.errors import StartupError
 from oneglance_server.listening import why_not
 from oneglance_server.settings import Settings
+from oneglance_server.socket_folder import socket_folder
 
 log = structlog.get_logger()
 
@@ -38,8 +36,7 @@ async def serving(settings: Settings, shares_port: bool, work: Work) -> AsyncIte
         async with Server(settings, shares_port=shares_port) as server:
             yield server
         return
-    folder = Path(tempfile.mkdtemp(prefix="oneglance-"))
-    try:
+    with socket_folder() as folder:
         share = f"unix:{folder}/share"
         alone = {"workers": 0, "http": "", "listen": f"unix:{folder}/keeper", "share": settings.share or share}
         async with (
@@ -48,8 +45,6 @@ async def serving(settings: Settings, shares_port: bool, work: Work) -> AsyncIte
         ):
             server.address = workers.address
             yield server
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _changed(settings: Settings, **changes: Any) -> Settings:

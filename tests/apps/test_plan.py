@@ -5,7 +5,7 @@ import pytest
 
 from oneglance_apps.cli import main
 from oneglance_apps.planning import queueing
-from oneglance_apps.planning.costs import CPU, H200
+from oneglance_apps.planning.costs import CPU, H200, MILVUS, NODE_BYTES, NODE_CORES
 from oneglance_apps.planning.queueing import OVERLOADED, simulate, simulate_behind
 from oneglance_apps.planning.sheet import Load, options, sizes
 
@@ -74,6 +74,17 @@ def test_where_one_machine_has_to_be_large_several_are_planned() -> None:
     assert several.does(0.2)
     assert several.servers > 1
     assert several.cores < options(photos)[0].cores
+
+
+def test_where_one_machine_wants_much_memory_a_milvus_is_planned() -> None:
+    assert not any(one.nodes for one in options(load(1e6, 500)))
+    vectors = 4 * 1e9 * 128
+    at_ease, pressed = (options(load(1e9, per_second, within=2))[-1] for per_second in (0.1, 20))
+    assert at_ease.nodes == np.ceil(vectors / NODE_BYTES)
+    assert at_ease.cores == at_ease.nodes * NODE_CORES
+    assert pressed.nodes > at_ease.nodes
+    assert pressed.does(2)
+    assert [MILVUS.scan_seconds(n, 128e6) for n in MILVUS.probes] == pytest.approx(MILVUS.seconds)
 
 
 def test_a_scan_takes_what_was_measured_and_grows_with_rows() -> None:

@@ -15,10 +15,11 @@ import pytest
 
 from oneglance import Client, tls_credentials
 from oneglance_apps.cli import main
-from oneglance_server.access.api_keys import FILE, ApiKeys
+from oneglance_server.access.api_keys import ApiKeys
+from oneglance_server.watched import LocalFiles
 from tests.deploy.tools import found, needs
 from tests.pictures import picture
-from tests.running import ServerProcess, free_port
+from tests.running import PATIENT, ServerProcess, free_port
 from tests.waiting import until
 
 yaml: Any = pytest.importorskip("yaml")
@@ -64,7 +65,7 @@ def served(
     metrics = f"127.0.0.1:{free_port()}"
     settings = settings_of(services()["services"]["oneglance"], secrets)
     settings |= {"metrics": metrics, "backup_dir": data.parent / "backups"}
-    key = ApiKeys(data / FILE).create("admin", None)[1]
+    key = ApiKeys(LocalFiles(data)).create("admin", None)[1]
     with ServerProcess(data, models=":".join(map(str, models)), log=data.parent / "log", **settings) as server:
         with Client(server.address, credentials=tls_credentials(secrets / "ca.crt"), token=key) as client:
             client.create_gallery("g", encoder="pixels", fusion="nearest")
@@ -226,10 +227,10 @@ def test_servers_with_the_galleries_of_the_first_one_get_there_by_tls_and_token(
     assert serving["galleries"] == f"keeper+tls://oneglance:{settings_of(first, secrets)['share'].split(':')[1]}"
     serving["galleries"] = f"keeper+tls://{share}"
     (tmp_path / "data").mkdir(mode=0o700)
-    key = ApiKeys(tmp_path / "data" / FILE).create("admin", None)[1]
+    key = ApiKeys(LocalFiles(tmp_path / "data")).create("admin", None)[1]
     with (
-        ServerProcess(tmp_path / "data", models=models[0], log=tmp_path / "log", **keeping) as keeper,
-        ServerProcess(tmp_path / "data", models=models[0], log=tmp_path / "log", **serving) as server,
+        ServerProcess(tmp_path / "data", models=models[0], log=tmp_path / "log", first=PATIENT, **keeping) as keeper,
+        ServerProcess(tmp_path / "none", models=models[0], log=tmp_path / "log", **serving) as server,
     ):
         found: list[str] = []
         for address in (keeper.address, server.address):

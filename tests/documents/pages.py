@@ -294,6 +294,11 @@ PAGES: dict[str, Page] = {
             "helm install faces deploy/chart/oneglance --set tls.secret=oneglance-tls --set-file policy=policy.toml": (
                 CLUSTER
             ),
+            (
+                'kubectl create secret generic oneglance-share --from-literal=share-token="$(openssl rand -hex 32)"'
+            ): CLUSTER,
+            "helm upgrade faces deploy/chart/oneglance --reuse-values --set servers.replicas=3"
+            " --set servers.tokenSecret=oneglance-share": CLUSTER,
             "python scripts/release.py --out dist/release": "tests/deploy/test_release.py runs it",
         },
     ),

@@ -240,6 +240,9 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     yield "/StartMove", [galleries.StartMoveRequest(gallery_id="g", successor_id="h", encoder="e", compare_share=0.5)]
     yield "/GetMove", [galleries.GetMoveRequest(gallery_id="g")]
     yield "/ListLeft", [galleries.ListLeftRequest(gallery_id="g", page_size=2, page_token="czE=")]
+    yield "/FillFromCrops", [galleries.FillFromCropsRequest(gallery_id="g", fewer=True, page_size=2, page_token="czE=")]
+    for keep in (True, False):
+        yield "/SetKeepCrops", [galleries.SetKeepCropsRequest(gallery_id="g", keep_crops=keep)]
     yield "/CutOver", [galleries.CutOverRequest(gallery_id="g", leave=True)]
     yield "/RollBack", [galleries.RollBackRequest(gallery_id="g", leave=True)]
     yield "/EndMove", [galleries.EndMoveRequest(gallery_id="g", keep_waiting=True)]

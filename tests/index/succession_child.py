@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from oneglance_index import EncodingNotFound, GalleryError, IndexSettings, LocalGalleries, MoveIncomplete
+from oneglance_index import EncodingNotFound, Filling, GalleryError, IndexSettings, LocalGalleries, MoveIncomplete
 from tests.index.kill_child import say
 
 DIMENSIONS = {"a": 6, "b": 8}
@@ -29,6 +29,11 @@ def vectors_of(subject: str, encoder: str) -> NDArray[np.float32]:
 
 def both(subject: str) -> dict[str, NDArray[np.float32]]:
     return {encoder: vectors_of(subject, encoder) for encoder in DIMENSIONS}
+
+
+def crops_of(subject: str) -> list[bytes]:
+    """As many, and as long as those of faces."""
+    return [f"{place} of {subject}, ".encode() * 1000 for place in range(2)]
 
 
 def work(galleries: LocalGalleries, name: str) -> None:
@@ -50,6 +55,7 @@ def work(galleries: LocalGalleries, name: str) -> None:
                 others=examples,
                 request_id=subject,
                 labels=PURPOSE,
+                crops=crops_of(subject),
             ).result()
             say(f"ok enroll {subject}")
             alive.append(subject)
@@ -73,10 +79,14 @@ def step(galleries: LocalGalleries, act: float) -> str:
         galleries.end_move("g").result()
         return "end"
     waiting = galleries.get_gallery("s").active.encoder_digest
-    for left in galleries.list_left("g", page_size=200).subjects:
+    for left in galleries.list_left_crops("g", page_size=200).subjects:
+        made = [vectors_of(left.subject_id, waiting)[int(one.crop[:1])] for one in left.encodings]
         galleries.enroll(
-            "s", left.subject_id, vectors_of(left.subject_id, waiting)[:1], encoder_digest=waiting
-        ).exception()  # deleted meanwhile
+            *("s", left.subject_id, np.stack(made)),
+            encoder_digest=waiting,
+            crops=[one.crop for one in left.encodings],
+            filling=Filling(tuple(one.encoding_id for one in left.encodings), left.beside),
+        ).exception()  # deleted meanwhile, or changed
     (galleries.cut_over if move.cut_over is None else galleries.roll_back)("g").result()
     return "swap"
 

@@ -982,6 +982,12 @@ class MergedLosesLabels(ToyStore):
         return {**target, **source}
 
 
+@breaks("whether_crops_are_kept_is_known")
+class KeepsNoCropsEver(ToyStore):
+    def keeping_crops(self, gallery: Gallery, keep: bool) -> Gallery:
+        return replace(ToyStore.keeping_crops(self, gallery, keep), retention=None)
+
+
 @breaks("a_merge_keeps_within_the_limits")
 class MergesBeyondTheLimit(ToyStore):
     def check_room(self, encodings: int) -> None:

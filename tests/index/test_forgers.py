@@ -76,7 +76,7 @@ def say_that_it_is_of_version_6(path: Path) -> None:
     with editing(path, b"") as db:
         db.execute("UPDATE subjects SET id = 'mallory' WHERE id = 'alice'")
         seal_all(db)
-        for table in ("audit", "audit_head"):
+        for table in ("audit", "audit_head", "crops"):
             db.execute(f"DROP TABLE {table}")
         db.execute("ALTER TABLE store DROP COLUMN roots")
         seal_store(db)

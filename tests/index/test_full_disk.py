@@ -14,7 +14,7 @@ from tests.waiting import PATIENCE_SECONDS
 # In a namespace of its own, with a small file system that is filled to the brim.
 SCRIPT = """
 set -e
-mount -t tmpfs -o size=40m tmpfs {folder}
+mount -t tmpfs -o size=64m tmpfs {folder}
 exec {python} -c '
 import os, sys
 from pathlib import Path
@@ -41,6 +41,9 @@ with recording(seen), LocalGalleries.open(data) as galleries:
     for i in range(2):
         many = np.random.default_rng(i).standard_normal((1000, 512), dtype=np.float32)
         galleries.enroll("wide", f"w{{i}}", many).result()
+    galleries.create_gallery("pictured", encoder_digest="e", dimension=512, keep_crops=True).result()
+    pictures = [os.urandom(128 << 10) for _ in range(32)]
+    galleries.enroll("pictured", "p", many, crops=pictures + [b"beyond"] * 968).result()
     galleries.compact()
     thief = Thief(data, seen)
     thief.look()
@@ -67,10 +70,17 @@ with recording(seen), LocalGalleries.open(data) as galleries:
     (first, *_) = galleries.get_subject("wide", "w0").encodings
     galleries.delete_encoding("wide", "w0", first.id).result()
     fill_up()
+    (first, *_) = galleries.get_subject("pictured", "p").encodings
+    galleries.delete_encoding("pictured", "p", first.id).result()
+    fill_up()
     for i in range(2):
         galleries.delete_subject("wide", f"w{{i}}").result()
         fill_up()
     assert thief.of(secrets_of(*gone)) == set()
+    assert thief.of({{"p": (pictures[0],)}}) == set() and thief.of({{"p": (pictures[1],)}})
+    fill_up()
+    galleries.set_keep_crops("pictured", False).result()
+    assert not thief.of({{"p": tuple(pictures)}})
 fill_up()
 for path in (data / "snapshots").glob("*.snap"):  # to be forgotten, and on this disk there is no room for another
     with path.open("r+b") as file:

@@ -2,9 +2,9 @@
 
 Made once by
 
-    PYTHONPATH=.:core:index python -m tests.index.test_golden_store tests/index/golden/v8
+    PYTHONPATH=.:core:index python -m tests.index.test_golden_store tests/index/golden/v9
 
-and committed. Don't make them anew: add v9 beside them when the schema changes.
+and committed. Don't make them anew: add v10 beside them when the schema changes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def vectors(subject: int) -> NDArray[np.float32]:
 def make(data_dir: Path) -> None:
     acting.set(Actor("key:admin", "ipv4:127.0.0.1:1"))
     with LocalGalleries.open(data_dir) as galleries:
-        galleries.create_gallery("people", encoder_digest="sha256:abc", dimension=3, description="Größe").result()
+        galleries.create_gallery(
+            "people", encoder_digest="sha256:abc", dimension=3, description="Größe", keep_crops=True
+        ).result()
         galleries.create_gallery("empty", encoder_digest="sha256:abc", dimension=2).result()
         galleries.set_decided_by("empty", "probability").result()
         galleries.set_threshold("people", 0.25, "evidence").result()
@@ -63,16 +65,18 @@ def make(data_dir: Path) -> None:
         galleries.delete_subject("people", "s1").result()
         galleries.snapshot()
         notes = [Note("front", "late/1.png"), Note()]
-        galleries.enroll("people", "late", vectors(9), notes=notes).result()  # after the snapshot: to catch up with
+        # After the snapshot: to catch up with.
+        galleries.enroll("people", "late", vectors(9), notes=notes, crops=[b"a crop", b""]).result()
         galleries.delete_encoding("people", "s2", "5").result()
         galleries.add_negative("people", "s0", np.array([7, 7, 7], np.float32)).result()
         galleries._upkeep.close(until=0)
         galleries._store.close()
-    (data_dir / "lock").unlink()
+    for name in ("lock", "reserve"):
+        (data_dir / name).unlink()
 
 
 @pytest.mark.parametrize("with_snapshot", [True, False])
-@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6, 7, 8, 9])
 def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) -> None:
     thresholds = 1 if version == 1 else 2  # version 1 was made with one
     data_dir = tmp_path / "data"
@@ -99,7 +103,7 @@ def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) 
         assert people.negatives == len(galleries.get_subject("people", "s0").negatives) == negatives
         active = people.active
         assert (active.kind, active.fusion, active.state, active.dimension) == ("flat", "nearest", "active", 3)
-        assert active.created == people.created
+        assert active.created == pytest.approx(people.created, abs=1)  # the store asks the clock for each
         kept = [(v.version, v.threshold, v.calibration) for v in galleries.list_thresholds("people").versions]
         if version == 1:
             assert kept == [(1, 0.36, None)]
@@ -121,6 +125,14 @@ def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) 
         assert [e.id for e in galleries.get_subject("people", "s2").encodings] == ["6"]
         notes = [e.note for e in galleries.get_subject("people", "late").encodings]
         assert notes == [Note("front", "late/1.png") if version >= 8 else Note(), Note()]
+        assert people.keep_crops == (version >= 9)
+        galleries.start_move("people", "next", encoder_digest="sha256:def", dimension=2).result()
+        left = [
+            (one.subject_id, [each.crop for each in one.encodings])
+            for one in galleries.list_left_crops("people").subjects
+        ]
+        assert left == ([("late", [b"a crop", b""])] if version >= 9 else [])
+        galleries.end_move("people").result()
         for i, name in ((0, "s0"), (3, "s3"), (9, "late")):
             for vector in vectors(i):
                 (candidate,) = asking.nearest(galleries, "people", vector[None], 1, "sha256:abc").candidates[0]
@@ -189,6 +201,8 @@ STATEMENTS_OF_7 = ["CREATE TABLE audit (", "INSERT INTO audit_head", "PRAGMA use
         *((version, one) for version in (1, 3, 4, 5) for one in STATEMENTS_OF_6),
         *((version, one) for version in (5, 6) for one in STATEMENTS_OF_7),
         *((7, one) for one in ("UPDATE store SET seal", "PRAGMA user_version =", "COMMIT")),
+        *((version, "CREATE TABLE crops") for version in (1, 5, 6, 7, 8)),
+        *((8, one) for one in ("CREATE INDEX crops_by_generation", "PRAGMA user_version =", "COMMIT")),
     ],
 )
 def test_killed_while_it_is_brought_up_to_date_it_is_still_the_old_one(
@@ -207,7 +221,7 @@ def test_killed_while_it_is_brought_up_to_date_it_is_still_the_old_one(
         assert galleries.get_gallery("people").revision == 8 + min(version, 2) + (version >= 4)  # a negative
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6, 7, 8, 9])
 def test_an_old_store_gets_the_tables_of_a_new_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, version: int
 ) -> None:
@@ -219,7 +233,7 @@ def test_an_old_store_gets_the_tables_of_a_new_one(
     assert schema_of(tmp_path / "old" / "store.sqlite3") == schema_of(tmp_path / "new" / "store.sqlite3")
 
 
-@pytest.mark.parametrize("version", [5, 6, 7, 8])
+@pytest.mark.parametrize("version", [5, 6, 7, 8, 9])
 def test_its_audit_trail_begins_or_goes_on(tmp_path: Path, version: int) -> None:
     shutil.copytree(GOLDEN / f"v{version}", tmp_path / "data")
     with LocalGalleries.open(tmp_path / "data"):

@@ -36,6 +36,7 @@ def as_version_7(data_dir: Path, names: dict[str, str], gallery: str | None = No
         ledger.update(SUBJECTS, subject, id=name)
     ledger.close()
     seal_store(db)
+    db.execute("DROP TABLE crops")  # of a later version
     db.execute("PRAGMA user_version = 7")
     db.execute("COMMIT")
     db.close()

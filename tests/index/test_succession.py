@@ -8,6 +8,7 @@ import json
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +25,13 @@ from oneglance_index import (
     Actor,
     EncoderMismatch,
     Enrolled,
+    Filling,
     GalleryExists,
     GalleryNotFound,
     GalleryWaits,
     IndexOutOfStep,
     IndexSettings,
+    LimitExceeded,
     LocalGalleries,
     MoveConflict,
     MoveIncomplete,
@@ -61,10 +64,23 @@ LABELS = st.dictionaries(st.sampled_from("ab"), st.sampled_from("xy"), max_size=
 TTL = 1e9
 
 
-def encoded(encoder: str, examples: list[int]) -> Any:
+def encoded(encoder: str, examples: Sequence[int]) -> Any:
     """What an encoder makes of examples, float32 [n, D]."""
     dimension = DIMENSIONS[encoder]
     return np.stack([np.eye(dimension, dtype=np.float32)[one % dimension] * one for one in examples])
+
+
+class Example(int):
+    """An example, and the crop that is kept of its picture, b"" where none is."""
+
+    crop = b""
+
+
+def pictured(examples: Sequence[int], kept: bool) -> list[Example]:
+    made = [Example(one) for one in examples]
+    for one in made:
+        one.crop = b"a crop of %d" % one if kept else b""
+    return made
 
 
 def rule_of_tau(found: Followable) -> Followed | None:
@@ -86,16 +102,19 @@ class MovingMachine(RuleBasedStateMachine):
 
     device = "cpu"
 
-    @initialize(fusion=st.sampled_from(FUSIONS))
-    def start(self, fusion: str) -> None:
+    @initialize(fusion=st.sampled_from(FUSIONS), keep=st.booleans())
+    def start(self, fusion: str, keep: bool) -> None:
+        self.keep = keep  # crops
         self.folder = Path(tempfile.mkdtemp())
         self.open()
-        self.galleries.create_gallery("g", encoder_digest="old", dimension=3, fusion=fusion, target_fpir=0.01).result()
+        self.galleries.create_gallery(
+            "g", encoder_digest="old", dimension=3, fusion=fusion, target_fpir=0.01, keep_crops=keep
+        ).result()
         self.galleries.enroll("g", "s0", encoded("old", [1])).result()
         self.galleries.start_move("g", "s", encoder_digest="new", dimension=5).result()
         self.encoders = {"g": "old", "s": "new"}
-        self.own: dict[str, list[int]] = {"s0": [1]}  # examples, of "g"
-        self.other: dict[str, list[int]] = {}  # of "s"
+        self.own: dict[str, list[Example]] = {"s0": pictured([1], False)}  # examples, of "g"
+        self.other: dict[str, list[Example]] = {}  # of "s"
         self.negatives: dict[str, dict[str, int]] = {"g": {}, "s": {}}
         self.labels: dict[str, dict[str, str]] = {"s0": {}}
         self.purposes: dict[str, str | None] = {"s0": None}
@@ -124,22 +143,79 @@ class MovingMachine(RuleBasedStateMachine):
     ) -> None:
         if not replaced and len(self.own.get(subject, [])) + len(examples) > 4:
             return
+        pictures = pictured(examples, self.keep)
         self.galleries.enroll(
             *("g", subject, encoded(self.encoders["g"], examples)),
+            crops=[one.crop for one in pictured(examples, True)],
             encoder_digest=self.encoders["g"],
             labels=labels,
             on_existing="replace" if replaced else "add",
             others={self.encoders["s"]: encoded(self.encoders["s"], examples)} if both else None,
         ).result()
-        self.own[subject] = examples if replaced else self.own.get(subject, []) + examples
+        self.own[subject] = [*([] if replaced else self.own.get(subject, [])), *pictures]
         if labels is not None or subject not in self.labels:
             self.labels[subject] = labels or {}
         self.purposes.setdefault(subject, None)
         there = [] if replaced else self.other.get(subject, [])
         if both and len(there) + len(examples) <= 4:
-            self.other[subject] = there + examples
+            self.other[subject] = there + pictures
         else:
             self.drop(subject)
+
+    @rule(keep=st.booleans())
+    def keep_crops(self, keep: bool) -> None:
+        assert self.galleries.set_keep_crops("g", keep).result().keep_crops == keep
+        assert self.galleries.get_gallery("s").keep_crops == keep
+        self.keep = keep
+        if not keep:
+            for kept in (self.own, self.other):
+                for subject, examples in kept.items():
+                    kept[subject] = [Example(one) for one in examples]
+
+    def lacking(self, subject: str) -> list[Example]:
+        """What a subject has, and hasn't in "s"."""
+        left, missing = [one.crop for one in self.other.get(subject, [])], []
+        for one in self.own[subject]:
+            if one.crop in left:
+                left.remove(one.crop)
+            else:
+                missing.append(one)
+        return missing
+
+    def to_fill(self) -> dict[str, list[Example]]:
+        fewer = [one for one in sorted(self.own) if len(self.other.get(one, [])) < len(self.own[one])]
+        those = [one for one in fewer if one not in self.other or self.keep]
+        found = {one: self.lacking(one) for one in those}
+        return {one: missing for one, missing in found.items() if any(each.crop for each in missing)}
+
+    @rule(fewer=st.booleans())
+    def fill_from_crops(self, fewer: bool) -> None:
+        """As the server does."""
+        expected = self.to_fill()
+        after: str | None = ""
+        while after is not None:
+            page = self.galleries.list_left_crops("g", page_size=2, after=after or None)
+            after = page.next_after
+            for left in page.subjects:
+                subject, missing = left.subject_id, expected.pop(left.subject_id)
+                assert [one.crop for one in left.encodings] == [one.crop for one in missing]
+                taken = [one for one in left.encodings if one.crop]
+                if len(taken) < len(missing) and not fewer:
+                    continue
+                examples = [one for one in missing if one.crop]
+                future = self.galleries.enroll(
+                    *("s", subject, encoded(self.encoders["s"], examples)),
+                    encoder_digest=self.encoders["s"],
+                    crops=[one.crop for one in taken],
+                    filling=Filling(tuple(one.encoding_id for one in taken), left.beside),
+                )
+                there = self.other.get(subject, [])
+                if len(there) + len(examples) > 4:
+                    assert isinstance(future.exception(), LimitExceeded)
+                    continue
+                future.result()
+                self.other[subject] = [*there, *pictured(examples, self.keep)]
+        assert not expected
 
     @rule(subject=IDS, examples=VALUES)
     def fill(self, subject: str, examples: list[int]) -> None:
@@ -150,7 +226,7 @@ class MovingMachine(RuleBasedStateMachine):
             assert isinstance(future.exception(), SubjectNotMoving)
             return
         future.result()
-        self.other[subject] = self.other.get(subject, []) + examples
+        self.other[subject] = [*self.other.get(subject, []), *pictured(examples, False)]
 
     @rule(subject=IDS, expired=st.booleans())
     def delete_subject(self, subject: str, expired: bool) -> None:
@@ -307,6 +383,9 @@ class MovingMachine(RuleBasedStateMachine):
         lacking = sorted(self.negatives["g"].keys() - self.negatives["s"].keys() - set(left))
         assert (state.gallery.id, state.waiting.id) == ("g", "s")
         assert (state.left, state.without_negatives) == (len(left), len(lacking))
+        assert state.with_crops == sum(any(each.crop for each in self.own[one]) for one in left) * self.keep
+        shown = {one.subject_id for one in self.galleries.list_left_crops("s").subjects}
+        assert shown == self.to_fill().keys()
         assert state.fewer_encodings == sum(len(self.other[one]) < len(self.own[one]) for one in self.other)
         told = self.galleries.list_left("s").subjects
         assert [(one.subject_id, one.present) for one in told] == sorted(
@@ -316,13 +395,13 @@ class MovingMachine(RuleBasedStateMachine):
         for gallery_id, kept in (("g", self.own), ("s", self.other)):
             self.answers(gallery_id, kept)
 
-    def expected(self, gallery_id: str, kept: dict[str, list[int]]) -> dict[str, Any]:
+    def expected(self, gallery_id: str, kept: dict[str, list[Example]]) -> dict[str, Any]:
         return {
             one: (self.labels[one], len(examples), self.negatives[gallery_id].get(one, 0), self.purposes[one])
             for one, examples in kept.items()
         }
 
-    def answers(self, gallery_id: str, kept: dict[str, list[int]]) -> None:
+    def answers(self, gallery_id: str, kept: dict[str, list[Example]]) -> None:
         """Its index holds what its store does, and τ follows its size."""
         encoder, gallery = self.encoders[gallery_id], self.galleries.known(gallery_id)
         assert gallery.active.encoder_digest == encoder

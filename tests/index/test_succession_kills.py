@@ -10,14 +10,16 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from oneglance_index import LocalGalleries, check_directory
 from tests.index import asking, succession_child
-from tests.index.succession_child import DIMENSIONS, PURPOSE, vectors_of
+from tests.index.succession_child import DIMENSIONS, PURPOSE, crops_of, vectors_of
 from tests.killing import running
 
 ROUNDS = int(os.environ.get("ONEGLANCE_KILL_ROUNDS", "6"))
@@ -41,7 +43,7 @@ def test_a_move_survives_kills_at_every_step(tmp_path: Path) -> None:
     steps: Counter[str] = Counter()
     data_dir = tmp_path / "data"
     with LocalGalleries.open(data_dir) as galleries:
-        galleries.create_gallery("g", encoder_digest="a", dimension=DIMENSIONS["a"]).result()
+        galleries.create_gallery("g", encoder_digest="a", dimension=DIMENSIONS["a"], keep_crops=True).result()
     for round_number in range(ROUNDS):
         maybe: set[str] = set()
         for state, act, *subject in run_and_kill(data_dir, str(round_number), rng):
@@ -78,17 +80,22 @@ def check(galleries: LocalGalleries) -> set[str]:
     assert (other.other, other.answers, other.origin) == ("g", False, not move.origin)
     assert subjects(galleries, "s") <= ids, "somebody is in the one that waits only"
     assert left(galleries) == ids - subjects(galleries, "s")
+    for page in pages_of(galleries.list_left_crops):  # what is to be made again has its own crops
+        for one in page.subjects:
+            assert {each.crop for each in one.encodings} <= set(crops_of(one.subject_id))
     return ids
 
 
 def left(galleries: LocalGalleries) -> set[str]:
-    found: set[str] = set()
+    return {one.subject_id for page in pages_of(galleries.list_left) for one in page.subjects}
+
+
+def pages_of(listed: Callable[..., Any]) -> Iterator[Any]:
     after: str | None = ""
     while after is not None:
-        page = galleries.list_left("g", page_size=100, after=after or None)
-        found |= {one.subject_id for one in page.subjects}
+        page = listed("g", page_size=100, after=after or None)
+        yield page
         after = page.next_after
-    return found
 
 
 def subjects(galleries: LocalGalleries, gallery_id: str) -> set[str]:

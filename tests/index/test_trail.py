@@ -339,3 +339,35 @@ def test_times_are_of_one_length(tmp_path: Path) -> None:
     with LocalGalleries.open(tmp_path) as galleries:
         galleries.record([Event(DOOR, "identify", time=moment) for moment in (0.0, 1.5, now, float(int(now)))]).result()
     assert len({len(one["time"]) for one in told(tmp_path)}) == 1
+
+
+def test_a_reader_that_pauses_holds_up_nothing_and_reads_what_there_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oneglance_index.store.trail_files._AT_ONCE", 2)
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        for number in range(1, 5):
+            galleries.set_threshold("g", number / 10).result()
+        exported = export_trail(tmp_path)
+        read = [next(exported)]  # and the pager waits
+        for number in range(200):
+            galleries.set_threshold("g", number / 100).result()
+        galleries.compact()
+        assert (tmp_path / "store.sqlite3-wal").stat().st_size == 0
+        read += exported
+    assert [json.loads(line).get("number") for line in read] == [1, 2, 3, 4, 5, None]
+    assert verify_export(read, (tmp_path / "receipts.pub").read_text()) == []
+    assert verify_trail(tmp_path, kept_head=read[-1]) == []
+
+
+def test_a_reader_whose_next_entries_are_removed_meanwhile_is_told(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oneglance_index.store.trail_files._AT_ONCE", 2)
+    exported = export_trail(data_dir)
+    next(exported)
+    with LocalGalleries.open(data_dir, settings=IndexSettings(audit_days=1e-9, sweep_every_seconds=0.01)):
+        until(lambda: [one["did"] for one in told(data_dir)] == ["prune"])
+        with pytest.raises(TrailInvalid, match="too old"):
+            list(exported)

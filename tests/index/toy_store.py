@@ -41,6 +41,7 @@ from oneglance_index import (
     Enrolled,
     Event,
     Expired,
+    Filling,
     Found,
     FusionChanged,
     Gallery,
@@ -84,6 +85,7 @@ from oneglance_index import (
     check_encodings,
     kind_of,
 )
+from oneglance_index.records import retention_of
 from tests.index.conformance import MAX_CANDIDATES, MAX_ENCODINGS, MAX_NEGATIVES, MAX_PAGE_BYTES
 
 T = TypeVar("T")
@@ -214,6 +216,7 @@ class ToyStore(GalleryStore):
         least_gap: float = 0.0,
         doubt: str | None = None,
         decided_by: DecidedBy = "distance",
+        keep_crops: bool = False,
     ) -> Future[Gallery]:
         def act(state: State) -> tuple[State, Gallery]:
             if not gallery_id or dimension < 1 or not 0 < (target_fpir or 0.5) < 1:
@@ -225,7 +228,8 @@ class ToyStore(GalleryStore):
             at = time.time()
             active = Generation(encoder_digest, dimension, kind, fusion, "active", None, 0, None, None, 0, quality, at)
             active = replace(active, least_gap=least_gap, doubt=doubt, decided_by=decided_by)
-            gallery = Gallery(gallery_id, description, active, target_fpir, None, None, None, at, 0, 0, 0)
+            kept = retention_of(keep_crops=keep_crops)
+            gallery = Gallery(gallery_id, description, active, target_fpir, None, None, kept, at, 0, 0, 0)
             return state.put(Kept(gallery)), gallery
 
         return self._write(act)
@@ -370,6 +374,17 @@ class ToyStore(GalleryStore):
 
         return self._write(act)
 
+    def set_keep_crops(self, gallery_id: str, keep: bool) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            kept = state.kept(gallery_id)
+            gallery = self.keeping_crops(kept.gallery, keep)
+            return state.put(replace(kept, gallery=gallery)), gallery
+
+        return self._write(act)
+
+    def keeping_crops(self, gallery: Gallery, keep: bool) -> Gallery:
+        return replace(gallery, retention=retention_of(keep_crops=keep), revision=gallery.revision + 1)
+
     def check_gap(self, least_gap: float) -> None:
         if not (math.isfinite(least_gap) and least_gap >= 0):
             raise ValueError
@@ -403,6 +418,8 @@ class ToyStore(GalleryStore):
         retention: Retention | None = None,
         notes: Sequence[Note] | None = None,
         others: Mapping[str, Vectors] | None = None,
+        crops: Sequence[bytes] | None = None,
+        filling: Filling | None = None,
     ) -> Future[Enrolled]:
         vectors = self.taken(encodings)
 

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from oneglance_index import GalleryStore, IndexSettings, LocalGalleries
+from oneglance_server.service.backups import BackupFolder
 from oneglance_server.sharing.addresses import Keeping
 from oneglance_server.sharing.keeper import Keeper
 from oneglance_server.sharing.news import News
+from oneglance_server.sharing.own import KeepersOwn
 from oneglance_server.sharing.remote import open_remote
+from oneglance_server.watched import LocalFiles
 
 
 class Kept:
@@ -25,10 +28,13 @@ class Kept:
     ) -> None:
         self.news = News(seconds)
         self.store = LocalGalleries.open(data_dir, settings=settings, on_galleries=self.news.tell, **how)
-        self.news.begin(self.store.list_galleries(page_size=1000).galleries)
+        self.files = LocalFiles(data_dir)
+        self.files.on_change = lambda name, own: self.news.tell_file(name, lambda: self.files.known()[name], wait=own)
+        self.news.begin(self.store.list_galleries(page_size=1000).galleries, self.files.known())
         self.keeping = Keeping(f"keeper+unix:{data_dir}/keeper.socket")
         self.loop = asyncio.new_event_loop()
         self._pool = ThreadPoolExecutor(4)
+        self.data_dir = data_dir
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
         self._run(self._start())
@@ -37,7 +43,8 @@ class Kept:
         asyncio.run_coroutine_threadsafe(what, self.loop).result()
 
     async def _start(self) -> None:
-        self.keeper = Keeper(self.store, self.news, self._pool)
+        backups = BackupFolder(self.store, self.data_dir.parent / "backups", self._pool)
+        self.keeper = Keeper(self.store, KeepersOwn(backups, self.files), self.news, self._pool)
         self._server = self.keeper.server()
         self._server.add_insecure_port(self.keeping.name.replace("keeper+unix", "unix"))
         await self._server.start()
@@ -73,7 +80,7 @@ def kept(data_dir: Path, users: int, **how: Any) -> Iterator[tuple[Kept, list[Ga
     keeper = Kept(data_dir, **how)
     with contextlib.ExitStack() as opened:
         opened.callback(keeper.close)
-        stores = [open_remote(keeper.keeping) for _ in range(users)]
+        stores: list[GalleryStore] = [open_remote(keeper.keeping) for _ in range(users)]
         for store in stores:
             opened.callback(store.close)
         yield keeper, stores

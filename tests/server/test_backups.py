@@ -14,7 +14,7 @@ from oneglance.v1.gallery_pb2 import CreateBackupRequest
 from oneglance_apps.cli import main
 from oneglance_index import LocalGalleries, StoreClosed
 from oneglance_server.app import Server
-from oneglance_server.service.backups import BackupService
+from oneglance_server.service.backups import BackupFolder
 from oneglance_server.settings import Settings
 from tests.pictures import picture
 from tests.running import server_thread
@@ -130,6 +130,6 @@ def test_a_start_removes_what_a_killed_server_left(tmp_path: Path) -> None:
     (tmp_path / ".oneglance-0.part").touch()
     (tmp_path / "whole").touch()
     with ThreadPoolExecutor() as pool:
-        BackupService(Mock(), tmp_path, pool, Mock())
-        BackupService(Mock(), tmp_path / "no folder", pool, Mock())
+        BackupFolder(Mock(), tmp_path, pool)
+        BackupFolder(Mock(), tmp_path / "no folder", pool)
     assert [path.name for path in tmp_path.iterdir()] == ["whole"]

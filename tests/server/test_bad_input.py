@@ -27,6 +27,7 @@ from oneglance.v1.gallery_pb2 import (
     SetDecidedByRequest,
     SetDoubtPolicyRequest,
     SetFusionRequest,
+    SetKeepCropsRequest,
 )
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceStub
 from oneglance.v1.identification_pb2 import IdentifyRequest
@@ -315,6 +316,12 @@ CASES: dict[str, tuple[Case, str, str, str]] = {
         "INVALID_ARGUMENT",
         "INVALID_REQUEST",
         "doubt_policy",
+    ),
+    "keep-crops-missing": (
+        lambda c, g, d: c._call(c._galleries.SetKeepCrops, SetKeepCropsRequest(gallery_id=g)),
+        "INVALID_ARGUMENT",
+        "EMPTY",
+        "keep_crops",
     ),
     "approximation-share": (
         lambda c, g, d: c.set_approximation(g, 0.5),

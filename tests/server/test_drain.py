@@ -73,6 +73,8 @@ def move_there_and_back(client: Client) -> None:
     client.set_threshold(f"{name}-new", 0.1)
     client.get_move(name)
     list(client.list_left(name))
+    list(client.fill_from_crops(name))
+    client.set_keep_crops(name, False)
     client.cut_over(name)
     client.roll_back(name)
     client.end_move(name)

@@ -51,7 +51,9 @@ def test_what_was_under_way_is_not_counted_for_it(
                 galleries = server._gate.services.galleries
                 await galleries.delete(CALL, "g")
                 if again:
-                    await galleries.create(CALL, "g", "pixels", "", "mean", 0.01, "off", 0.0, "off", "distance")
+                    await galleries.create(
+                        *(CALL, "g", "pixels", ""), "mean", 0.01, "off", 0.0, "off", "distance", keep_crops=False
+                    )
                 return found
 
             return called

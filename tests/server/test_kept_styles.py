@@ -14,6 +14,7 @@ from oneglance_apps.cli import main
 from oneglance_core.manifests import Style
 from oneglance_server.errors import InvalidRequest, StartupError, StyleExists, StyleNotFound, StylesBusy
 from oneglance_server.kept_styles import FILE, MAX_KEPT, KeptStyles
+from oneglance_server.watched import LocalFiles
 from tests.running import server_thread
 from tests.server.test_any_style import EMBER, MOSS, SCENE
 from tests.server.test_stylize import direct, near, opened, scene
@@ -123,11 +124,11 @@ def test_without_a_stylizer_for_any_style_there_are_none(tints: Path, tmp_path: 
 def test_a_damaged_file_is_told_at_the_start(models: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / FILE).write_text('{"styles": [{"name": "fire"}]}')
     with pytest.raises(StartupError, match="no file of styles"):
-        KeptStyles(tmp_path / FILE)
+        KeptStyles(LocalFiles(tmp_path))
 
 
 def test_a_file_that_is_damaged_meanwhile_is_told_once_and_the_former_goes_on(tmp_path: Path) -> None:
-    kept = KeptStyles(tmp_path / FILE)
+    kept = KeptStyles(LocalFiles(tmp_path))
     kept.add(Style(name="fire"), SPACE, VECTOR)
     (tmp_path / FILE).write_text("{")
     with capture_logs() as lines:
@@ -139,26 +140,26 @@ def test_a_file_that_is_damaged_meanwhile_is_told_once_and_the_former_goes_on(tm
 
 
 def test_what_cant_be_written_is_not_there(tmp_path: Path) -> None:
-    kept = KeptStyles(tmp_path / "none" / FILE)
+    kept = KeptStyles(LocalFiles(tmp_path / "none"))
     with pytest.raises(StylesBusy):
         kept.add(Style(name="fire"), SPACE, VECTOR)
     assert kept.of(SPACE) == []
 
 
 def test_there_are_at_most_so_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = KeptStyles(tmp_path / FILE)
+    kept = KeptStyles(LocalFiles(tmp_path))
     monkeypatch.setattr("oneglance_server.kept_styles.MAX_KEPT", 2)
     for name in ("a", "b"):
         kept.add(Style(name=name), SPACE, VECTOR)
     with pytest.raises(InvalidRequest, match="delete some"):
         kept.add(Style(name="c"), SPACE, VECTOR)
-    assert [style.name for style in KeptStyles(tmp_path / FILE).of(SPACE)] == ["a", "b"]
+    assert [style.name for style in KeptStyles(LocalFiles(tmp_path)).of(SPACE)] == ["a", "b"]
     assert MAX_KEPT == 1000
 
 
 def test_several_processes_keep_styles_in_one_file(tmp_path: Path) -> None:
     """Two that know nothing of each other but the file, at once."""
-    both = [KeptStyles(tmp_path / FILE) for _ in range(2)]
+    both = [KeptStyles(LocalFiles(tmp_path)) for _ in range(2)]
 
     def add(one: KeptStyles, name: str) -> None:
         for i in range(20):

@@ -29,11 +29,13 @@ class User:
 
     def __init__(self, news: News, name: str = "a") -> None:
         self.told: list[tuple[int, dict[str, Gallery | None]]] = []
+        self.files: dict[str, bytes] = {}
         self._news = news
         news.follow(self, name)
 
-    def tell(self, news: int, galleries: Mapping[str, Gallery | None]) -> None:
+    def tell(self, news: int, galleries: Mapping[str, Gallery | None], files: Mapping[str, bytes]) -> None:
         self.told.append((news, dict(galleries)))
+        self.files |= files
 
     def confirm(self) -> None:
         self._news.heard(self, self.told[-1][0])
@@ -58,7 +60,7 @@ class Telling:
 
 def begun(seconds: float, *galleries: Gallery, restarted: bool = False) -> News:
     news = News(seconds, restarted=restarted)
-    news.begin(galleries)
+    news.begin(galleries, {})
     return news
 
 
@@ -156,6 +158,41 @@ def test_what_nobody_decides_by_is_not_waited_for(gallery: Gallery, same: Callab
 def test_what_is_told_while_the_galleries_are_read_counts_more(gallery: Gallery, tmp_path: Path) -> None:
     news = News(LONG)
     news.tell({"g": changed(gallery, 1), "h": None})
-    news.begin([gallery, replace(gallery, id="h"), replace(gallery, id="i")])
+    news.begin([gallery, replace(gallery, id="h"), replace(gallery, id="i")], {})
     ((_, told),) = User(news).told
     assert {name: one and one.target_fpir for name, one in told.items()} == {"g": 0.01, "i": None}
+
+
+def test_a_file_waits_for_who_decides_by_it_and_the_newest_is_told_last(gallery: Gallery) -> None:
+    news = begun(LONG, gallery)
+    user = User(news)
+    news.grant(user)
+    data = [b"one"]
+    news.tell_file("keys", lambda: data[0], wait=False)
+    assert user.files == {"keys": b"one"}
+    acknowledged = threading.Event()
+
+    def tell() -> None:
+        news.tell_file("keys", lambda: data[0], wait=True)  # told already, and not known yet
+        acknowledged.set()
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    user.confirm()
+    until(acknowledged.is_set)
+    thread.join()
+    assert len(user.told) == 2
+    late = User(news, "late")
+    assert late.files == {"keys": b"one"}
+
+
+def test_which_galleries_may_lose_something_is_known_as_they_change(gallery: Gallery) -> None:
+    approximate = replace(gallery, active=replace(gallery.active, kind="approximate:0.99"))
+    news = begun(LONG, gallery, replace(approximate, id="a"))
+    assert set(news.approximate()) == {"a"}
+    news.tell({"g": approximate, "a": None})
+    assert set(news.approximate()) == {"g"}
+    news.tell({"g": replace(approximate, subjects=5)})
+    assert set(news.approximate()) == {"g"}
+    news.tell({"g": gallery})
+    assert set(news.approximate()) == set()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 from PIL import Image
 
@@ -13,11 +14,13 @@ from oneglance import Client, OneglanceError, encoding, enroll_request, mate, ph
 from oneglance.v1.common_pb2 import THRESHOLD_SOURCE_CALIBRATION, THRESHOLD_SOURCE_MODEL
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_NOT_COMPARED
 from oneglance_core.faces.chips import cut_chip
+from oneglance_core.folder import read_model_folder, write_model_folder
 from oneglance_core.glyphs import alphabet
 from oneglance_core.manifests import EncoderManifest
 from tests.running import server_thread
 
 Photos = dict[str, list[bytes]]
+TAU, HAIR = 0.36, 0.04
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,38 @@ def test_a_smear_is_not_enrolled_in_silence(client: Client, lfw: Photos) -> None
     assert broken["sharpness"].value < broken["sharpness"].least == pytest.approx(1.9)
     told = client.enroll("smears", "nobody", photo(buffer.getvalue(), "largest"), accept_breaches=True).breaches
     assert {one.figure for one in told} == set(broken)
+
+
+def test_moved_by_its_crops_a_gallery_decides_as_before(lfw: Photos, face_folder: Path, tmp_path: Path) -> None:
+    """To the same network under another digest: who is nearest, and whether that is near enough, stays, but where it
+    was undecided by a hair."""
+    again = tmp_path / "again"
+    folder = read_model_folder(face_folder / "encoder")
+    graph = onnx.load_from_string(folder.model)
+    graph.doc_string = "the same once more"
+    write_model_folder(again, folder.manifest.model_copy(update={"name": "again"}), graph.SerializeToString())
+    with (
+        server_thread(data_dir=tmp_path / "data", models=(face_folder, again)) as server,
+        Client(server.address) as client,
+    ):
+        client.create_gallery("g", encoder=folder.manifest.name, keep_crops=True)
+        client.set_threshold("g", TAU)
+        for name in list(lfw)[:5]:
+            client.enroll("g", name, photo(lfw[name][0], "largest"))
+        client.start_move("g", "new", "again")
+        client.set_threshold("new", TAU)
+        (filled,) = client.fill_from_crops("g")
+        assert (filled.moved_count, list(filled.refused)) == (5, [])
+        for person in list(lfw):
+            for data in lfw[person][1:4]:
+                (before,) = client.identify("g", photo(data, "largest")).results
+                (after,) = client.identify("new", photo(data, "largest")).results
+                nearest, later = before.candidates[0], after.candidates[0]
+                assert abs(later.distance - nearest.distance) < HAIR
+                if before.candidates[1].distance - nearest.distance > HAIR:
+                    assert later.subject_id == nearest.subject_id
+                if abs(nearest.distance - TAU) > HAIR:
+                    assert after.subject_id == before.subject_id
 
 
 def test_drawings_are_no_aligned_faces(client: Client) -> None:

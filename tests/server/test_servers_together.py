@@ -14,18 +14,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pytest
 from limits import parse
 
-from oneglance import Client, OneglanceError
+from oneglance import AlreadyExistsError, Client, OneglanceError
+from oneglance.client.errors import UnauthenticatedError
+from oneglance.v1.gallery_pb2 import CreateBackupRequest
+from oneglance_index import LocalGalleries, StoreClosed, read_trail
 from oneglance_server.app import Server
 from oneglance_server.errors import StartupError
+from oneglance_server.sharing.addresses import Keeping
+from oneglance_server.sharing.files import clock
+from oneglance_server.sharing.remote import RemoteGalleries, open_remote
 from tests.pictures import picture
 from tests.running import ServerProcess, server_thread
 from tests.server.access.callers import grant, key_of
+from tests.server.test_any_style import EMBER
 from tests.server.test_kill import MOMENT_SECONDS, Writer
+from tests.style_models import any_style_models
 from tests.waiting import PATIENCE_SECONDS, until
 
 ROUNDS = int(os.environ.get("ONEGLANCE_KILL_ROUNDS", "2"))
@@ -105,10 +113,90 @@ def test_errors_are_told_as_by_the_server_that_keeps_the_galleries(together: Tog
             assert told[0] == told[1] == told[2]
 
 
-def test_backups_are_those_of_the_keeper(together: Together) -> None:
-    with pytest.raises(OneglanceError) as refused:
-        together.one.create_backup("b")
-    assert refused.value.reason == "BACKUPS_OFF"
+def test_without_a_folder_for_backups_all_say_so(together: Together) -> None:
+    with Client(together.keeper.address) as direct:
+        for client in (direct, together.one):
+            with pytest.raises(OneglanceError) as refused:
+                client.create_backup("b")
+            assert (refused.value.code.name, refused.value.reason) == ("FAILED_PRECONDITION", "BACKUPS_OFF")
+            assert "backup" not in client.get_server().capabilities
+
+
+def test_a_backup_asked_of_any_server_is_made_by_the_keeper(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share = f"unix:{tmp_path}/share"
+    begun, given_up = threading.Event(), threading.Event()
+
+    def long(self: LocalGalleries, target: Path, ended: Callable[[], bool]) -> None:
+        begun.set()
+        until(ended)
+        given_up.set()
+        raise StoreClosed(target)
+
+    monkeypatch.setattr("oneglance_server.app._GRANTED_SECONDS", 60.0)  # machines may be slow
+    with (
+        server_thread(data_dir=tmp_path / "kept", models=models[:1], share=share, backup_dir=str(tmp_path / "backups")),
+        server_thread(data_dir=tmp_path / "one", models=models[:1], galleries=f"keeper+{share}") as server,
+        Client(server.address, retry=False) as client,
+    ):
+        client.create_gallery("g", encoder="pixels")
+        client.enroll("g", "s", picture(1))
+        assert "backup" in client.get_server().capabilities
+        made = client.create_backup("nightly")
+        assert made.size_bytes == (tmp_path / "backups/nightly").stat().st_size
+        assert [(one.gallery_id, one.subject_count) for one in made.galleries] == [("g", 1)]
+        for name, code, reason in (
+            ("nightly", "ALREADY_EXISTS", "BACKUP_EXISTS"),
+            ("../b", "INVALID_ARGUMENT", "INVALID_REQUEST"),
+        ):
+            with pytest.raises(OneglanceError) as refused:
+                client.create_backup(name)
+            assert (refused.value.code.name, refused.value.reason) == (code, reason)
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalGalleries, "back_up", long)
+            call = client._galleries.CreateBackup.future(CreateBackupRequest(name="long"))
+            until(begun.is_set)
+            with pytest.raises(OneglanceError) as refused:
+                client.create_backup("other")
+            assert (refused.value.code.name, refused.value.reason) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
+            assert refused.value.metadata["queue"] == "backups"
+            call.cancel()
+            until(given_up.is_set)
+    assert not (tmp_path / "one").exists()
+    trail = [event for event in read_trail(tmp_path / "kept", 100) if '"backup"' in event]
+    assert "nightly" in trail[0]
+
+
+def test_keys_and_styles_made_or_ended_at_one_server_are_so_at_all(
+    models: tuple[Path, Path], tints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share, policy = f"unix:{tmp_path}/share", tmp_path / "policy.toml"
+    policy.write_text(grant(["key:*"], ["*"], ["*"]))
+    monkeypatch.setattr("oneglance_server.app._GRANTED_SECONDS", 60.0)  # machines may be slow
+    settings = {"models": (models[0], tints, any_style_models(tmp_path / "any")), "policy": str(policy)}
+    admin = key_of(tmp_path / "kept", "admin")
+    with ExitStack() as opened:
+        servers = [opened.enter_context(server_thread(data_dir=tmp_path / "kept", share=share, **settings))]
+        for name in ("one", "other"):
+            of = {"data_dir": tmp_path / name, "galleries": f"keeper+{share}", **settings}
+            servers.append(opened.enter_context(server_thread(**of)))
+        admins = [opened.enter_context(Client(server.address, token=admin)) for server in servers]
+        for maker, user, ender in ((0, 1, 2), (1, 2, 0), (2, 0, 1), (1, 0, 2)):
+            made = admins[maker].create_api_key("door")
+            with Client(servers[user].address, token=made.secret) as door:
+                assert door.get_identity().name == "key:door"
+                admins[ender].revoke_api_key(made.key.id)
+                with pytest.raises(UnauthenticatedError):
+                    door.get_identity()
+            admins[maker].create_style("fire", EMBER)
+            assert "fire" in [style.name for style in admins[user].list_styles()]
+            with pytest.raises(AlreadyExistsError):
+                admins[ender].create_style("fire", EMBER)
+            admins[ender].delete_style("fire")
+            assert "fire" not in [style.name for style in admins[user].list_styles()]
+        assert [key.name for key in admins[1].list_api_keys()] == ["admin"]
+    assert not (tmp_path / "one").exists()
 
 
 @pytest.mark.parametrize(
@@ -207,6 +295,44 @@ def test_what_was_acknowledged_survives_kill_9_of_a_server(models: tuple[Path, P
                     server.kill()
             client.set_threshold("g", 0.5 + round_number)  # waits for nobody for ever
             check_all(writers, client, digest)
+
+
+def test_a_keeper_that_shares_no_more_waits_for_who_decides_by_what_it_told(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share, note = tmp_path / "share.socket", tmp_path / "kept" / "shared"
+    first = "from oneglance_server import app; app._GRANTED_SECONDS = 20.0"
+    with ServerProcess(tmp_path / "kept", models=models[0], share=f"unix:{share}", first=first) as kept:
+        with Client(kept.address) as client:
+            client.create_gallery("g", encoder="pixels")
+        user = cast(RemoteGalleries, open_remote(Keeping(f"keeper+unix:{share}")))
+        session = user._here()  # cut off by the kill, it would decide on, wherever no connection tells it
+        kept.kill()
+    user.close()
+    monkeypatch.setattr("oneglance_server.app._GRANTED_SECONDS", 20.0)
+    with server_thread(data_dir=tmp_path / "kept", models=models[:1]) as alone, Client(alone.address) as client:
+        client.set_threshold("g", 0.5)
+        assert clock() > session.until
+        assert note.exists()
+        client.set_threshold("g", 0.6)
+    assert not note.exists()
+
+
+def test_where_nobody_decides_any_more_the_next_start_waits_for_nobody(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oneglance_server.app._GRANTED_SECONDS", 10 * PATIENCE_SECONDS)
+    share, note = f"unix:{tmp_path}/share", tmp_path / "kept" / "shared"
+    for number in range(2):
+        with (
+            server_thread(data_dir=tmp_path / "kept", models=models[:1], share=share) as kept,
+            Client(kept.address) as client,
+        ):
+            assert note.exists()
+            client.create_gallery(f"g{number}", encoder="pixels")
+            with server_thread(data_dir=tmp_path / "one", models=models[:1], galleries=f"keeper+{share}") as one:
+                assert one.address
+        assert not note.exists()
 
 
 def test_a_quota_is_one_at_all_servers(models: tuple[Path, Path], tmp_path: Path) -> None:

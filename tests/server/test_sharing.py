@@ -262,7 +262,7 @@ def test_errors_keep_their_fields_on_the_way(kind: type[GalleryError]) -> None:
         messages.read_told(
             messages.encoded(
                 messages.Told(
-                    [], 0, [messages.Answer(1, messages.raw(None), messages.fault_of(error))], None, False, []
+                    [], {}, 0, [messages.Answer(1, messages.raw(None), messages.fault_of(error))], None, False, []
                 )
             )
         )

@@ -18,6 +18,7 @@ import pytest
 from oneglance_index import EngineUnavailable, GalleryStore, LocalGalleries, OutOfMemory, Search, StoreClosed
 from oneglance_server.sharing import keeper as keeping
 from oneglance_server.sharing import messages, remote
+from oneglance_server.sharing.files import RemoteFiles
 from oneglance_server.sharing.remote import RemoteGalleries, open_remote
 from tests.index.holding import Hold
 from tests.server.sharing import Kept, kept
@@ -81,7 +82,7 @@ def test_of_one_that_comes_back_nothing_begins_that_it_asked_for_before(keeper: 
     """Where the keeper doesn't know yet that the former connection is lost."""
 
     def come() -> tuple[remote._Session, threading.Thread]:
-        session = remote._Session(keeper.keeping, "the same", messages.NoQuotas())
+        session = remote._Session(keeper.keeping, "the same", messages.NoQuotas(), RemoteFiles())
 
         def hear() -> None:
             for told in session.told():
@@ -318,3 +319,29 @@ def test_who_says_what_means_nothing_is_cut_off_alone(keeper: Kept, user: Galler
             assert messages.read_told(message).granted is None  # it is told which galleries there are, and no more
     assert user.enroll("g", "s", VECTORS[:1]).result().created
     assert user.trouble() is None
+
+
+def test_one_that_reads_nothing_of_what_it_asks_for_is_cut_off(
+    keeper: Kept, user: GalleryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else all answers would pile up in the keeper's memory."""
+    user.enroll("g", "s", VECTORS, labels={"a": "x" * 250}).result()
+    monkeypatch.setattr(keeping, "_MOST_UNREAD_BYTES", 100_000)
+    over = threading.Event()
+
+    def says() -> Iterator[bytes]:
+        for number in range(5000):
+            call = messages.Call(number, "list_subjects", None, messages.raw(["g"]))
+            yield messages.encoded(messages.Asked([call], [], 0, 0, []))
+        over.wait(PATIENCE_SECONDS)
+
+    with keeper.keeping.channel() as channel:
+        use: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(messages.METHOD)
+        told = use(says(), metadata=((messages.CODE_KEY, messages.CODE), (messages.USER_KEY, "idle")))
+        until(lambda: "idle" in keeper.keeper._users)
+        idle = keeper.keeper._users["idle"]
+        until(lambda: idle.ended)
+        assert idle._answers == []
+        assert user.enroll("g", "t", VECTORS[:1]).result().created  # others go on
+        assert sum(len(messages.read_told(message).answers) for message in told) < 5000
+        over.set()

@@ -290,6 +290,7 @@ def test_who_has_a_right_in_one_of_the_two_only_may_do_nothing_to_the_move(tmp_p
     calls: dict[str, Callable[[Client, str], object]] = {
         "GetMove": lambda one, g: one.get_move(g),
         "ListLeft": lambda one, g: list(one.list_left(g)),
+        "FillFromCrops": lambda one, g: list(one.fill_from_crops(g)),
         "CutOver": lambda one, g: one.cut_over(g, leave=True),
         "RollBack": lambda one, g: one.roll_back(g, leave=True),
         "EndMove": lambda one, g: one.end_move(g),

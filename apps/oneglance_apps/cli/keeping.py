@@ -241,12 +241,13 @@ def _verify_receipt(options: Options) -> int:
 
 
 def _first_key(options: Options) -> int:
-    from oneglance_server.access.api_keys import FILE, ApiKeys
+    from oneglance_server.access.api_keys import ApiKeys
     from oneglance_server.errors import ApiKeysBusy, StartupError
+    from oneglance_server.watched import LocalFiles
 
     options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        _, secret = ApiKeys(options.data_dir / FILE).create(str(options.name))
+        _, secret = ApiKeys(LocalFiles(options.data_dir)).create(str(options.name))
     except ApiKeysBusy as error:
         raise StartupError(str(error.cause)) from error
     print(secret)

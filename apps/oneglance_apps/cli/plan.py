@@ -56,7 +56,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def run(o: argparse.Namespace) -> int:
-    from oneglance_apps.planning.costs import SERVER_CORES
+    from oneglance_apps.planning.costs import NODE_CORES, SERVER_CORES
     from oneglance_apps.planning.sheet import Load, Option, options, sizes
 
     load = Load(o.subjects, o.encodings, o.dimension, o.probes, o.kind, o.within)
@@ -69,6 +69,8 @@ def run(o: argparse.Namespace) -> int:
 
     def line(one: Option) -> str:
         name = f"  {one.name + ', ' if one.name != 'CPU' else ''}{one.cores} cores"
+        if one.nodes:
+            name = f"  {one.name}, {one.nodes} query node{'s' if one.nodes > 1 else ''} of {NODE_CORES} cores"
         if one.servers:
             name += f" behind {one.servers} server{'s' if one.servers > 1 else ''} of {SERVER_CORES}"
         if one.waited is None:

@@ -97,6 +97,11 @@ FMR = argument("--fmr", f"share of wrong claims that tau may accept [{VERIFY_FMR
     argument("--least-gap", f"{_GAP} [0]", type=within(float), default=0.0, metavar="GAP"),
     ON_DOUBT,
     argument("--decided-by", f"{_DECIDES} [distance]", choices=DECIDED_BY_NAMES, default=""),
+    argument(
+        "--keep-crops",
+        "keep a crop of each picture that is enrolled, encrypted, to move to another encoder by; nothing shows it",
+        action="store_true",
+    ),
 )
 def create_gallery(client: Client, o: Options) -> Iterable[Message]:
     yield client.create_gallery(
@@ -109,6 +114,7 @@ def create_gallery(client: Client, o: Options) -> Iterable[Message]:
         least_gap=o.least_gap,
         doubt_policy=o.on_doubt,
         decided_by=o.decided_by,
+        keep_crops=o.keep_crops,
     )
 
 
@@ -225,6 +231,16 @@ def set_quality_policy(client: Client, o: Options) -> Iterable[Message]:
 )
 def set_least_gap(client: Client, o: Options) -> Iterable[Message]:
     yield client.set_least_gap(o.gallery, o.gap)
+
+
+@command(
+    "set whether a gallery keeps a crop of each picture that is enrolled from now on, encrypted, to move to another"
+    " encoder by; off deletes all that it has",
+    GALLERY,
+    argument("keep", "on, or off", choices=["on", "off"]),
+)
+def set_keep_crops(client: Client, o: Options) -> Iterable[Message]:
+    yield client.set_keep_crops(o.gallery, o.keep == "on")
 
 
 @command(

@@ -27,6 +27,7 @@ from oneglance.v1.gallery_pb2 import (
     CreateBackupResponse,
     DeleteGalleryResponse,
     DriftWatch,
+    FillFromCropsResponse,
     Gallery,
     GetMoveResponse,
     ThresholdVersion,
@@ -194,13 +195,14 @@ def _gallery(g: Gallery) -> str:
     gap = f", least gap {distance(g.least_gap)}" if g.least_gap else ""
     drift = "".join(f"\n  drift suspected since {one.since.ToJsonString()}: {one.advice}" for one in _suspected(g))
     decided_by = ", decided by probability" if g.decided_by == DECIDED_BY_PROBABILITY else ""
+    crops = ", keeps crops of pictures" if g.keep_crops else ""
     return (
         f"{g.id}: {counted(g.subject_count, 'subject')}, {counted(g.encoding_count, 'encoding')} "
         f"of {g.dimension} numbers, revision {g.revision}, "
         f"encoder {short_digest(g.encoder_digest)}{loaded}, by {fusion_name(g.fusion)}{decided_by}, "
         f"{_threshold(g.threshold)}, "
         f"quality policy {policy_name(g.quality_policy)}, doubt policy {doubt_policy_name(g.doubt_policy)}"
-        f"{gap}{negatives}, drift: {drift_name(g.drift.state)}{drift}{_approximation(g)}{_move(g)}"
+        f"{gap}{negatives}{crops}, drift: {drift_name(g.drift.state)}{drift}{_approximation(g)}{_move(g)}"
     )
 
 
@@ -221,8 +223,18 @@ def _move(g: Gallery) -> str:
 def _moving(r: GetMoveResponse) -> str:
     lacking = f", {r.lacking_negatives_count} lack negatives" if r.lacking_negatives_count else ""
     fewer = f", {r.fewer_encodings_count} have fewer encodings there" if r.fewer_encodings_count else ""
-    left = f"{counted(r.left_count, 'subject')} left to be moved{lacking}{fewer}"
+    crops = f" ({r.with_crops_count} with crops: fill-from-crops)" if r.with_crops_count else ""
+    left = f"{counted(r.left_count, 'subject')} left to be moved{crops}{lacking}{fewer}"
     return f"{_gallery(r.gallery)}\n{_gallery(r.waiting)}\n{left}{_compared(r.comparison)}"
+
+
+def _filled(r: FillFromCropsResponse) -> str:
+    changed = f", {r.changed_count} changed meanwhile" if r.changed_count else ""
+    refused = "".join(
+        f"\n  {one.subject_id}{f', encoding {one.encoding_id}' if one.encoding_id else ''}: {one.error.message}"
+        for one in r.refused
+    )
+    return f"{counted(r.moved_count, 'subject')} moved{changed}{refused}"
 
 
 def _compared(c: LiveComparison) -> str:
@@ -472,6 +484,7 @@ _TEXTS: dict[type[Message], Callable[[Any], str]] = {
     CreateBackupResponse: _backup,
     DeleteGalleryResponse: lambda r: f"deleted, {counted(r.deleted_subjects, 'subject')} with it{_receipt(r)}",
     GetMoveResponse: _moving,
+    FillFromCropsResponse: _filled,
     LeftSubject: lambda one: f"{one.subject_id}{': fewer negatives' if one.lacks_negatives else ''}",
     Threshold: _threshold,
     CalibrateResponse: _calibrated,

@@ -18,9 +18,10 @@ LEAVE = argument(
 
 
 @command(
-    "begin to move a gallery to another encoder: make the gallery that is to take its place. Fill that with bulk-enroll"
-    " or enroll-encodings (get-move and list-left tell what is left), calibrate it, then cut-over; roll-back undoes"
-    " that, end-move ends it. What is enrolled or deleted meanwhile is enrolled or deleted in both",
+    "begin to move a gallery to another encoder: make the gallery that is to take its place. Fill that with"
+    " bulk-enroll, enroll-encodings or fill-from-crops (get-move and list-left tell what is left), calibrate it, then"
+    " cut-over; roll-back undoes that, end-move ends it. What is enrolled or deleted meanwhile is enrolled or deleted"
+    " in both",
     GALLERY,
     argument("successor", "id of the gallery that is made", metavar="SUCCESSOR"),
     argument("--encoder", "its model, by name or digest", required=True, metavar="MODEL"),
@@ -43,6 +44,26 @@ def get_move(client: Client, o: Options) -> Iterable[Message]:
 @command("list the subjects that are left to be moved", GALLERY)
 def list_left(client: Client, o: Options) -> Iterable[Message]:
     return client.list_left(o.gallery)
+
+
+@command(
+    "fill the gallery that waits from the crops that the other one keeps (set-keep-crops): make encodings of those of"
+    " all subjects that are left, and tell what can't be made again. Ended, it goes on",
+    GALLERY,
+    argument(
+        "--fewer",
+        "move subjects also with fewer encodings: where the model refuses a crop, or none was kept of one",
+        action="store_true",
+    ),
+)
+def fill_from_crops(client: Client, o: Options) -> Iterable[Message]:
+    changed = True
+    while changed:  # those that changed while they were to be moved are looked at again
+        changed = False
+        for page in client.fill_from_crops(o.gallery, fewer=o.fewer):
+            changed = changed or page.changed_count > 0
+            yield page
+    yield client.get_move(o.gallery)
 
 
 @command("let the gallery that a move made answer under the gallery's id, and that one wait", GALLERY, LEAVE)

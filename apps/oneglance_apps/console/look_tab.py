@@ -200,6 +200,8 @@ class LookTab:
                         ("doubts", doubt_policy_name(self._state.gallery.doubt_policy)),
                     ):
                         draw_entry(say(f"basis.{name}"), say(f"policy.{policy}"))
+                    if self._state.gallery.keep_crops:
+                        draw_entry(say("basis.crops"), say("basis.crops_kept"))
 
     def _summary(self, answer: IdentifyResponse | None) -> tuple[str, str]:
         """What came out, and what to do next."""

@@ -48,7 +48,7 @@ class ThresholdTab:
         self._probes, self._receiving_for = ProbeSet(), None
         for label in (self.tau_refusal, self.quality_refusal, self.measure_refusal, self.calibrated):
             label.text = ""
-        self.tau_value.text = self.tau_words.text = self.measured.text = ""
+        self.tau_value.text = self.tau_words.text = self.measured.text = self.move.text = ""
         self.rate.text = self.rate_words.text = ""
         self.tau_input.value = None
         self.versions.clear()
@@ -65,6 +65,8 @@ class ThresholdTab:
                     with ui.element("div"):
                         self.rate = ui.label().classes("figure rate")
                         self.rate_words = ui.label().classes("soft tau-words")
+                self.move = ui.label().classes("move").props("role=status")
+                self.move.bind_visibility_from(self.move, "text", backward=bool)
                 with ui.row().classes("actions"):
                     self.tau_input = ui.number(say("tau.field"), step=0.01, format="%.4f").props("outlined dense")
                     ui.button(say("tau.set"), on_click=self._set_by_hand).props("unelevated no-caps")
@@ -115,9 +117,11 @@ class ThresholdTab:
         self._show_tau(gallery)
         calibrated_rates: MeasuredRates | None = None
         with self._state.errors_shown_in(self.tau_refusal):
+            move = await self._move_text(gallery)
             versions = [version async for version in self._state.api.list_thresholds(gallery.id)]
             if not self._state.is_shown(gallery):
                 return
+            self.move.text = move
             self._draw_versions(versions)
             calibrated_rates = await self._rates_of_calibration(gallery, versions)
         if self._probes and self._probes.searched_revision != gallery.revision:
@@ -145,6 +149,23 @@ class ThresholdTab:
         self.rate.text = f"FPIR {percent(threshold.expected_fpir)}"
         interval = fpir_interval(say, threshold) or say("fpir.no_interval")
         self.rate_words.text = say("fpir.meaning", subjects=subjects, interval=interval)
+
+    async def _move_text(self, gallery: Gallery) -> str:
+        """What it does in a move to another encoder, and the commands that go on; empty where it has no part in one."""
+        if not gallery.HasField("move"):
+            return ""
+        found = await self._state.api.get_move(gallery.id)
+        encoder = self._state.models.get(found.waiting.encoder_digest)
+        key = "moves" if gallery.move.answers else "waits"
+        if gallery.move.HasField("cut_over_time"):
+            key = "moved" if gallery.move.answers else "former"
+        return self._state.say(
+            f"move.{key}",
+            subjects=self._state.say("count.subjects", n=found.left_count),
+            gallery=found.gallery.id,
+            waiting=found.waiting.id,
+            encoder=encoder.name if encoder else found.waiting.encoder_digest[:12],
+        )
 
     def _draw_versions(self, versions: list[ThresholdVersion]) -> None:
         say = self._state.say

@@ -11,6 +11,7 @@ from oneglance_apps.planning.costs import Scanner
 from oneglance_apps.planning.queueing import Waited, simulate, simulate_behind
 
 CORES = tuple(2**i for i in range(1, 9))
+_MORE_NODES = (1, 2, 3, 4, 6, 8, 12, 16)  # times as many as hold the rows
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,15 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Option:
-    """A machine of so many cores, with a card or none, behind so many servers of SERVER_CORES or none. `waited`: what
-    becomes of the load there; None: it doesn't fit into the card's memory."""
+    """A machine of so many cores, with a card or none, behind so many servers of SERVER_CORES or none; or a server
+    with its rows at so many query nodes of a Milvus, which have so many cores together. `waited`: what becomes of the
+    load there; None: it doesn't fit into the card's memory."""
 
     name: str
     cores: int
     waited: Waited | None
     servers: int = 0
+    nodes: int = 0
 
     def does(self, within: float) -> bool:
         return self.waited is not None and self.waited.p99 <= within
@@ -67,13 +70,16 @@ def sizes(load: Load) -> Sizes:
 
 
 def options(load: Load) -> list[Option]:
-    """With CPUs alone the fewest cores that do, or the most that are thought of; with a card, if one does; and several
-    servers, where CPUs alone want a larger machine than those are."""
+    """With CPUs alone the fewest cores that do, or the most that are thought of; with a card, if one does; several
+    servers, where CPUs alone want a larger machine than those are; and a Milvus, where they want much memory."""
     found = [_fewest(load, [_option(costs.CPU, load, cores) for cores in CORES])]
     for card in (costs.H200, costs.H200_HALF):
         found.append(_fewest(load, [_option(card, load, cores) for cores in CORES[2:]]))
     if found[0].cores > costs.SERVER_CORES:
         found.append(_fewest(load, [one for cores in CORES for one in _several(load, cores)]))
+    if sizes(load).peak > costs.LARGE_BYTES:
+        least = math.ceil(load.numbers * costs.MILVUS.row_bytes / costs.NODE_BYTES)
+        found.append(_fewest(load, [_at_milvus(load, least * more) for more in _MORE_NODES]))
     return found
 
 
@@ -100,6 +106,12 @@ def _several(load: Load, cores: int) -> list[Option]:
     ]
 
 
+def _at_milvus(load: Load, nodes: int) -> Option:
+    cores = nodes * costs.NODE_CORES
+    service = functools.partial(milvus_seconds, load, cores)
+    return Option(costs.MILVUS.name, cores, simulate(service, load.per_second, costs.BATCH_CALLS), nodes=nodes)
+
+
 def service_seconds(scanner: Scanner, load: Load, cores: int, probes: int) -> float:
     """What so many calls, of one probe each, take that are answered together. Nothing is taken to overlap."""
     return _scan_seconds(scanner, load, cores, probes) + _input_seconds(load, cores, probes, costs.CALL_SECONDS)
@@ -114,6 +126,11 @@ def keeper_seconds(load: Load, cores: int, probes: int) -> float:
     """What is left to the one that keeps the galleries."""
     calls = costs.KEEPER_CALL_SECONDS * probes + costs.BATCH_SECONDS
     return _scan_seconds(costs.CPU, load, cores, probes) + calls
+
+
+def milvus_seconds(load: Load, cores: int, probes: int) -> float:
+    """By so many cores of query nodes, among which the rows are divided, and a server of SERVER_CORES before them."""
+    return _scan_seconds(costs.MILVUS, load, cores, probes) + front_seconds(load, probes)
 
 
 def _scan_seconds(scanner: Scanner, load: Load, cores: int, probes: int) -> float:

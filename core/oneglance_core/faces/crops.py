@@ -11,6 +11,7 @@ import numpy.typing as npt
 from oneglance_core.faces.finder import ChipSpec, Face, FaceFinder, Photo, SmallFaces, cut
 from oneglance_core.faces.turns import Box
 from oneglance_core.faces.uprightness import UprightnessCheck, search_turned
+from oneglance_core.kept_crops import face_crop_of
 from oneglance_core.pictures import PictureError, PictureLimits, decode_sized
 
 Pixels = npt.NDArray[np.uint8]
@@ -59,6 +60,7 @@ class CropRequest:
     face_required: a photo without the face that is meant, or in which that one isn't upright, is a FaceError; else it
         has no face, or one that isn't comparable. A photo of which all faces are meant may have any.
     quality_only: chips are cut to judge the faces' quality, and dropped.
+    crop_bytes: of each comparable face a crop is made (kept_crops.py), of so many bytes at most; 0: none.
     """
 
     data: bytes = field(repr=False)
@@ -66,14 +68,17 @@ class CropRequest:
     chip: ChipSpec | None
     face_required: bool = True
     quality_only: bool = False
+    crop_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class FaceCrops:
-    """The photo with its chosen faces, and the chips of its comparable ones uint8 [F, height, width, 3], in order."""
+    """The photo with its chosen faces, and the chips of its comparable ones uint8 [F, height, width, 3], in order; and
+    their crops, where these were wanted."""
 
     photo: Photo
     chips: Pixels = field(repr=False)
+    crops: Sequence[bytes] = field(default=(), repr=False)
 
 
 CropOutcome = FaceCrops | PictureError | FaceError | MemoryError
@@ -180,7 +185,12 @@ def _aligned(pixels: Pixels, photo: Photo, request: CropRequest) -> FaceCrops:
     if request.chip is None:
         return FaceCrops(photo, none)
     judged, chips = cut(pixels, photo, request.chip)
-    return FaceCrops(judged, none if request.quality_only else chips[[face.comparable for face in photo.faces]])
+    crops = (
+        [face_crop_of(pixels, face.box, photo.turn_degrees, request.crop_bytes) for face in photo.comparable]
+        if request.crop_bytes
+        else ()
+    )
+    return FaceCrops(judged, none if request.quality_only else chips[[face.comparable for face in photo.faces]], crops)
 
 
 def choose(photo: Photo, choice: FaceChoice) -> tuple[Face, ...]:

@@ -11,6 +11,7 @@ from oneglance_core.names import composed
 from oneglance_index.audit import ITSELF, Actor, Event
 from oneglance_index.records import Gallery
 from oneglance_index.store import importing, managing, mutations, succession
+from oneglance_index.store.crops import SetKeepCrops
 from oneglance_index.store.enrolling import Enroll
 from oneglance_index.store.following import Following
 from oneglance_index.store.mutations import Applied, Mutation
@@ -42,12 +43,14 @@ _Told = tuple[str, Callable[[Any], Mapping[str, object]]]
 
 
 def _enrolled(one: Enroll) -> Mapping[str, object]:
-    return {"examples": len(one.encodings), "on_existing": one.on_existing, "model": one.encoder_digest}
+    told = {"examples": len(one.encodings), "on_existing": one.on_existing, "model": one.encoder_digest}
+    return told if one.filling is None else {**told, "from_crops": True}
 
 
 def _created(one: mutations.CreateGallery) -> Mapping[str, object]:
     rules = {"fusion": one.fusion, "decided_by": one.decided_by, "quality": one.quality, "doubt": one.doubt}
-    return {"model": one.encoder_digest, "target_fpir": one.target_fpir, "least_gap": one.least_gap, **rules}
+    kept = {"target_fpir": one.target_fpir, "least_gap": one.least_gap, "keep_crops": one.keep_crops}
+    return {"model": one.encoder_digest, **kept, **rules}
 
 
 def _relabelled(one: managing.UpdateLabels) -> Mapping[str, object]:
@@ -74,6 +77,7 @@ _TOLD: Mapping[type[object], _Told] = {
     mutations.SetLeastGap: ("set-least-gap", lambda one: {"least_gap": one.least_gap}),
     mutations.SetKind: ("set-approximation", lambda one: {"kind": one.kind}),
     mutations.SetDoubt: ("set-doubt-policy", lambda one: {"doubt": one.doubt}),
+    SetKeepCrops: ("set-keep-crops", lambda one: {"keep_crops": one.keep}),
     mutations.SetRetention: ("set-retention", lambda one: {"expires": one.retention.expires}),
     mutations.DeleteEncodings: ("delete", _deleted),
     mutations.AddNegative: ("add-negative", lambda one: {"model": one.encoder_digest}),

@@ -20,6 +20,7 @@ from oneglance_index.store.master import master_keys
 from oneglance_index.store.schema import FAILURES, connect_reader, store_error
 from oneglance_index.store.seals import (
     COUNTED,
+    CROPS,
     ENCODINGS,
     NO_ROWS,
     SEALED,
@@ -28,6 +29,7 @@ from oneglance_index.store.seals import (
     Total,
     of_seals,
     rows_of_gallery,
+    there,
 )
 from oneglance_index.store.spelling import same_names
 from oneglance_index.store.store_row import check_galleries
@@ -169,7 +171,7 @@ def _check(db: sqlite3.Connection) -> Iterator[str]:
     with _told() as complaints:
         check_galleries(db)
     yield from complaints
-    for table in SEALED:
+    for table in there(db, SEALED):
         yield from _check_rows(db, table)
     try:
         galleries = db.execute("SELECT number FROM galleries").fetchall()
@@ -214,6 +216,8 @@ def _fault(db: sqlite3.Connection, at: queries.Place, subject: queries.StoredSub
         queries.labels(db, subject)
         queries.subject_vectors(db, at, subject)
         queries.negative_vectors(db, at, subject)
+        if there(db, (CROPS,)):
+            queries.crops(db, subject)
         queries.check_answers(db, subject)
     except StoreError as error:
         return f"subject {subject.id!r} in gallery {at.gallery_id!r}: {error.detail}"
@@ -281,7 +285,7 @@ def _check_gallery(db: sqlite3.Connection, number: int) -> Iterator[str]:
 def held_of(db: sqlite3.Connection, gallery: int) -> Total:
     """Of the rows that the tables hold of it."""
     held = NO_ROWS
-    for table in COUNTED:
+    for table in there(db, COUNTED):
         condition = rows_of_gallery(table)
         seals = db.execute(f"SELECT seal FROM {table.name} NOT INDEXED WHERE {condition}", (gallery,))
         held = held.plus(of_seals(row["seal"] for row in seals))

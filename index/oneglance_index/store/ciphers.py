@@ -1,5 +1,5 @@
-"""What is encrypted in a store: the labels of subjects, their encodings and negatives, the answers to requests about
-them, and blocks of snapshots.
+"""What is encrypted in a store: the labels of subjects, their encodings and negatives, crops of the pictures that these
+were made of, the answers to requests about them, and blocks of snapshots.
 
 Each by itself, with AES-256-GCM: nonce, content, tag. What it belongs to is authenticated with it, by numbers that
 never change, so that none can stand in for another.
@@ -104,13 +104,17 @@ def negative_identity(generation: int, negative: int) -> bytes:
     return _IDENTITY(b"neg", generation, negative)
 
 
+def crop_identity(generation: int, encoding: int) -> bytes:
+    return _IDENTITY(b"crp", generation, encoding)
+
+
 def request_identity(gallery: int, request: int) -> bytes:
     return _IDENTITY(b"req", gallery, request)
 
 
 class Contents(NamedTuple):
     """What is encrypted with the key of a subject: a column of a table whose rows say whose they are by `subject`. What
-    it belongs to is told by another column, `owner`, and by the row's number."""
+    it belongs to is told by another column, `owner`, and by the row's rowid."""
 
     table: str
     column: str
@@ -121,6 +125,7 @@ class Contents(NamedTuple):
 CONTENTS = (
     Contents("encodings", "vector", "generation", encoding_identity),
     Contents("negatives", "vector", "generation", negative_identity),
+    Contents("crops", "picture", "generation", crop_identity),
     Contents("requests", "answer", "gallery", request_identity),
 )
 

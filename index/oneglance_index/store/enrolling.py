@@ -13,13 +13,21 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from oneglance_core.names import composed
 from oneglance_index.encodings import as_encodings, check_encodings
-from oneglance_index.errors import EncodingKeyExists, LimitExceeded, NeighbourGone, SubjectExists, SubjectNotMoving
+from oneglance_index.errors import (
+    EncodingKeyExists,
+    LimitExceeded,
+    NeighbourGone,
+    SubjectChanged,
+    SubjectExists,
+    SubjectNotMoving,
+)
 from oneglance_index.records import (
     NO_NOTE,
     Change,
     Doubt,
     Doubting,
     Enrolled,
+    Filling,
     Neighbour,
     Note,
     OnExisting,
@@ -28,7 +36,9 @@ from oneglance_index.records import (
 )
 from oneglance_index.store import queries
 from oneglance_index.store.ciphers import encoding_identity, encrypt
+from oneglance_index.store.crops import crop_rows
 from oneglance_index.store.doubting import doubt
+from oneglance_index.store.filling import check_filling
 from oneglance_index.store.gathering import Gathering, NewSubject
 from oneglance_index.store.ledger import Ledger
 from oneglance_index.store.mutations import NOTHING_REMOVED, Applied, Effect, kept_of, log_deletions, made_for
@@ -37,7 +47,7 @@ from oneglance_index.store.queries import Place, StoredSubject
 from oneglance_index.store.recent import Recent
 from oneglance_index.store.rekeying import destroyed, new_key, rekey
 from oneglance_index.store.requests import Remembered, RequestMemory
-from oneglance_index.store.seals import ENCODINGS, SUBJECTS
+from oneglance_index.store.seals import CROPS, ENCODINGS, SUBJECTS
 
 _NO_RETENTION = Retention()
 _encode = json.JSONEncoder(ensure_ascii=False).encode
@@ -49,11 +59,12 @@ def labels_as_json(labels: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Enroll:
-    """`others`: the same examples by other encoders, by digest.
+    """`others`: the same examples by other encoders, by digest. `crops`: of the pictures of the examples, b"" for none;
+    those that the gallery keeps.
 
     In a gallery that waits (a Move) only those are enrolled who are enrolled in the other one: labels and retention are
     theirs there. `answered`: what that one answered, where the same is done here: it is remembered here, too, with the
-    ids that the encodings have here.
+    ids that the encodings have here. `filling`: what they are made of, where that is crops of the other one's.
     """
 
     gallery_id: str
@@ -73,13 +84,15 @@ class Enroll:
     checked: bool = False  # the values of the encodings, float32 [n, any]
     others: Mapping[str, Vectors] = field(default_factory=dict)
     answered: Enrolled | None = None
+    crops: Sequence[bytes] = ()
+    filling: Filling | None = None
 
     def gather(self, db: sqlite3.Connection, gathering: Gathering) -> Applied[Enrolled] | None:
         """Leaves it to `gathering` to write a new subject. None for one that is there, a request that isn't new, or a
         gallery that moves: nothing is done then."""
         new = gathering.of(self.gallery_id)
         at = new.at
-        if at.move is not None:
+        if at.move is not None or self.filling is not None:
             return None
         encodings = self._of_encoder(at)
         if self.request_id is not None and not gathering.is_new_request(new, self.request_id):
@@ -112,7 +125,7 @@ class Enroll:
         kept_until = self.retention or _NO_RETENTION
         gathering.add(
             new,
-            NewSubject(subject, name, labels, kept_until, now, revision, numbers[0], kept_as, remembered),
+            NewSubject(subject, name, labels, kept_until, now, revision, numbers[0], kept_as, remembered, self.crops),
         )
         change = Change(
             *(revision, np.array(numbers, np.int64), vectors, subject, name, NOTHING_REMOVED),
@@ -134,6 +147,8 @@ class Enroll:
             named = self._as_in(db, at, at.move.other)
             found = queries.find_subject(db, at.number, named.subject_id, exactly=True)
             return named._run(db, at, encodings, now, found, named.subject_id)
+        if self.filling is not None:  # it waits no more
+            raise SubjectChanged(self.gallery_id, self.subject_id)
         found = queries.find_subject(db, at.number, self.subject_id)
         return self._run(db, at, encodings, now, found, composed(self.subject_id) if found is None else found.id)
 
@@ -173,6 +188,8 @@ class Enroll:
         for number, vector, note in zip(numbers, vectors, self._notes(), strict=True):
             sealed = encrypt(key, content(vector, note), encoding_identity(generation, number))
             ledger.insert(ENCODINGS, (number, generation, subject, revision, now, sealed))
+        for row in crop_rows(db, at, subject, key, numbers, self.crops) if self.crops else ():
+            ledger.insert(CROPS, row)
         ids = tuple(map(str, numbers))
         enrolled = Enrolled(name, ids, found is None, False, revision, nearest_other, doubts)
         if self.request_id is not None:
@@ -196,10 +213,13 @@ class Enroll:
         return encodings
 
     def _as_in(self, db: sqlite3.Connection, at: Place, other_id: str) -> Enroll:
-        """With the subject's id, labels and retention in the other gallery. Raises SubjectNotMoving."""
-        subject = queries.find_subject(db, queries.place(db, other_id).number, self.subject_id)
+        """With the subject's id, labels and retention in the other gallery. Raises SubjectNotMoving, SubjectChanged."""
+        other = queries.place(db, other_id)
+        subject = queries.find_subject(db, other.number, self.subject_id)
         if subject is None:
             raise SubjectNotMoving(at.gallery_id, self.subject_id, other_id)
+        if self.filling is not None:
+            check_filling(db, other, at, subject, self.filling)
         known = self.labels is None and queries.find_subject(db, at.number, subject.id, exactly=True) is not None
         labels = None if known else json.loads(queries.labels(db, subject))
         return replace(self, subject_id=subject.id, labels=labels, retention=subject.retention)

@@ -4,21 +4,23 @@ each by itself that takes several times as long."""
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from oneglance_index.records import Retention
 from oneglance_index.store import queries
 from oneglance_index.store.ciphers import encoding_identity, encrypt, labels_identity, slots_of
+from oneglance_index.store.crops import crop_rows
 from oneglance_index.store.ledger import Ledger
 from oneglance_index.store.queries import Place
 from oneglance_index.store.requests import Remembered
-from oneglance_index.store.seals import ENCODINGS, SUBJECTS
+from oneglance_index.store.seals import CROPS, ENCODINGS, SUBJECTS
 
 
 class NewSubject(NamedTuple):
-    """A subject, its labels as JSON, its encodings as the store keeps them, the first with number `first`, and what is
-    to be remembered of the request."""
+    """A subject, its labels as JSON, its encodings as the store keeps them, the first with number `first`, what is to
+    be remembered of the request, and the crops of the encodings, b"" for none, or nothing."""
 
     number: int
     id: str
@@ -29,6 +31,7 @@ class NewSubject(NamedTuple):
     first: int
     vectors: list[bytes]
     remembered: Remembered | None
+    crops: Sequence[bytes] = ()
 
 
 @dataclass(slots=True)
@@ -112,7 +115,7 @@ class Gathering:
     def _write(self, new: NewSubjects) -> None:
         gallery, generation = new.at.number, new.at.generation
         ledger = Ledger(self._db, new.at, revisions=len(new.listed))
-        subjects, encodings = [], []
+        subjects, encodings, crops = [], [], []
         keys = slots_of(self._db, gallery).take_some(len(new.listed))
         for one, (slot, key) in zip(new.listed, keys, strict=True):
             labels = encrypt(key, one.labels, labels_identity(gallery, one.number))
@@ -121,8 +124,14 @@ class Gathering:
             for number, vector in enumerate(one.vectors, one.first):
                 content = encrypt(key, vector, encoding_identity(generation, number))
                 encodings.append((number, generation, one.number, one.revision, one.now, content))
+            if one.crops:
+                crops += crop_rows(
+                    self._db, new.at, one.number, key, range(one.first, one.first + len(one.vectors)), one.crops
+                )
         ledger.insert_all(SUBJECTS, subjects)
         ledger.insert_all(ENCODINGS, encodings)
+        if crops:
+            ledger.insert_all(CROPS, crops)
         remembered = [
             (one.remembered, key) for one, (_, key) in zip(new.listed, keys, strict=True) if one.remembered is not None
         ]

@@ -9,6 +9,8 @@ from typing import Any
 
 from oneglance_index.store.queries import TOMBSTONE, Place, Stored
 from oneglance_index.store.seals import (
+    CROPS,
+    ENCODINGS,
     GALLERIES,
     GENERATIONS,
     MODULUS,
@@ -56,13 +58,16 @@ class Ledger:
         self._digest += update(self.db, table, row, **changes) - row[-1]
 
     def remove(self, table: Sealed, condition: str, arguments: Sequence[Any]) -> None:
-        """Deletes the rows of an SQL condition; no other sealed rows may go with them."""
+        """Deletes the rows of an SQL condition, and of encodings their crops; no other sealed rows may go with them."""
+        if table is ENCODINGS:
+            self.remove(CROPS, f"encoding IN (SELECT number FROM encodings WHERE {condition})", arguments)
         self._subtract(table, condition, arguments)
         with encrypted_only(self.db) if table in OF_SUBJECTS else contextlib.nullcontext():
             self.db.execute(f"DELETE FROM {table.name} WHERE {condition}", arguments)
 
     def remove_subject(self, subject: int) -> None:
         """Deletes a subject, and all rows of it."""
+        self.remove(CROPS, "subject = ?", (subject,))
         for table in OF_SUBJECTS:
             self._subtract(table, "subject = ?", (subject,))
         self.remove(SUBJECTS, "number = ?", (subject,))

@@ -21,6 +21,7 @@ from oneglance_index.errors import LimitExceeded, NegativeOfTheOther, SameSubjec
 from oneglance_index.records import Change, Gallery, Integers, Moved, Vectors
 from oneglance_index.store import queries
 from oneglance_index.store.ciphers import encoding_identity, encrypt, negative_identity, request_identity
+from oneglance_index.store.crops import crop_rows
 from oneglance_index.store.enrolling import labels_as_json
 from oneglance_index.store.ledger import Ledger
 from oneglance_index.store.mutations import (
@@ -34,7 +35,7 @@ from oneglance_index.store.mutations import (
 )
 from oneglance_index.store.queries import Place, StoredEncoding, StoredSubject
 from oneglance_index.store.rekeying import SubjectKey, destroyed, rekey
-from oneglance_index.store.seals import ENCODINGS, NEGATIVES, REQUESTS, SUBJECTS
+from oneglance_index.store.seals import CROPS, ENCODINGS, NEGATIVES, REQUESTS, SUBJECTS
 
 MAX_LABELS = 64
 
@@ -187,8 +188,8 @@ def _give(
     labels: bytes | None = None,
     told: bytes | None = None,
 ) -> _Come:
-    """Stores encodings of `source` anew, as those of `target`, which gets these labels: encrypted, and as the index is
-    told them. What `source` has of them is left to the caller."""
+    """Stores encodings of `source` and their crops anew, as those of `target`, which gets these labels: encrypted, and
+    as the index is told them. What `source` has of them is left to the caller."""
     db, at = ledger.db, ledger.at
     kept_numbers, kept = kept_of(db, at, target)
     former, key = queries.subject_key(db, source), queries.subject_key(db, target)
@@ -200,6 +201,9 @@ def _give(
     for number, row, content in zip(numbers, rows, contents, strict=True):
         sealed = encrypt(key, content, encoding_identity(at.generation, number))
         ledger.insert(ENCODINGS, (number, at.generation, target.number, ledger.revision, row.created, sealed))
+    crops = queries.crops(db, source)
+    for one in crop_rows(db, at, target.number, key, numbers, [crops.get(row.number, b"") for row in rows]):
+        ledger.insert(CROPS, one)
     written = {} if labels is None else {"labels": labels}
     total = target.encodings + len(rows)
     ledger.update(SUBJECTS, target, updated=time.time(), encodings=total, **written)

@@ -5,7 +5,7 @@ each gallery, whose encodings were the gallery's own; version 3 has generations 
 gallery gets the gallery's number, so that encodings and the names of snapshot files stay as they are. Version 4 knows
 thresholds that follow a gallery's size, a least gap of each generation and what is done about doubtful enrollments, and
 negatives. Version 5 knows what decides in each generation. Version 6 seals its rows, and encrypts labels, encodings and
-negatives. Version 7 seals them with a key, and has the audit trail.
+negatives. Version 7 seals them with a key, and has the audit trail. Later ones add tables (tables.py).
 
 A file of version 1 may have version 2's table already, when an upgrade of it was not one transaction: what the table
 has is kept, and what it lacks is added. Any other table of a later version is refused, and named.
@@ -33,6 +33,7 @@ from oneglance_index.store.tables import (
     SCHEMA_VERSION,
     SNAPSHOTS,
     THRESHOLDS,
+    added,
     run_all,
 )
 
@@ -150,6 +151,7 @@ _ADDED = {
     4: ("negatives",),
     6: ("former_requests", "blocks"),
     7: ("audit", "audit_head"),
+    9: ("crops",),
 }
 _COLUMNS_OF_2 = ("gallery", "version", "threshold", "calibration", "since")
 
@@ -178,7 +180,7 @@ def migrate(db: sqlite3.Connection, version: int, path: Path) -> None:
     db.execute("ALTER TABLE subjects DROP COLUMN former_labels")
     db.execute("UPDATE subjects SET encodings = (SELECT COUNT(*) FROM encodings WHERE subject = subjects.number)")
     seal_all(db)
-    run_all(db, INDEXES_OF_SEALS + EXPIRIES + AUDIT)
+    run_all(db, INDEXES_OF_SEALS + EXPIRIES + AUDIT + added(8))
 
 
 def migrate_sealed(db: Connection, path: Path) -> None:
@@ -190,7 +192,7 @@ def migrate_sealed(db: Connection, path: Path) -> None:
     db.hashes = present
     db.execute("ALTER TABLE store ADD COLUMN roots INTEGER NOT NULL DEFAULT 0")
     seal_all(db)
-    run_all(db, AUDIT)
+    run_all(db, AUDIT + added(8))
 
 
 def _check_tables(db: sqlite3.Connection, version: int, path: Path) -> None:

@@ -4,6 +4,8 @@ So nothing that was deleted comes back with the cut-over, nor with a roll-back, 
 both. Where the other gallery can't have the same, since an example isn't there by its encoder, or one encoding of
 several goes, whose counterpart nobody knows, its whole subject goes: it is left to be moved then, and told as such.
 
+Whether pictures are kept is the same in both, too.
+
 What is done to the gallery that waits concerns that alone. Its subjects are those of the other one: they are renamed,
 relabelled, merged and kept for longer there only. But for those that were left at a cut-over, or at a roll-back: only
 the one that waits has these, until they are deleted, under either name, or it answers again.
@@ -30,6 +32,7 @@ from oneglance_index.errors import (
     NegativeOfTheOther,
 )
 from oneglance_index.store import queries
+from oneglance_index.store.crops import SetKeepCrops
 from oneglance_index.store.enrolling import Enroll
 from oneglance_index.store.following import Follow, Following
 from oneglance_index.store.managing import MergeSubjects, MoveEncodings, RenameSubject, UpdateLabels
@@ -168,6 +171,10 @@ def _follow(one: Follow, waiting: _Waiting) -> Sequence[Mutation[Any]]:
     return [replace(one, gallery_id=waiting.id)]
 
 
+def _keep_crops(one: SetKeepCrops, waiting: _Waiting) -> Sequence[Mutation[Any]]:
+    return [replace(one, gallery_id=waiting.id)]
+
+
 _MIRRORED: Mapping[type[object], Callable[[Any, _Waiting], Sequence[Mutation[Any]]]] = {
     Enroll: _enroll,
     DeleteEncodings: _delete,
@@ -179,6 +186,7 @@ _MIRRORED: Mapping[type[object], Callable[[Any, _Waiting], Sequence[Mutation[Any
     AddNegative: _negate,
     DeleteNegative: _forgive,
     Follow: _follow,
+    SetKeepCrops: _keep_crops,
 }
 
 

@@ -42,6 +42,7 @@ from oneglance_index.records import (
     Retention,
     SubjectFilter,
     Vectors,
+    retention_of,
 )
 from oneglance_index.store import queries
 from oneglance_index.store.ciphers import encrypt, keys_of, negative_identity, slots_of
@@ -146,6 +147,7 @@ class CreateGallery:
     least_gap: float = 0.0
     doubt: str | None = None
     decided_by: str = "distance"
+    keep_crops: bool = False
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         self.check_free(db)
@@ -161,7 +163,8 @@ class CreateGallery:
     ) -> Applied[Gallery]:
         """Created at these times."""
         number, generation = next_number(db, GALLERIES), next_number(db, GENERATIONS)
-        row: tuple[object, ...] = (self.gallery_id, self.description, self.target_fpir, policies, None, None)
+        row: tuple[object, ...] = (self.gallery_id, self.description, self.target_fpir, policies, None)
+        row = (*row, retention_of(keep_crops=self.keep_crops))
         insert_gallery(db, (number, created, *row))
         before = Place(
             *(self.gallery_id, number, generation, self.encoder_digest, self.dimension, self.fusion),

@@ -20,6 +20,7 @@ _OF_GENERATIONS = "generation IN (SELECT number FROM generations WHERE gallery =
 # Which rows go first, by table: a key, a condition, and the order of an index. What else belongs to a subject goes with
 # it; what else belongs to a generation is little, and goes with the gallery.
 _SLICES = (
+    ("crops", "encoding", _OF_GENERATIONS, "generation, encoding"),
     ("encodings", "number", _OF_GENERATIONS, "generation, revision, number"),
     ("negatives", "number", _OF_GENERATIONS, "generation, number"),
     ("subjects", "number", "gallery = ?", "id"),

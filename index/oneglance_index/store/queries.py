@@ -36,11 +36,13 @@ from oneglance_index.records import (
     SubjectFilter,
     Vectors,
     is_importing,
+    keeps_crops,
     move_of,
     whole_subjects,
 )
 from oneglance_index.store import ciphers, notes
 from oneglance_index.store.seals import (
+    CROPS,
     ENCODINGS,
     GALLERIES,
     GENERATIONS,
@@ -75,7 +77,8 @@ GALLERIES_AFTER = f"{_GALLERY} WHERE ? IS NULL OR g.id > ? ORDER BY g.id"
 class Place:
     """Where a gallery is in this store: its number, that of its active generation, and what encodings this takes; and
     its revision, its sizes, and what it knows of its sealed rows. `last_subject` and `last_encoding` are the highest
-    numbers that the store ever gave, and `move` the move that it has a part in; known only where place() read it."""
+    numbers that the store ever gave, `move` the move that it has a part in, and `keep_crops` whether it keeps crops;
+    known only where place() read it."""
 
     gallery_id: str
     number: int
@@ -90,6 +93,7 @@ class Place:
     last_subject: int = 0
     last_encoding: int = 0
     move: Move | None = None
+    keep_crops: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,8 +241,8 @@ def place(db: sqlite3.Connection, gallery_id: str, *, unfinished: bool = False) 
 
 def _place(db: sqlite3.Connection, gallery_id: str, unfinished: bool) -> Place | None:
     rows = db.execute(
-        "SELECT g.policies, g.id, g.number, g.revision, g.subjects, g.encodings, g.sealed_rows, g.sealed_digest,"
-        " g.root, a.number, a.encoder_digest, a.dimension, a.fusion,"
+        "SELECT g.policies, g.retention, g.id, g.number, g.revision, g.subjects, g.encodings, g.sealed_rows,"
+        " g.sealed_digest, g.root, a.number, a.encoder_digest, a.dimension, a.fusion,"
         " (SELECT seq FROM sqlite_sequence WHERE name = 'subjects'),"
         " (SELECT seq FROM sqlite_sequence WHERE name = 'encodings')"
         " FROM galleries AS g JOIN generations AS a ON a.gallery = g.number AND a.state = 'active' WHERE g.id = ?",
@@ -246,11 +250,11 @@ def _place(db: sqlite3.Connection, gallery_id: str, unfinished: bool) -> Place |
     ).fetchall()
     if not rows:
         return None
-    policies, name, number, *known, generation, encoder, dimension, fusion, subject, encoding = rows[0]
+    policies, retention, name, number, *known, generation, encoder, dimension, fusion, subject, encoding = rows[0]
     if not unfinished and is_importing(policies):
         raise GalleryUnfinished(gallery_id)
     total = _known_total(db, number, known)
-    sizes = (*known[:3], total, subject or 0, encoding or 0, move_of(policies))
+    sizes = (*known[:3], total, subject or 0, encoding or 0, move_of(policies), keeps_crops(retention))
     return Place(name, number, generation, encoder, dimension, fusion, *sizes)
 
 
@@ -479,6 +483,21 @@ def subject_notes(db: sqlite3.Connection, at: Place, subject: StoredSubject) -> 
     identity = ciphers.encoding_identity
     contents = [decrypted(db, subject, key, row.vector, identity(row.generation, row.number)) for row in rows]
     return {row.number: notes.note_in(db, one, at.dimension) for row, one in zip(rows, contents, strict=True)}
+
+
+def crops(db: sqlite3.Connection, subject: StoredSubject) -> dict[int, bytes]:
+    """What is kept of the pictures of a subject's encodings, by number. Raises KeyDestroyed, StoreDamaged."""
+    cursor = db.execute(f"SELECT {CROPS.columns} FROM crops WHERE subject = ? ORDER BY encoding", (subject.number,))
+    cursor.row_factory = None
+    rows = cursor.fetchall()
+    if not rows:
+        return {}
+    CROPS.check_all(db, rows)
+    key = subject_key(db, subject)
+    return {
+        number: decrypted(db, subject, key, sealed, ciphers.crop_identity(generation, number))
+        for number, generation, _, sealed, _ in rows
+    }
 
 
 def subject_key(db: sqlite3.Connection, subject: StoredSubject) -> AESGCM:

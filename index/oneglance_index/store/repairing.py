@@ -43,6 +43,7 @@ from oneglance_index.store.master import master_keys
 from oneglance_index.store.schema import FAILURES, connect_reader, store_error
 from oneglance_index.store.sealing import seal_counts
 from oneglance_index.store.seals import (
+    CROPS,
     ENCODINGS,
     GALLERIES,
     GENERATIONS,
@@ -51,6 +52,7 @@ from oneglance_index.store.seals import (
     SUBJECTS,
     THRESHOLDS,
     Sealed,
+    there,
 )
 from oneglance_index.store.slots import KeyDestroyed
 from oneglance_index.store.store_row import check_store
@@ -251,8 +253,10 @@ class _Salvage:
                 self._copy(SUBJECTS, row)
         cursor = self._db.execute(f"SELECT {SUBJECTS.columns} FROM subjects")
         subjects = {row[0]: queries.StoredSubject(*row) for row in cursor.fetchall()}
-        for table, identity in ((ENCODINGS, ciphers.encoding_identity), (NEGATIVES, ciphers.negative_identity)):
-            place = table.columns.split(", ").index("vector")
+        contents = {one.table: one for one in ciphers.CONTENTS}
+        for table in there(self._source, (ENCODINGS, NEGATIVES, CROPS)):
+            _, column, _, identity = contents[table.name]
+            place = table.columns.split(", ").index(column)
             for row in self._sound(table):
                 owner = subjects.get(row[2])
                 key = None if owner is None else queries.subject_key(self._db, owner)
@@ -426,6 +430,7 @@ def _finish_subjects(db: sqlite3.Connection) -> Iterator[str]:
     db.execute("DELETE FROM subjects WHERE encodings = 0")
     for table in ("encodings", "negatives"):
         db.execute(f"DELETE FROM {table} WHERE subject NOT IN (SELECT number FROM subjects)")
+    db.execute("DELETE FROM crops WHERE encoding NOT IN (SELECT number FROM encodings)")
 
 
 def _end_broken_moves(db: ciphers.Connection) -> None:
@@ -444,7 +449,7 @@ def _count(db: ciphers.Connection) -> None:
     gone = "SELECT number FROM galleries WHERE number NOT IN (SELECT gallery FROM generations WHERE state = 'active')"
     for table in ("subjects", "requests", "generations"):
         db.execute(f"DELETE FROM {table} WHERE gallery IN ({gone}) OR gallery NOT IN (SELECT number FROM galleries)")
-    for table in ("thresholds", "encodings", "negatives"):
+    for table in ("thresholds", "encodings", "negatives", "crops"):
         db.execute(f"DELETE FROM {table} WHERE generation NOT IN (SELECT number FROM generations)")
     db.execute(f"DELETE FROM galleries WHERE number IN ({gone})")
     _end_broken_moves(db)

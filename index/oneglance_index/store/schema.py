@@ -45,7 +45,15 @@ from oneglance_index.store.migrations import migrate, migrate_sealed
 from oneglance_index.store.queries import last_generation
 from oneglance_index.store.spelling import compose_names
 from oneglance_index.store.store_row import told_store
-from oneglance_index.store.tables import KEYED_SINCE, SCHEMA_VERSION, SEALED_SINCE, TABLES, differences, run_all
+from oneglance_index.store.tables import (
+    KEYED_SINCE,
+    SCHEMA_VERSION,
+    SEALED_SINCE,
+    TABLES,
+    added,
+    differences,
+    run_all,
+)
 from oneglance_index.store.trail import begin_trail
 
 AConnection = TypeVar("AConnection", bound=Connection)
@@ -94,7 +102,7 @@ def connect_writer(path: Path, masters: Callable[[bool], Sequence[bytes]]) -> Co
                 if SEALED_SINCE <= version < KEYED_SINCE:
                     _convert_sealed(db, path)
                 elif KEYED_SINCE <= version < SCHEMA_VERSION:
-                    _convert_keyed(db, path)
+                    _convert_keyed(db, version, path)
                 check_structure(db, path)
                 check_newest(db, path.parent, known_commits(path.parent))
                 if not db.keys.hashes.required:
@@ -158,11 +166,12 @@ def _convert_sealed(db: Connection, path: Path) -> None:
     db.execute("COMMIT")
 
 
-def _convert_keyed(db: Connection, path: Path) -> None:
-    """As _convert_sealed(), of one whose rows are sealed with its key: it has the present tables."""
-    check_structure(db, path)
+def _convert_keyed(db: Connection, version: int, path: Path) -> None:
+    """As _convert_sealed(), of one whose rows are sealed with its key: it lacks no more than tables."""
+    check_structure(db, path, version)
     check_newest(db, path.parent, known_commits(path.parent))
     db.execute("BEGIN IMMEDIATE")
+    run_all(db, added(version))
     compose_names(db)
     seal_store(db)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -177,9 +186,9 @@ def _finish(db: Connection, path: Path) -> None:
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-def check_structure(db: sqlite3.Connection, path: Path) -> None:
-    """Raises StoreDamaged where tables, indexes or what belongs to them aren't those of the present version."""
-    if wrong := differences(db):
+def check_structure(db: sqlite3.Connection, path: Path, version: int = SCHEMA_VERSION) -> None:
+    """Raises StoreDamaged where tables, indexes or what belongs to them aren't those of this version, 7 or later."""
+    if wrong := differences(db, version):
         raise StoreDamaged(path, f"not as they should be: {', '.join(wrong)}")
 
 

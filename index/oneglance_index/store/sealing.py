@@ -28,6 +28,7 @@ from oneglance_index.store.seals import (
     of_seals,
     root_seal,
     signed,
+    there,
 )
 from oneglance_index.store.store_row import check_galleries
 from oneglance_index.store.subjects import all_subjects
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 
 def check_sealed(db: sqlite3.Connection) -> None:
     """That all rows are sound, and those that the galleries count. Raises StoreDamaged."""
-    for table in SEALED:
+    for table in there(db, SEALED):
         for rows in _blocks(db, table):
             table.check_all(db, rows)
     check_galleries(db)
@@ -54,7 +55,7 @@ def check_sealed(db: sqlite3.Connection) -> None:
 
 def seal_all(db: sqlite3.Connection) -> None:
     """Gives every row its seal, in the transaction that is open."""
-    for table in SEALED:
+    for table in there(db, SEALED):
         _seal_table(db, table)
     seal_counts(db)
 
@@ -83,6 +84,8 @@ def seal_counts(db: sqlite3.Connection) -> None:
 def encrypt_all(db: sqlite3.Connection) -> None:
     """Makes the keys of all galleries and subjects, and encrypts what is to be, in the transaction that is open."""
     keys = ciphers.keys_of(db)
+    names = {table.name for table in there(db, SEALED)}
+    known = [one for one in ciphers.CONTENTS if one.table in names]
     for row in db.execute("SELECT number FROM galleries").fetchall():
         keys.make(row["number"])
     last, done = 0, 0
@@ -97,7 +100,7 @@ def encrypt_all(db: sqlite3.Connection) -> None:
             slot, key = slots.take()
             sealed = ciphers.encrypt(key, labels.encode(), ciphers.labels_identity(gallery, number))
             db.execute("UPDATE subjects SET slot = ?, labels = ? WHERE number = ?", (slot, sealed, number))
-            for table, column, owner, identity in ciphers.CONTENTS:
+            for table, column, owner, identity in known:
                 contents = db.execute(
                     f"SELECT number, {owner}, {column} FROM {table} WHERE subject = ?", (number,)
                 ).fetchall()

@@ -183,13 +183,14 @@ ENCODINGS = Sealed(
     "encodings", "generation", "qqqqd", ("number", "generation", "subject", "revision", "created"), ("vector",)
 )
 NEGATIVES = Sealed("negatives", "generation", "qqqd", ("number", "generation", "subject", "created"), ("vector",))
+CROPS = Sealed("crops", "generation", "qqq", ("encoding", "generation", "subject"), ("picture",), ("encoding",))
 REQUESTS = Sealed("requests", "gallery", "qqqd", ("number", "gallery", "subject", "created"), ("id", "answer"))
 
-SEALED = (GALLERIES, GENERATIONS, THRESHOLDS, SUBJECTS, ENCODINGS, NEGATIVES, REQUESTS)
+SEALED = (GALLERIES, GENERATIONS, THRESHOLDS, SUBJECTS, ENCODINGS, NEGATIVES, CROPS, REQUESTS)
 # Those whose rows a gallery counts.
 COUNTED = tuple(table for table in SEALED if table.owner)
 # Those whose rows go with a subject.
-OF_SUBJECTS = (ENCODINGS, NEGATIVES)
+OF_SUBJECTS = (CROPS, ENCODINGS, NEGATIVES)
 
 _ROOT = struct.Struct("<qqqqqq")
 
@@ -204,6 +205,12 @@ def store_seal(db: sqlite3.Connection, content: bytes) -> int:
     return hashes_of(db)["store"](content)
 
 
+def there(db: sqlite3.Connection, tables: Iterable[Sealed]) -> list[Sealed]:
+    """Those of the tables that a database has, which may be of an earlier version."""
+    found = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
+    return [table for table in tables if table.name in found]
+
+
 def rows_of_gallery(table: Sealed) -> str:
     """An SQL condition, with the gallery's number as its parameter."""
     if table.owner == "gallery":
@@ -214,7 +221,7 @@ def rows_of_gallery(table: Sealed) -> str:
 def gallery_total(db: sqlite3.Connection, gallery: int, subjects: Total) -> Total:
     """Of all sealed rows that the gallery has, as the tables hold them; `subjects`: of its subjects."""
     total = subjects
-    for table in COUNTED:
+    for table in there(db, COUNTED):
         if table is SUBJECTS:  # no index has their seals
             continue
         rows = db.execute(f"SELECT {TOTAL} FROM {table.name} WHERE {rows_of_gallery(table)}", (gallery,)).fetchall()

@@ -15,13 +15,18 @@ import time
 from dataclasses import asdict, dataclass, replace
 
 from oneglance_index.errors import MoveConflict, MoveIncomplete, MoveNotFound
-from oneglance_index.records import Gallery, Left, LeftPage, Move, MoveState
-from oneglance_index.store import queries
+from oneglance_index.records import Gallery, Left, LeftCropsPage, LeftPage, Move, MoveState
+from oneglance_index.store import filling, queries
 from oneglance_index.store.ledger import Ledger, update_gallery
 from oneglance_index.store.mutations import Applied, CreateGallery, DeleteGallery, Effect, unchanged, updated_by
 from oneglance_index.store.queries import TOMBSTONE, Place, Stored
 
 _ID_BYTES = 64  # of a message, besides its text
+# Subjects of the first gallery that the second one hasn't.
+_LEFT = (
+    "SELECT COUNT(*) AS found FROM subjects AS s WHERE gallery = ? AND NOT EXISTS"
+    " (SELECT 1 FROM subjects WHERE gallery = ? AND id = s.id)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class StartMove:
         create = CreateGallery(
             *(self.successor_id, self.encoder_digest, self.dimension, gallery.description, active.kind, active.fusion),
             *(gallery.target_fpir, active.quality, 0.0, active.doubt, self.decided_by),
+            keep_crops=gallery.keep_crops,
         )
         create.check_free(db)
         now = time.time()
@@ -157,7 +163,11 @@ def state(db: sqlite3.Connection, gallery_id: str) -> MoveState:
         " WHERE s.gallery = ? AND w.encodings < s.encodings",
         (waits.place.number, answers.place.number),
     )
-    return MoveState(answers.gallery, waits.gallery, left, without_negatives, fewer)
+    with_crops = 0
+    if answers.gallery.keep_crops:
+        having = f"{_LEFT} AND EXISTS (SELECT 1 FROM crops WHERE subject = s.number)"
+        with_crops = _count(db, having, (answers.place.number, waits.place.number))
+    return MoveState(answers.gallery, waits.gallery, left, without_negatives, fewer, with_crops)
 
 
 def list_left(db: sqlite3.Connection, gallery_id: str, size: int, max_bytes: int, after: str | None) -> LeftPage:
@@ -181,6 +191,15 @@ def list_left(db: sqlite3.Connection, gallery_id: str, size: int, max_bytes: int
     return LeftPage(tuple(page), None)
 
 
+def list_left_crops(
+    db: sqlite3.Connection, gallery_id: str, size: int, max_bytes: int, after: str | None
+) -> LeftCropsPage:
+    """Of either gallery. Raises MoveNotFound."""
+    answers, waits = _pair(db, gallery_id)
+    own, other = (queries.place(db, one.gallery.id) for one in (answers, waits))
+    return filling.list_left_crops(db, own, other, size, max_bytes, after)
+
+
 def _pair(db: sqlite3.Connection, gallery_id: str) -> tuple[Stored, Stored]:
     """The gallery that answers, and the one that waits. Raises MoveNotFound."""
     stored = queries.finished(db, gallery_id)
@@ -201,13 +220,7 @@ def _left(db: sqlite3.Connection, answers: Place, waits: Place) -> tuple[int, in
         " WHERE n.count > (SELECT COUNT(*) FROM negatives WHERE subject = w.number)",
         (answers.generation, waits.number),
     )
-    left = _count(
-        db,
-        "SELECT COUNT(*) AS found FROM subjects AS s WHERE gallery = ? AND NOT EXISTS"
-        " (SELECT 1 FROM subjects WHERE gallery = ? AND id = s.id)",
-        (answers.number, waits.number),
-    )
-    return left, lacking
+    return _count(db, _LEFT, (answers.number, waits.number)), lacking
 
 
 def _count(db: sqlite3.Connection, query: str, arguments: tuple[int, ...]) -> int:

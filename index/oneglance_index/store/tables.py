@@ -1,10 +1,10 @@
-"""The tables of the database, version 8 of the schema.
+"""The tables of the database, version 9 of the schema.
 
 A gallery holds subjects; each of its generations holds encodings and negatives of them, and what belongs to those:
 thresholds, the snapshot, the log of deletions. AUTOINCREMENT never gives a number twice, even after the row with the
 highest one is gone; encoding ids rest on it. A `seal` says whether a row is what was written (seals.py). The
-labels of subjects, encodings, negatives and answers are encrypted (ciphers.py); `slot` is that of a key (keys.py). The
-audit trail belongs to no gallery, and stays when one goes (trail.py).
+labels of subjects, encodings, negatives, crops and answers are encrypted (ciphers.py); `slot` is that of a key
+(keys.py). The audit trail belongs to no gallery, and stays when one goes (trail.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 # Since this version rows are sealed and encrypted: such a database can be read, checked and restored.
 SEALED_SINCE = 6
 KEYED_SINCE = TRAIL_SINCE = 7
@@ -130,6 +130,20 @@ CREATE TABLE negatives (
 CREATE INDEX negatives_by_subject ON negatives (subject);
 CREATE INDEX negatives_by_generation ON negatives (generation);
 """
+# What is kept of the pictures that encodings were made of, where the gallery keeps that: one for each encoding, at
+# most.
+# The picture comes last, so that to read the rest of a row is to read none of it.
+CROPS = """
+CREATE TABLE crops (
+    encoding INTEGER PRIMARY KEY REFERENCES encodings (number) ON DELETE CASCADE,
+    generation INTEGER NOT NULL,
+    subject INTEGER NOT NULL,
+    seal INTEGER NOT NULL DEFAULT 0,
+    picture BLOB NOT NULL
+) STRICT;
+CREATE INDEX crops_by_subject ON crops (subject);
+CREATE INDEX crops_by_generation ON crops (generation, encoding, seal);
+"""
 # `entry` is JSON; `hash` chains it to the one before. The one row of `audit_head` says where the chain begins and ends:
 # `pruned` is the number of the last entry that was removed, 0 where none was, `last` that of the newest.
 AUDIT = """
@@ -147,11 +161,11 @@ CREATE TABLE audit_head (
 ) STRICT;
 """
 # `galleries` and `digest`: how many galleries there are, and the digest of their rows. `commits`: see commits.py.
-# `policies`, `rights` and `retention` are JSON: the first of an import under way (importing.py), the others of nothing
-# yet. `encodings` of a gallery, and of a subject,
-# counts those of the active generation. `sealed_rows`, `sealed_digest`: what a gallery knows of its rows; `root` seals
-# them, and its revision and sizes. A gallery without an active generation is deleted; its rows are going.
-TABLES = f"""
+# `policies`, `rights` and `retention` are JSON: the first of an import under way (importing.py) or a move
+# (succession.py), the second of nothing yet, the third of what is kept besides (crops.py). `encodings` of a gallery and
+# of a subject counts those of the active generation. `sealed_rows`, `sealed_digest`: what a gallery knows of its rows;
+# `root` seals them, and its revision and sizes. A gallery without an active generation is deleted; its rows are going.
+TABLES_OF_8 = f"""
 CREATE TABLE store (
     id TEXT NOT NULL,
     created REAL NOT NULL,
@@ -205,13 +219,21 @@ CREATE TABLE encodings (
 ) STRICT;
 CREATE INDEX encodings_by_subject ON encodings (subject);
 {NEGATIVES}{REQUESTS}{DELETIONS}{SNAPSHOTS}{BLOCKS}{THRESHOLDS}{INDEXES_OF_SEALS}{EXPIRIES}{AUDIT}"""
+# What a version has beyond the one before, where that is no more than tables: by version.
+ADDED = {9: CROPS}
+TABLES = TABLES_OF_8 + "".join(ADDED.values())
 
 
-def differences(db: sqlite3.Connection) -> list[str]:
-    """The names of what a database has otherwise than the present version does, or has beyond it, or lacks: tables,
-    their columns, keys and indexes, views, triggers. Of a backup, the table of its keys is none."""
+def added(since: int, version: int = SCHEMA_VERSION) -> str:
+    """What versions after `since`, 7 or later, up to `version` have beyond it."""
+    return "".join(tables for one, tables in ADDED.items() if since < one <= version)
+
+
+def differences(db: sqlite3.Connection, version: int = SCHEMA_VERSION) -> list[str]:
+    """The names of what a database has otherwise than this version does, 7 or later, or has beyond it, or lacks:
+    tables, their columns, keys and indexes, views, triggers. Of a backup, the table of its keys is none."""
     with contextlib.closing(sqlite3.connect(":memory:")) as whole:
-        run_all(whole, TABLES)
+        run_all(whole, TABLES_OF_8 + added(8, version))
         return sorted({name for name, _ in _structure(db) ^ _structure(whole)})
 
 

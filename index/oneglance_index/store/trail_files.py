@@ -7,6 +7,7 @@ signature. Whoever keeps a head elsewhere can tell later whether the trail still
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -26,6 +27,7 @@ from oneglance_index.store.store_row import told_store
 from oneglance_index.store.tables import TRAIL_SINCE
 from oneglance_index.store.trail import HASH_BYTES, Head, Line, check_trail, faults, lines, signed_head
 
+_AT_ONCE = 512  # entries that are read in one transaction
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -39,34 +41,41 @@ def _reading(data_dir: Path) -> Iterator[sqlite3.Connection]:
 
 def read_trail(data_dir: Path, last: int | None = None) -> Iterator[str]:
     """The entries of a data directory, a line each, oldest first; of `last` only so many of the newest. Raises
-    StoreError."""
+    StoreError, and as _texts."""
     with _reading(data_dir) as db:
-        after = 0
-        if last is not None:
-            rows = db.execute("SELECT MAX(number) AS newest FROM audit").fetchall()
-            after = max(0, (rows[0]["newest"] or 0) - last)
-        yield from _texts(db, after)
+        head = signed_head(db, None)
+        after = 0 if last is None else max(0, head.last - last)
+        yield from _texts(db, head, after)
 
 
-def _texts(db: sqlite3.Connection, after: int) -> Iterator[str]:
-    """Of the entries with numbers above `after`. Raises StoreDamaged for one that isn't what was written."""
-    head = signed_head(db, None)
+def _texts(db: sqlite3.Connection, head: Head, after: int) -> Iterator[str]:
+    """Of the entries with numbers above `after`, up to the newest that `head` tells of. While one is looked at no
+    transaction is open: whoever pages through them holds up nothing.
+
+    Raises StoreDamaged for one that isn't what was written, TrailInvalid where some were removed meanwhile for their
+    age."""
     rows = db.execute("SELECT hash FROM audit WHERE number = ?", (after,)).fetchall()
     number, before = (after, rows[0]["hash"]) if rows else (head.pruned, head.pruned_hash)
-    for line in lines(db, number):
-        for fault in faults([line], number, before):
+    while number < head.last:
+        page = list(itertools.islice(lines(db, number), min(_AT_ONCE, head.last - number)))
+        for fault in faults(page, number, before) if page else ["the audit trail ends too early"]:
+            if signed_head(db, None).pruned > number:
+                raise TrailInvalid("entries grew too old and were removed while they were read: read them again")
             raise damaged(db, fault)
-        yield line.text
-        number, before = line.number, line.hash
+        db.execute("ROLLBACK")
+        yield from (line.text for line in page)
+        db.execute("BEGIN")
+        number, before = page[-1].number, page[-1].hash
 
 
 def export_trail(data_dir: Path) -> Iterator[str]:
-    """All entries, and the head. Raises StoreError."""
+    """All entries that there are when it begins, and the head as it is then. Raises as read_trail."""
     with _reading(data_dir) as db:
-        yield from _texts(db, 0)
         head = signed_head(db, None)
         signature = db.execute("SELECT signature FROM audit_head").fetchall()[0]["signature"]
-        yield _encode({"head": {"store": told_store(db)[0], **head.told(), "signature": signature.hex()}})
+        store_id = told_store(db)[0]
+        yield from _texts(db, head, 0)
+    yield _encode({"head": {"store": store_id, **head.told(), "signature": signature.hex()}})
 
 
 def verify_trail(data_dir: Path, public_key: str = "", kept_head: str = "") -> list[str]:

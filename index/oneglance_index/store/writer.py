@@ -43,6 +43,7 @@ from oneglance_index.errors import (
 from oneglance_index.store.auditing import Prune, Record, events_of
 from oneglance_index.store.ciphers import Connection
 from oneglance_index.store.commits import CommitCount
+from oneglance_index.store.crops import SetKeepCrops
 from oneglance_index.store.destroying import Destroyer
 from oneglance_index.store.directory import OpenFiles
 from oneglance_index.store.enrolling import Enroll
@@ -490,6 +491,8 @@ def _deletes(task: _Task) -> bool:
     mutation = task[0]
     if isinstance(mutation, Following):
         mutation = mutation.mutation
+    if isinstance(mutation, SetKeepCrops):
+        return not mutation.keep
     return isinstance(mutation, DeleteEncodings | DeleteNegative | DeleteGallery | ForgetSnapshot | Prune)
 
 

@@ -43,7 +43,7 @@ from oneglance.client.requests import (
 from oneglance.client.requests import picture as picture_bytes
 from oneglance.client.retrying import check_size, checked_retries, pause_before_retry
 from oneglance.client.texts import names_bad_texts
-from oneglance.defaults import MAX_MESSAGE_BYTES, MAX_PAGE_SIZE, SERVER_ADDRESS
+from oneglance.defaults import FILLED_AT_ONCE, MAX_MESSAGE_BYTES, MAX_PAGE_SIZE, SERVER_ADDRESS
 from oneglance.v1.access_pb2 import (
     ApiKey,
     CreateApiKeyRequest,
@@ -70,6 +70,8 @@ from oneglance.v1.gallery_pb2 import (
     DeleteGalleryRequest,
     DeleteGalleryResponse,
     EndMoveRequest,
+    FillFromCropsRequest,
+    FillFromCropsResponse,
     Gallery,
     GetGalleryRequest,
     GetMoveRequest,
@@ -84,6 +86,7 @@ from oneglance.v1.gallery_pb2 import (
     SetDecidedByRequest,
     SetDoubtPolicyRequest,
     SetFusionRequest,
+    SetKeepCropsRequest,
     SetLeastGapRequest,
     SetQualityPolicyRequest,
     SetThresholdRequest,
@@ -332,6 +335,7 @@ class Client:
         least_gap: float = 0.0,
         doubt_policy: DoubtPolicy = "",
         decided_by: DecidedByName = "",
+        keep_crops: bool = False,
     ) -> Gallery:
         """Create an empty gallery for ``encoder`` (name or digest; may be empty when only one is loaded).
 
@@ -341,6 +345,7 @@ class Client:
         least_gap: how much nearer than the next subject one must be to be identified.
         doubt_policy: what is done about doubtful enrollments; empty: the server's default.
         decided_by: the distance, or the probability of the encoder's pair head; empty: the distance.
+        keep_crops: keep a crop of each picture that is enrolled, to move to another encoder by.
         """
         request = CreateGalleryRequest(
             gallery_id=gallery_id,
@@ -352,6 +357,7 @@ class Client:
             least_gap=least_gap,
             doubt_policy=DOUBT_POLICIES[doubt_policy],
             decided_by=DECIDED_BY[decided_by],
+            keep_crops=keep_crops,
         )
         return (self._call(self._galleries.CreateGallery, request)).gallery
 
@@ -446,6 +452,11 @@ class Client:
         request = SetDoubtPolicyRequest(gallery_id=gallery_id, doubt_policy=DOUBT_POLICIES[policy])
         return (self._call(self._galleries.SetDoubtPolicy, request)).gallery
 
+    def set_keep_crops(self, gallery_id: str, keep_crops: bool) -> Gallery:
+        """Set whether crops of pictures are kept from now on. If not, those that there are are deleted."""
+        request = SetKeepCropsRequest(gallery_id=gallery_id, keep_crops=keep_crops)
+        return (self._call(self._galleries.SetKeepCrops, request)).gallery
+
     def calibrate(
         self,
         gallery_id: str,
@@ -522,6 +533,24 @@ class Client:
             page = self._call(self._galleries.ListLeft, request)
             for subject in page.subjects:
                 yield subject
+            token = page.next_page_token
+            if not token:
+                return
+
+    def fill_from_crops(self, gallery_id: str, *, fewer: bool = False) -> Iterator[FillFromCropsResponse]:
+        """Fill the gallery that waits from the crops that the one that answers keeps: what came of some subjects after
+        the other. Ended, it goes on when it is called again.
+
+        fewer: move a subject also where the encoder refuses some of its crops, or where some of its encodings have
+            none; else it is left.
+        """
+        token = ""
+        for _ in itertools.count():
+            request = FillFromCropsRequest(
+                gallery_id=gallery_id, fewer=fewer, page_size=FILLED_AT_ONCE, page_token=token
+            )
+            page = self._call(self._galleries.FillFromCrops, request)
+            yield page
             token = page.next_page_token
             if not token:
                 return

@@ -98,6 +98,7 @@ class Gallery(google.protobuf.message.Message):
     APPROXIMATION_FIELD_NUMBER: builtins.int
     APPROXIMATION_STATE_FIELD_NUMBER: builtins.int
     MOVE_FIELD_NUMBER: builtins.int
+    KEEP_CROPS_FIELD_NUMBER: builtins.int
     id: builtins.str
     description: builtins.str
     encoder_digest: builtins.str
@@ -130,6 +131,8 @@ class Gallery(google.protobuf.message.Message):
     """This very gallery's: one that is made anew under the same id has another."""
     unfinished: builtins.bool
     """It is being imported, and answers nobody until that is done."""
+    keep_crops: builtins.bool
+    """With each encoding that it makes of a picture it keeps a crop of that, to move to another encoder by (FillFromCrops)."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
@@ -178,9 +181,10 @@ class Gallery(google.protobuf.message.Message):
         approximation: oneglance.v1.approximation_pb2.Approximation | None = ...,
         approximation_state: oneglance.v1.approximation_pb2.ApproximationState | None = ...,
         move: oneglance.v1.succession_pb2.GalleryMove | None = ...,
+        keep_crops: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "approximation", b"approximation", "approximation_state", b"approximation_state", "create_time", b"create_time", "drift", b"drift", "move", b"move", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "approximation", b"approximation", "approximation_state", b"approximation_state", "create_time", b"create_time", "decided_by", b"decided_by", "description", b"description", "dimension", b"dimension", "doubt_policy", b"doubt_policy", "drift", b"drift", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "least_gap", b"least_gap", "move", b"move", "negative_count", b"negative_count", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold", "uid", b"uid", "unfinished", b"unfinished"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "approximation", b"approximation", "approximation_state", b"approximation_state", "create_time", b"create_time", "decided_by", b"decided_by", "description", b"description", "dimension", b"dimension", "doubt_policy", b"doubt_policy", "drift", b"drift", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "keep_crops", b"keep_crops", "least_gap", b"least_gap", "move", b"move", "negative_count", b"negative_count", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold", "uid", b"uid", "unfinished", b"unfinished"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___Gallery: typing_extensions.TypeAlias = Gallery
@@ -198,6 +202,7 @@ class CreateGalleryRequest(google.protobuf.message.Message):
     LEAST_GAP_FIELD_NUMBER: builtins.int
     DOUBT_POLICY_FIELD_NUMBER: builtins.int
     DECIDED_BY_FIELD_NUMBER: builtins.int
+    KEEP_CROPS_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     encoder: builtins.str
     """Name or digest of a loaded model. May stay empty when one model is loaded."""
@@ -215,6 +220,8 @@ class CreateGalleryRequest(google.protobuf.message.Message):
     """UNSPECIFIED: FLAG."""
     decided_by: oneglance.v1.common_pb2.DecidedBy.ValueType
     """UNSPECIFIED: DISTANCE. PROBABILITY needs an encoder with a pair head, and another rule of fusion than MARGIN."""
+    keep_crops: builtins.bool
+    """See Gallery.keep_crops."""
     def __init__(
         self,
         *,
@@ -227,9 +234,10 @@ class CreateGalleryRequest(google.protobuf.message.Message):
         least_gap: builtins.float = ...,
         doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType = ...,
         decided_by: oneglance.v1.common_pb2.DecidedBy.ValueType = ...,
+        keep_crops: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "target_fpir", b"target_fpir"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "decided_by", b"decided_by", "description", b"description", "doubt_policy", b"doubt_policy", "encoder", b"encoder", "fusion", b"fusion", "gallery_id", b"gallery_id", "least_gap", b"least_gap", "quality_policy", b"quality_policy", "target_fpir", b"target_fpir"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "decided_by", b"decided_by", "description", b"description", "doubt_policy", b"doubt_policy", "encoder", b"encoder", "fusion", b"fusion", "gallery_id", b"gallery_id", "keep_crops", b"keep_crops", "least_gap", b"least_gap", "quality_policy", b"quality_policy", "target_fpir", b"target_fpir"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___CreateGalleryRequest: typing_extensions.TypeAlias = CreateGalleryRequest
@@ -760,6 +768,44 @@ class SetDoubtPolicyResponse(google.protobuf.message.Message):
 Global___SetDoubtPolicyResponse: typing_extensions.TypeAlias = SetDoubtPolicyResponse
 
 @typing.final
+class SetKeepCropsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    KEEP_CROPS_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    keep_crops: builtins.bool
+    """Required. False deletes those that there are."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        keep_crops: builtins.bool | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_keep_crops", b"_keep_crops", "keep_crops", b"keep_crops"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_keep_crops", b"_keep_crops", "gallery_id", b"gallery_id", "keep_crops", b"keep_crops"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_keep_crops", b"_keep_crops"]) -> typing.Literal["keep_crops"] | None: ...
+
+Global___SetKeepCropsRequest: typing_extensions.TypeAlias = SetKeepCropsRequest
+
+@typing.final
+class SetKeepCropsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    @property
+    def gallery(self) -> Global___Gallery: ...
+    def __init__(
+        self,
+        *,
+        gallery: Global___Gallery | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["gallery", b"gallery"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
+
+Global___SetKeepCropsResponse: typing_extensions.TypeAlias = SetKeepCropsResponse
+
+@typing.final
 class CalibrateRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1050,12 +1096,15 @@ class GetMoveResponse(google.protobuf.message.Message):
     LACKING_NEGATIVES_COUNT_FIELD_NUMBER: builtins.int
     FEWER_ENCODINGS_COUNT_FIELD_NUMBER: builtins.int
     COMPARISON_FIELD_NUMBER: builtins.int
+    WITH_CROPS_COUNT_FIELD_NUMBER: builtins.int
     left_count: builtins.int
     """Subjects of `gallery` that aren't in `waiting`."""
     lacking_negatives_count: builtins.int
     """Subjects in both that have fewer negatives in `waiting`."""
     fewer_encodings_count: builtins.int
     """Subjects in both that have fewer encodings in `waiting`. They are not left."""
+    with_crops_count: builtins.int
+    """Of the subjects that are left, those with crops, which FillFromCrops can move."""
     @property
     def gallery(self) -> Global___Gallery:
         """The one that answers."""
@@ -1075,9 +1124,10 @@ class GetMoveResponse(google.protobuf.message.Message):
         lacking_negatives_count: builtins.int = ...,
         fewer_encodings_count: builtins.int = ...,
         comparison: oneglance.v1.succession_pb2.LiveComparison | None = ...,
+        with_crops_count: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["comparison", b"comparison", "gallery", b"gallery", "waiting", b"waiting"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["comparison", b"comparison", "fewer_encodings_count", b"fewer_encodings_count", "gallery", b"gallery", "lacking_negatives_count", b"lacking_negatives_count", "left_count", b"left_count", "waiting", b"waiting"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["comparison", b"comparison", "fewer_encodings_count", b"fewer_encodings_count", "gallery", b"gallery", "lacking_negatives_count", b"lacking_negatives_count", "left_count", b"left_count", "waiting", b"waiting", "with_crops_count", b"with_crops_count"]) -> None: ...
 
 Global___GetMoveResponse: typing_extensions.TypeAlias = GetMoveResponse
 
@@ -1123,6 +1173,65 @@ class ListLeftResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "subjects", b"subjects"]) -> None: ...
 
 Global___ListLeftResponse: typing_extensions.TypeAlias = ListLeftResponse
+
+@typing.final
+class FillFromCropsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    FEWER_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    fewer: builtins.bool
+    """A subject of which the encoder refuses a crop, or which has an encoding without one, is moved with what there is. Else it is
+    left.
+    """
+    page_size: builtins.int
+    """Subjects that are looked at: 0 means 100; at most 1,000. A call takes fewer where their crops have more than 4 MiB."""
+    page_token: builtins.str
+    """next_page_token of the answer before."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        fewer: builtins.bool = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fewer", b"fewer", "gallery_id", b"gallery_id", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+Global___FillFromCropsRequest: typing_extensions.TypeAlias = FillFromCropsRequest
+
+@typing.final
+class FillFromCropsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MOVED_COUNT_FIELD_NUMBER: builtins.int
+    CHANGED_COUNT_FIELD_NUMBER: builtins.int
+    REFUSED_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    moved_count: builtins.int
+    """Subjects that were moved by this call."""
+    changed_count: builtins.int
+    """Subjects that changed while they were to be moved, and are left: ask again from the beginning."""
+    next_page_token: builtins.str
+    """Empty once all were looked at."""
+    @property
+    def refused(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.succession_pb2.RefusedCrop]:
+        """What could not be made again."""
+
+    def __init__(
+        self,
+        *,
+        moved_count: builtins.int = ...,
+        changed_count: builtins.int = ...,
+        refused: collections.abc.Iterable[oneglance.v1.succession_pb2.RefusedCrop] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["changed_count", b"changed_count", "moved_count", b"moved_count", "next_page_token", b"next_page_token", "refused", b"refused"]) -> None: ...
+
+Global___FillFromCropsResponse: typing_extensions.TypeAlias = FillFromCropsResponse
 
 @typing.final
 class CutOverRequest(google.protobuf.message.Message):

@@ -118,6 +118,11 @@ class GalleryServiceStub(object):
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.SetDoubtPolicyRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetDoubtPolicyResponse.FromString,
                 _registered_method=True)
+        self.SetKeepCrops = channel.unary_unary(
+                '/oneglance.v1.GalleryService/SetKeepCrops',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.SetKeepCropsRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetKeepCropsResponse.FromString,
+                _registered_method=True)
         self.ListThresholds = channel.unary_unary(
                 '/oneglance.v1.GalleryService/ListThresholds',
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.ListThresholdsRequest.SerializeToString,
@@ -147,6 +152,11 @@ class GalleryServiceStub(object):
                 '/oneglance.v1.GalleryService/ListLeft',
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.ListLeftRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_gallery__pb2.ListLeftResponse.FromString,
+                _registered_method=True)
+        self.FillFromCrops = channel.unary_unary(
+                '/oneglance.v1.GalleryService/FillFromCrops',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.FillFromCropsRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.FillFromCropsResponse.FromString,
                 _registered_method=True)
         self.CutOver = channel.unary_unary(
                 '/oneglance.v1.GalleryService/CutOver',
@@ -294,6 +304,16 @@ class GalleryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetKeepCrops(self, request, context):
+        """Sets whether crops of pictures are kept from now on, encrypted with their subjects' keys, for FillFromCrops alone: nothing
+        else reads them, and no answer has them. If not, those that there are are deleted, and their keys, before the answer, which
+        takes longer the more subjects have some. Of a gallery that moves to another encoder it concerns both. Needs the right
+        "administer".
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListThresholds(self, request, context):
         """Every threshold the gallery has had, the newest first, page by page: those that were set, and each move of one that
         follows the gallery's size. An empty list is a success.
@@ -347,6 +367,17 @@ class GalleryServiceServicer(object):
 
     def ListLeft(self, request, context):
         """Subjects that are left to be moved, by id, page by page: the gallery that waits has them not, or with fewer negatives.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FillFromCrops(self, request, context):
+        """Fills the gallery that waits from the crops that the one that answers keeps (Gallery.keep_crops): makes encodings of those of
+        the next subjects that are left, and enrolls them, with the keys, sources, labels and retention that they have; each subject
+        in one step, with all that it has there, or not at all. What the encoder refuses is told. To ask again from the beginning is
+        to go on: whoever is moved is left out. Spends the quota of encodings. Rights as CutOver; FAILED_PRECONDITION (NOT_MOVING)
+        where the gallery doesn't move, and where the encoder of the one that waits isn't loaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -454,6 +485,11 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     request_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetDoubtPolicyRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_gallery__pb2.SetDoubtPolicyResponse.SerializeToString,
             ),
+            'SetKeepCrops': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetKeepCrops,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetKeepCropsRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.SetKeepCropsResponse.SerializeToString,
+            ),
             'ListThresholds': grpc.unary_unary_rpc_method_handler(
                     servicer.ListThresholds,
                     request_deserializer=oneglance_dot_v1_dot_gallery__pb2.ListThresholdsRequest.FromString,
@@ -483,6 +519,11 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.ListLeft,
                     request_deserializer=oneglance_dot_v1_dot_gallery__pb2.ListLeftRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_gallery__pb2.ListLeftResponse.SerializeToString,
+            ),
+            'FillFromCrops': grpc.unary_unary_rpc_method_handler(
+                    servicer.FillFromCrops,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.FillFromCropsRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.FillFromCropsResponse.SerializeToString,
             ),
             'CutOver': grpc.unary_unary_rpc_method_handler(
                     servicer.CutOver,
@@ -924,6 +965,33 @@ class GalleryService(object):
             _registered_method=True)
 
     @staticmethod
+    def SetKeepCrops(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.GalleryService/SetKeepCrops',
+            oneglance_dot_v1_dot_gallery__pb2.SetKeepCropsRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.SetKeepCropsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListThresholds(request,
             target,
             options=(),
@@ -1075,6 +1143,33 @@ class GalleryService(object):
             '/oneglance.v1.GalleryService/ListLeft',
             oneglance_dot_v1_dot_gallery__pb2.ListLeftRequest.SerializeToString,
             oneglance_dot_v1_dot_gallery__pb2.ListLeftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FillFromCrops(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.GalleryService/FillFromCrops',
+            oneglance_dot_v1_dot_gallery__pb2.FillFromCropsRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.FillFromCropsResponse.FromString,
             options,
             channel_credentials,
             insecure,

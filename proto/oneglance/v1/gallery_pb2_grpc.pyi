@@ -266,6 +266,22 @@ _GalleryServiceSetDoubtPolicyType = typing_extensions.TypeVar(
     ],
 )
 
+_GalleryServiceSetKeepCropsType = typing_extensions.TypeVar(
+    '_GalleryServiceSetKeepCropsType',
+    bound=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetKeepCropsRequest,
+        oneglance.v1.gallery_pb2.SetKeepCropsResponse,
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetKeepCropsRequest,
+        oneglance.v1.gallery_pb2.SetKeepCropsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetKeepCropsRequest,
+        oneglance.v1.gallery_pb2.SetKeepCropsResponse,
+    ],
+)
+
 _GalleryServiceListThresholdsType = typing_extensions.TypeVar(
     '_GalleryServiceListThresholdsType',
     bound=grpc.UnaryUnaryMultiCallable[
@@ -362,6 +378,22 @@ _GalleryServiceListLeftType = typing_extensions.TypeVar(
     ],
 )
 
+_GalleryServiceFillFromCropsType = typing_extensions.TypeVar(
+    '_GalleryServiceFillFromCropsType',
+    bound=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.FillFromCropsRequest,
+        oneglance.v1.gallery_pb2.FillFromCropsResponse,
+    ]
+    | grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.FillFromCropsRequest,
+        oneglance.v1.gallery_pb2.FillFromCropsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.FillFromCropsRequest,
+        oneglance.v1.gallery_pb2.FillFromCropsResponse,
+    ],
+)
+
 _GalleryServiceCutOverType = typing_extensions.TypeVar(
     '_GalleryServiceCutOverType',
     bound=grpc.UnaryUnaryMultiCallable[
@@ -410,7 +442,7 @@ _GalleryServiceEndMoveType = typing_extensions.TypeVar(
     ],
 )
 
-class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceRotateKeyType, _GalleryServiceCreateBackupType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetDecidedByType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceSetApproximationType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceListThresholdsType, _GalleryServiceExportGalleryType, _GalleryServiceImportGalleryType, _GalleryServiceStartMoveType, _GalleryServiceGetMoveType, _GalleryServiceListLeftType, _GalleryServiceCutOverType, _GalleryServiceRollBackType, _GalleryServiceEndMoveType]):
+class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceRotateKeyType, _GalleryServiceCreateBackupType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetDecidedByType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceSetApproximationType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceSetKeepCropsType, _GalleryServiceListThresholdsType, _GalleryServiceExportGalleryType, _GalleryServiceImportGalleryType, _GalleryServiceStartMoveType, _GalleryServiceGetMoveType, _GalleryServiceListLeftType, _GalleryServiceFillFromCropsType, _GalleryServiceCutOverType, _GalleryServiceRollBackType, _GalleryServiceEndMoveType]):
     """Galleries: named sets of enrolled subjects, each bound to one encoder for life.
 
         gallery  1 --- n  subject  1 --- n  encoding
@@ -484,6 +516,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.SetKeepCropsRequest,
+            oneglance.v1.gallery_pb2.SetKeepCropsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.ListThresholdsRequest,
             oneglance.v1.gallery_pb2.ListThresholdsResponse,
         ],
@@ -506,6 +542,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
         grpc.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.ListLeftRequest,
             oneglance.v1.gallery_pb2.ListLeftResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.FillFromCropsRequest,
+            oneglance.v1.gallery_pb2.FillFromCropsResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.CutOverRequest,
@@ -584,6 +624,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.SetKeepCropsRequest,
+            oneglance.v1.gallery_pb2.SetKeepCropsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.ListThresholdsRequest,
             oneglance.v1.gallery_pb2.ListThresholdsResponse,
         ],
@@ -606,6 +650,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
         grpc.aio.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.ListLeftRequest,
             oneglance.v1.gallery_pb2.ListLeftResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.FillFromCropsRequest,
+            oneglance.v1.gallery_pb2.FillFromCropsResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.CutOverRequest,
@@ -686,6 +734,13 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     SetDoubtPolicy: _GalleryServiceSetDoubtPolicyType
     """Sets what is done about doubtful enrollments from now on. What is enrolled stays."""
 
+    SetKeepCrops: _GalleryServiceSetKeepCropsType
+    """Sets whether crops of pictures are kept from now on, encrypted with their subjects' keys, for FillFromCrops alone: nothing
+    else reads them, and no answer has them. If not, those that there are are deleted, and their keys, before the answer, which
+    takes longer the more subjects have some. Of a gallery that moves to another encoder it concerns both. Needs the right
+    "administer".
+    """
+
     ListThresholds: _GalleryServiceListThresholdsType
     """Every threshold the gallery has had, the newest first, page by page: those that were set, and each move of one that
     follows the gallery's size. An empty list is a success.
@@ -724,6 +779,14 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
 
     ListLeft: _GalleryServiceListLeftType
     """Subjects that are left to be moved, by id, page by page: the gallery that waits has them not, or with fewer negatives."""
+
+    FillFromCrops: _GalleryServiceFillFromCropsType
+    """Fills the gallery that waits from the crops that the one that answers keeps (Gallery.keep_crops): makes encodings of those of
+    the next subjects that are left, and enrolls them, with the keys, sources, labels and retention that they have; each subject
+    in one step, with all that it has there, or not at all. What the encoder refuses is told. To ask again from the beginning is
+    to go on: whoever is moved is left out. Spends the quota of encodings. Rights as CutOver; FAILED_PRECONDITION (NOT_MOVING)
+    where the gallery doesn't move, and where the encoder of the one that waits isn't loaded.
+    """
 
     CutOver: _GalleryServiceCutOverType
     """Gives the two galleries each other's id, in one step: the successor answers, and the origin waits, where it gets what is
@@ -801,6 +864,10 @@ GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
         oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetKeepCropsRequest,
+        oneglance.v1.gallery_pb2.SetKeepCropsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.ListThresholdsRequest,
         oneglance.v1.gallery_pb2.ListThresholdsResponse,
     ],
@@ -823,6 +890,10 @@ GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.ListLeftRequest,
         oneglance.v1.gallery_pb2.ListLeftResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.FillFromCropsRequest,
+        oneglance.v1.gallery_pb2.FillFromCropsResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.CutOverRequest,
@@ -990,6 +1061,18 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         """Sets what is done about doubtful enrollments from now on. What is enrolled stays."""
 
     @abc.abstractmethod
+    def SetKeepCrops(
+        self,
+        request: oneglance.v1.gallery_pb2.SetKeepCropsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.SetKeepCropsResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.SetKeepCropsResponse]]:
+        """Sets whether crops of pictures are kept from now on, encrypted with their subjects' keys, for FillFromCrops alone: nothing
+        else reads them, and no answer has them. If not, those that there are are deleted, and their keys, before the answer, which
+        takes longer the more subjects have some. Of a gallery that moves to another encoder it concerns both. Needs the right
+        "administer".
+        """
+
+    @abc.abstractmethod
     def ListThresholds(
         self,
         request: oneglance.v1.gallery_pb2.ListThresholdsRequest,
@@ -1057,6 +1140,19 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.gallery_pb2.ListLeftResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.ListLeftResponse]]:
         """Subjects that are left to be moved, by id, page by page: the gallery that waits has them not, or with fewer negatives."""
+
+    @abc.abstractmethod
+    def FillFromCrops(
+        self,
+        request: oneglance.v1.gallery_pb2.FillFromCropsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.FillFromCropsResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.FillFromCropsResponse]]:
+        """Fills the gallery that waits from the crops that the one that answers keeps (Gallery.keep_crops): makes encodings of those of
+        the next subjects that are left, and enrolls them, with the keys, sources, labels and retention that they have; each subject
+        in one step, with all that it has there, or not at all. What the encoder refuses is told. To ask again from the beginning is
+        to go on: whoever is moved is left out. Spends the quota of encodings. Rights as CutOver; FAILED_PRECONDITION (NOT_MOVING)
+        where the gallery doesn't move, and where the encoder of the one that waits isn't loaded.
+        """
 
     @abc.abstractmethod
     def CutOver(

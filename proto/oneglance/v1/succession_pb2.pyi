@@ -7,6 +7,7 @@ import builtins
 import google.protobuf.descriptor
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import oneglance.v1.error_pb2
 import sys
 import typing
 
@@ -82,6 +83,34 @@ class LeftSubject(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["lacks_negatives", b"lacks_negatives", "subject_id", b"subject_id"]) -> None: ...
 
 Global___LeftSubject: typing_extensions.TypeAlias = LeftSubject
+
+@typing.final
+class RefusedCrop(google.protobuf.message.Message):
+    """An encoding that can't be made again of the crop that is kept of it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SUBJECT_ID_FIELD_NUMBER: builtins.int
+    ENCODING_ID_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    subject_id: builtins.str
+    encoding_id: builtins.str
+    """In the gallery that answers. Empty where the subject can't be enrolled with what was made."""
+    @property
+    def error(self) -> oneglance.v1.error_pb2.Error:
+        """CROP_MISSING where none is kept; FACE_NOT_FOUND and the like where the encoder refuses it."""
+
+    def __init__(
+        self,
+        *,
+        subject_id: builtins.str = ...,
+        encoding_id: builtins.str = ...,
+        error: oneglance.v1.error_pb2.Error | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["error", b"error"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["encoding_id", b"encoding_id", "error", b"error", "subject_id", b"subject_id"]) -> None: ...
+
+Global___RefusedCrop: typing_extensions.TypeAlias = RefusedCrop
 
 @typing.final
 class LiveComparison(google.protobuf.message.Message):

@@ -10,13 +10,12 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from oneglance_server.errors import ApiKeyNotFound, ApiKeysBusy, InvalidRequest, StartupError
-from oneglance_server.watched import Shared
+from oneglance_server.watched import Files
 
 FILE = "api-keys.json"
 PREFIX = "og_"
@@ -37,14 +36,19 @@ class ApiKey:
 
 
 class ApiKeys:
-    """The keys in the file ``path``; several processes may share it. Safe from any thread. Raises StartupError."""
+    """The keys of a data directory, here or at the server that keeps the galleries. Several processes may share them.
+    Safe from any thread. What is made or revoked is so everywhere when its call returns.
 
-    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
+    Raises StartupError; while the one that keeps them isn't heard of, all but ``look`` and ``sha256`` raise
+    EngineUnavailable.
+    """
+
+    def __init__(self, files: Files, now: Callable[[], float] = time.time) -> None:
         self._now = now
         try:
-            self._file = Shared[dict[str, ApiKey]](path, _read, missing={})
+            self._file = files.file(FILE, _read, missing=dict[str, ApiKey]())
         except OSError as error:
-            raise StartupError(f"can't read {path}: {error}") from error
+            raise StartupError(f"can't read {FILE}: {error}") from error
 
     def look(self) -> bool:
         """Whether others changed the file. Raises StartupError, OSError."""
@@ -62,10 +66,13 @@ class ApiKeys:
         number = secrets.token_hex(8)
         text = f"{PREFIX}{number}_{secrets.token_urlsafe(32)}"
         key = ApiKey(number, name, now, expires, _sha256(text))
-        with self._changing() as keys:
+
+        def add(keys: dict[str, ApiKey]) -> None:
             keys[number] = key
             if len(keys) > MAX_KEYS:
                 raise InvalidRequest(f"there are {MAX_KEYS} keys: revoke some", reason="TOO_MANY")
+
+        self._change(add)
         return key, text
 
     @property
@@ -75,18 +82,25 @@ class ApiKeys:
 
     def all(self) -> list[ApiKey]:
         """The oldest first."""
+        self._file.check()
         return sorted(self._file.value.values(), key=lambda key: (key.created, key.id))
 
     def revoke(self, number: str) -> ApiKey:
         """From now on it is refused. Raises ApiKeyNotFound."""
-        with self._changing() as keys:
+        revoked: list[ApiKey] = []
+
+        def take(keys: dict[str, ApiKey]) -> None:
             found = keys.pop(number, None)
             if found is None:
                 raise ApiKeyNotFound(f"there is no key {number!r}")
-        return found
+            revoked[:] = [found]
+
+        self._change(take)
+        return revoked[0]
 
     def find(self, text: str) -> ApiKey | None:
         """The key of this text, if it is good now."""
+        self._file.check()
         parts = _KEY.fullmatch(text)
         key = self._file.value.get(parts[1]) if parts else None
         if key is None or not hmac.compare_digest(key.sha256, _sha256(text)):
@@ -95,16 +109,19 @@ class ApiKeys:
 
     def holds(self, key: ApiKey) -> bool:
         """Whether it is neither revoked nor over."""
+        self._file.check()
         return self._file.value.get(key.id) == key and (key.expires is None or self._now() < key.expires)
 
-    @contextmanager
-    def _changing(self) -> Iterator[dict[str, ApiKey]]:
-        """The keys as they are; what the block makes of them is written, unless it raises."""
+    def _change(self, change: Callable[[dict[str, ApiKey]], None]) -> None:
+        """What it makes of the keys is written, unless it raises."""
+
+        def text(found: dict[str, ApiKey]) -> str:
+            keys = dict(found)
+            change(keys)
+            return json.dumps({"keys": [asdict(key) for key in keys.values()]}, indent=1)
+
         try:
-            with self._file.changing() as replace:
-                keys = dict(self._file.value)
-                yield keys
-                replace(json.dumps({"keys": [asdict(key) for key in keys.values()]}, indent=1))
+            self._file.change(text)
         except (OSError, StartupError) as error:
             raise ApiKeysBusy(error) from error
 

@@ -24,14 +24,16 @@ class About:
 class AboutService:
     """``kinds``: of the models that are loaded. ``device``: what galleries are searched on."""
 
-    def __init__(self, settings: Settings, kinds: Sequence[str], finds_faces: bool, device: str) -> None:
+    def __init__(
+        self, settings: Settings, kinds: Sequence[str], finds_faces: bool, backs_up: bool, device: str
+    ) -> None:
         can = {
             "encode": "encoder" in kinds,
             "faces": finds_faces,
             "stylize": "stylizer" in kinds,
             "stylize:picture": "style-reader" in kinds,
             "calibrate": "encoder" in kinds,
-            "backup": bool(settings.backup_dir),
+            "backup": backs_up,
             "callers": bool(settings.policy),
             "audit": settings.audit != "off",
         }

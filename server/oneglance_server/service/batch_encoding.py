@@ -10,11 +10,13 @@ import numpy.typing as npt
 from oneglance_core.distance import usable_encodings
 from oneglance_core.faces.uprightness import UprightnessCheck
 from oneglance_core.input_figures import input_figures
+from oneglance_core.kept_crops import LONGEST_SIDE, crop_of
 from oneglance_core.limits import Breach, Limit, breaches
-from oneglance_core.pictures import PictureError, encoder_input
+from oneglance_core.pictures import PictureError, decode_layers, encoder_input
 from oneglance_core.sound_header import SoundError
 from oneglance_core.sounds import sound_input
 from oneglance_core.windows import joined, windows_of
+from oneglance_index import MAX_CROP_BYTES
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import InvalidRequest, Overloaded
 from oneglance_server.service.content import Picture, Sound, Tensor
@@ -37,10 +39,12 @@ class Chip:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An encoding float32 [D], and the limits of the encoder's manifest that its input breaks."""
+    """An encoding float32 [D], the limits of the encoder's manifest that its input breaks, and the crop of its picture,
+    b"" where none is wanted."""
 
     vector: Vectors
     breaches: Breaches
+    crop: bytes = b""
 
 
 Input = Picture | Sound | Tensor | Chip
@@ -84,11 +88,11 @@ def runner(
     def run(contents: Sequence[Input]) -> Sequence[Output | Exception]:
         inputs: list[npt.NDArray[Any]] = []
         results: list[Output | Exception] = []
-        good: list[tuple[int, Breaches]] = []
+        good: list[tuple[int, Breaches, bytes]] = []
         for i, content in enumerate(contents):
             try:
                 prepared = prepare(content)
-                good.append((i, breaches_in(content, prepared)))
+                good.append((i, breaches_in(content, prepared), _crop_of(content, limits)))
                 inputs.append(prepared)
                 results.append(Output(_NOTHING, ()))  # replaced below
             except (PictureError, SoundError) as error:
@@ -97,15 +101,23 @@ def runner(
                 results.append(Overloaded.for_want_of_memory("pictures"))
         if good:
             outputs = _encoded(encoder, inputs, max_rows)
-            for (i, found), output, fine in zip(good, outputs, usable_encodings(outputs), strict=True):
+            for (i, found, crop), output, fine in zip(good, outputs, usable_encodings(outputs), strict=True):
                 results[i] = (
-                    Output(output, found)
+                    Output(output, found, crop)
                     if fine
                     else InvalidRequest.field(contents[i].path, _NO_ENCODING, reason="NO_ENCODING")
                 )
         return results
 
     return run
+
+
+def _crop_of(content: Input, limits: ContentLimits) -> bytes:
+    """Raises PictureError."""
+    if not isinstance(content, Picture) or not content.keep:
+        return b""
+    small = decode_layers(content.data, limits.pictures, max_side=LONGEST_SIDE, halve=True)
+    return crop_of(small.pixels, MAX_CROP_BYTES)
 
 
 def _encoded(encoder: Encoder, inputs: Sequence[npt.NDArray[Any]], max_rows: int) -> Vectors:

@@ -38,7 +38,7 @@ ANY_FACE = FaceChoice()
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An encoded picture; for an encoder of faces, ``face`` says which face of it.
+    """An encoded picture; for an encoder of faces, ``face`` says which face of it. ``keep``: a crop of it is wanted.
 
     ``path`` names it in errors, here and below: where it stands in the request, as "probes[3].image".
     """
@@ -46,6 +46,7 @@ class Picture:
     path: str
     data: bytes = field(repr=False)
     face: FaceChoice = ANY_FACE
+    keep: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ The pass: photos -> faces -> their chips -> with all else that must be encoded, 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -41,7 +42,7 @@ class Encoded:
     a photo of which every face was wanted gives one vector per comparable face, or none. ``faces[i]`` is the face
     behind vector i, None when it isn't from a photo. ``breaches[i]``: what of the encoder's input i is outside its
     limits; never of a face from a photo. ``photos``: what was seen of each photo, by its content's position; faces that
-    aren't comparable are in it, too.
+    aren't comparable are in it, too. ``crops[i]``: of the picture that vector i comes from, b"" where none was wanted.
     """
 
     vectors: Vectors
@@ -50,6 +51,7 @@ class Encoded:
     faces: Sequence[Face | None]
     breaches: Sequence[Breaches]
     photos: Mapping[int, Photo]
+    crops: Sequence[bytes]
 
 
 class Encoding:
@@ -116,7 +118,7 @@ class Encoding:
         given, photos = await off_loop(lambda: make_plan(contents, space, encoder, faces), when=_is_heavy(contents))
         if len(given) == len(contents):
             count = len(contents)
-            return Encoded(given, CLIENT, range(count), (None,) * count, ((),) * count, {})
+            return Encoded(given, CLIENT, range(count), (None,) * count, ((),) * count, {}, (b"",) * count)
         work = await self._work_of.of(call, contents, encoder.manifest.input) if encoder else {}
         crops = await self._crop_all(call, contents, photos, work) if photos else {}
         if crops:
@@ -127,14 +129,18 @@ class Encoding:
         rest = iter(given)
         vectors = np.empty((len(owners), space.dimension), dtype=np.float32)
         breaches: list[Breaches] = [()] * len(owners)
+        of_faces = chain.from_iterable(one.crops for one in crops.values())
+        kept = [b""] * len(owners)
         for row, owner in enumerate(owners):
             if isinstance(contents[owner], ClientEncoding):
                 vectors[row] = next(rest)
             else:
                 output = next(encoded)
                 vectors[row], breaches[row] = output.vector, output.breaches
+                kept[row] = next(of_faces) if owner in crops and crops[owner].crops else output.crop
         provider = encoder.execution_provider if encoder and inputs else ""
-        return Encoded(vectors, provider, owners, found, breaches, {i: one.photo for i, one in crops.items()})
+        photos_seen = {i: one.photo for i, one in crops.items()}
+        return Encoded(vectors, provider, owners, found, breaches, photos_seen, kept)
 
     async def crop(
         self, call: Call, requests: Sequence[CropRequest], paths: Sequence[str], pixels: Sequence[int] | None = None

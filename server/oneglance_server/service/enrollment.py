@@ -46,6 +46,7 @@ from oneglance_server.service.content import (
     MAX_PAGE_BYTES,
     Breached,
     Content,
+    Picture,
     Provenance,
     check_count,
     check_id,
@@ -104,6 +105,11 @@ class NegativeAnswer:
     negative: AddedNegative
     provenance: Provenance
     face: Face | None
+
+
+def _kept(content: Content) -> Content:
+    """With a crop of it, where it is a picture."""
+    return replace(content, keep=True) if isinstance(content, Picture) else content
 
 
 def check_retention(retention: Retention | None) -> None:
@@ -189,7 +195,8 @@ class EnrollmentService:
                 )
                 return EnrollmentAnswer(earlier, rests_on)
         call.spend("encodings", len(request.contents))
-        encoded = await self._encoding.encode(call, request.contents, Space(active.encoder_digest, active.dimension))
+        contents = [_kept(one) for one in request.contents] if gallery.keep_crops else request.contents
+        encoded = await self._encoding.encode(call, contents, Space(active.encoder_digest, active.dimension))
         breached = breaches_of(request.contents, encoded, policy_of(gallery))
         if not request.accept_breaches:
             refuse(breached, unfit=self._refuse_unfit)
@@ -216,6 +223,7 @@ class EnrollmentService:
                             retention=request.retention,
                             notes=notes or None,
                             others=others,
+                            crops=encoded.crops if gallery.keep_crops else None,
                         )
                     )
                 break

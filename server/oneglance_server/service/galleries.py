@@ -85,6 +85,7 @@ class GalleryService:
         least_gap: float,
         doubt_policy: DoubtPolicy,
         decided_by: DecidedBy,
+        keep_crops: bool,
     ) -> GalleryState:
         call.need("administer", check_id("gallery_id", gallery_id))
         call.spend("galleries", 1)
@@ -103,6 +104,7 @@ class GalleryService:
             least_gap=check_gap("least_gap", least_gap),
             doubt=doubt_policy,
             decided_by=decided_by,
+            keep_crops=keep_crops,
         )
         return self.state(await asyncio.wrap_future(created))
 
@@ -221,6 +223,15 @@ class GalleryService:
     async def set_doubt_policy(self, call: Call, gallery_id: str, policy: DoubtPolicy) -> GalleryState:
         call.need("calibrate", check_id("gallery_id", gallery_id))
         return self.state(await asyncio.wrap_future(self._store.set_doubt(gallery_id, policy)))
+
+    async def set_keep_crops(self, call: Call, gallery_id: str, keep: bool) -> GalleryState:
+        """Whether crops of pictures are kept from now on; if not, those that there are go: of a gallery that moves, in
+        both."""
+        call.need("administer", check_id("gallery_id", gallery_id))
+        move = self._store.known(gallery_id).move
+        if move is not None and move.answers:
+            call.need("administer", move.other)
+        return self.state(await asyncio.wrap_future(self._store.set_keep_crops(gallery_id, keep)))
 
     async def versions(
         self, call: Call, gallery_id: str, size: int, after: int | None

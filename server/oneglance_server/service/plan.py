@@ -12,10 +12,10 @@ from oneglance_core.faces.crops import CropRequest, FaceChoice
 from oneglance_core.faces.finder import ChipSpec, SmallFaces
 from oneglance_core.manifests import InputSpec
 from oneglance_core.pair_head import LEAST_POSITIVE
-from oneglance_index import EncodingInvalid, check_encodings
+from oneglance_index import MAX_CROP_BYTES, EncodingInvalid, check_encodings
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import EncoderNotLoaded, ForeignEncoding, InvalidRequest, ServiceError
-from oneglance_server.service.content import ClientEncoding, Content, Sound, Tensor, check_unit
+from oneglance_server.service.content import ClientEncoding, Content, Picture, Sound, Tensor, check_unit
 from oneglance_server.service.encoders import where_bundled
 
 Vectors = npt.NDArray[np.float32]
@@ -62,7 +62,11 @@ def make_plan(
                 raise InvalidRequest.field(content.path, f"this encoder takes {_taken(encoder)}")
             elif encoder.takes_photos and content.face.which != "aligned":
                 photos[i] = CropRequest(
-                    content.data, _resolved(content.face, faces), chip_of(encoder), face_required=faces == "only"
+                    content.data,
+                    _resolved(content.face, faces),
+                    chip_of(encoder),
+                    face_required=faces == "only",
+                    crop_bytes=MAX_CROP_BYTES if isinstance(content, Picture) and content.keep else 0,
                 )
     except ServiceError:
         _vectors(given, space, encoder)  # should one of those before be bad, it is the first to tell of

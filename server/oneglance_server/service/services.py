@@ -11,6 +11,7 @@ from oneglance_server.service.calibrating import CalibrationService
 from oneglance_server.service.detection import DetectionService
 from oneglance_server.service.encoded_enrollment import EncodedEnrollmentService
 from oneglance_server.service.enrollment import EnrollmentService
+from oneglance_server.service.filling import FillingService
 from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
 from oneglance_server.service.look_alikes import LookAlikeService
@@ -31,6 +32,7 @@ class Services:
     subjects: SubjectService
     moving: MovingService
     succession: SuccessionService
+    filling: FillingService
     identification: IdentificationService
     detection: DetectionService
     look_alikes: LookAlikeService

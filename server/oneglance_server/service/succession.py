@@ -83,37 +83,27 @@ class SuccessionService:
         return MoveReport(*galleries, found, self._comparisons.of(found.gallery))
 
     async def left(self, call: Call, gallery_id: str, size: int, after: str | None) -> LeftPage:
-        self._may(call, gallery_id, "export")
+        may_move(call, self._store, gallery_id, "export")
         page = await self._reads.run(call, self._store.list_left, gallery_id, page_size=size, after=after)
         await self._audit.did(call, "list-left", gallery_id, count=len(page.subjects))
         return page
 
     async def cut_over(self, call: Call, gallery_id: str, leave: bool) -> GalleryState:
-        other_id = self._may(call, gallery_id)
+        other_id = may_move(call, self._store, gallery_id)
         if other_id is not None:
             await self._check_tau(call, gallery_id, other_id)
         return await self._swapped(self._store.cut_over(gallery_id, leave=leave))
 
     async def roll_back(self, call: Call, gallery_id: str, leave: bool) -> GalleryState:
-        self._may(call, gallery_id)
+        may_move(call, self._store, gallery_id)
         return await self._swapped(self._store.roll_back(gallery_id, leave=leave))
 
     async def end(self, call: Call, gallery_id: str, keep: bool) -> GalleryState:
-        other_id = self._may(call, gallery_id)
+        other_id = may_move(call, self._store, gallery_id)
         ended = self._store.end_move(gallery_id, keep=keep)
         if other_id is not None and not keep:
             _afterwards(ended, lambda _: self._on_deleted(other_id))
         return self._galleries.state(await asyncio.wrap_future(ended))
-
-    def _may(self, call: Call, gallery_id: str, right: Right = "administer") -> str | None:
-        """Raises PermissionDenied unless the caller has the right in both galleries. The other one; None where there is
-        none, which the store tells."""
-        call.need(right, check_id("gallery_id", gallery_id))
-        move = self._store.known(gallery_id).move
-        if move is None:
-            return None
-        call.need(right, move.other)
-        return move.other
 
     async def _check_tau(self, call: Call, gallery_id: str, other_id: str) -> None:
         """Raises ThresholdMissing where only the gallery that answers has a tau."""
@@ -131,6 +121,17 @@ class SuccessionService:
     async def _swapped(self, swapped: "Future[Gallery]") -> GalleryState:
         _afterwards(swapped, lambda gallery: self._comparisons.forget(gallery.id))
         return self._galleries.state(await asyncio.wrap_future(swapped))
+
+
+def may_move(call: Call, store: GalleryStore, gallery_id: str, right: Right = "administer") -> str | None:
+    """Raises PermissionDenied unless the caller has the right in both galleries of a move. The other one; None where
+    there is none, which the store tells."""
+    call.need(right, check_id("gallery_id", gallery_id))
+    move = store.known(gallery_id).move
+    if move is None:
+        return None
+    call.need(right, move.other)
+    return move.other
 
 
 def _afterwards(written: "Future[Gallery]", act: Callable[[Gallery], None]) -> None:

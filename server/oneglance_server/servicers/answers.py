@@ -249,6 +249,7 @@ def to_gallery(state: GalleryState) -> GalleryMessage:
         approximation=to_approximation(state.approximation),
         approximation_state=to_approximation_state(state.approximation_state),
         move=None if gallery.move is None else to_move(gallery.move),
+        keep_crops=gallery.keep_crops,
     )
 
 

@@ -13,7 +13,7 @@ from oneglance.v1 import gallery_pb2 as pb
 from oneglance.v1 import moving_pb2 as moving_pb
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceServicer
-from oneglance.v1.succession_pb2 import LeftSubject
+from oneglance.v1.succession_pb2 import LeftSubject, RefusedCrop
 from oneglance_core.defaults import COMPARE_SHARE, FUSION, TARGET_FPIR
 from oneglance_core.faces.quality import DEFAULT_POLICY
 from oneglance_index import FusionChanged, KnownSubjects, MovedSubject
@@ -96,6 +96,7 @@ class GalleryServicer(GalleryServiceServicer):
             request.least_gap,
             doubt or DEFAULT_DOUBT_POLICY,
             decided_by_from(request.decided_by, "decided_by", "distance"),
+            request.keep_crops,
         )
         return pb.CreateGalleryResponse(gallery=to_gallery(state))
 
@@ -179,6 +180,13 @@ class GalleryServicer(GalleryServiceServicer):
         state = await galleries.set_doubt_policy(call_of(context), request.gallery_id, policy)
         return pb.SetDoubtPolicyResponse(gallery=to_gallery(state))
 
+    async def SetKeepCrops(self, request: pb.SetKeepCropsRequest, context: Context) -> pb.SetKeepCropsResponse:
+        if not request.HasField("keep_crops"):
+            raise InvalidRequest.field("keep_crops", "is required", reason="EMPTY")
+        galleries = self._gate.services.galleries
+        state = await galleries.set_keep_crops(call_of(context), request.gallery_id, request.keep_crops)
+        return pb.SetKeepCropsResponse(gallery=to_gallery(state))
+
     async def Calibrate(  # type: ignore[override]  # the interceptor makes it an Incoming
         self, request_iterator: Incoming[pb.CalibrateRequest], context: Context
     ) -> pb.CalibrateResponse:
@@ -255,6 +263,7 @@ class GalleryServicer(GalleryServiceServicer):
             lacking_negatives_count=report.state.without_negatives,
             fewer_encodings_count=report.state.fewer_encodings,
             comparison=to_comparison(report.comparison),
+            with_crops_count=report.state.with_crops,
         )
 
     async def ListLeft(self, request: pb.ListLeftRequest, context: Context) -> pb.ListLeftResponse:
@@ -263,6 +272,20 @@ class GalleryServicer(GalleryServiceServicer):
         return pb.ListLeftResponse(
             subjects=[LeftSubject(subject_id=one.subject_id, lacks_negatives=one.present) for one in page.subjects],
             next_page_token=to_page_token(page.next_after),
+        )
+
+    async def FillFromCrops(self, request: pb.FillFromCropsRequest, context: Context) -> pb.FillFromCropsResponse:
+        size, after = page_from(request.page_size, request.page_token)
+        call = call_of(context, patient=True)
+        filled = await self._gate.services.filling.fill(call, request.gallery_id, request.fewer, size, after)
+        return pb.FillFromCropsResponse(
+            moved_count=filled.moved,
+            changed_count=filled.changed,
+            refused=[
+                RefusedCrop(subject_id=one.subject_id, encoding_id=one.encoding_id, error=to_error(one.error))
+                for one in filled.refused
+            ],
+            next_page_token=to_page_token(filled.next_after),
         )
 
     async def CutOver(self, request: pb.CutOverRequest, context: Context) -> pb.CutOverResponse:

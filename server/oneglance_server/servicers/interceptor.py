@@ -336,8 +336,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def end_without_credential(self) -> None:
         """End the streams whose callers' credentials are good no longer."""
         for incoming, identity in list(self._streams.items()):
-            if not _holds(identity):
-                incoming.end(Unauthenticated("the credential is good no longer: revoked, or over"))
+            try:
+                if not identity.holds():
+                    incoming.end(Unauthenticated("the credential is good no longer: revoked, or over"))
+            except Exception as error:
+                log.error("a credential can't be looked at", identity=identity.name, error=str(error))
+                incoming.end(error)
 
     def _take_turns(self, context: Context, *, patient: bool) -> None:
         """What the current task's call does off the loop, it does when it is its caller's turn."""
@@ -440,14 +444,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         handler = self._refusals[method, error.reason] = grpc.stream_unary_rpc_method_handler(refuse)
         return handler
-
-
-def _holds(identity: Identity) -> bool:
-    try:
-        return identity.holds()
-    except Exception as error:
-        log.error("a credential can't be looked at", identity=identity.name, exc_info=error)
-        return False
 
 
 class _Unread(StreamIdle):

@@ -24,6 +24,7 @@ from oneglance_index.errors import GalleryError
 from oneglance_index.protocol import GalleryStore
 from oneglance_index.records import Gallery, Search
 from oneglance_server.sharing.addresses import LIMITS
+from oneglance_server.sharing.beside import Beside
 from oneglance_server.sharing.messages import (
     BYE,
     CANCELLED,
@@ -31,6 +32,7 @@ from oneglance_server.sharing.messages import (
     CODE_KEY,
     METHOD,
     METHODS,
+    OF_BESIDE,
     TOKEN_KEY,
     USER_KEY,
     Answer,
@@ -64,17 +66,25 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
 ]
+# One that leaves more answers unread is cut off when there is another one.
+_MOST_UNREAD_BYTES = 256 << 20
 _NOTHING = raw(None)
 
 
 class Keeper:
-    """`news` hears of every change of `store`'s galleries; `pool` runs what blocks. Users must show `token`, unless it
-    is "". `spending`: of this process's own callers."""
+    """`news` hears of every change of `store`'s galleries, and of files; `pool` runs what blocks. Users must show
+    `token`, unless it is "". `spending`: of this process's own callers."""
 
     def __init__(
-        self, store: GalleryStore, news: News, pool: Executor, token: str = "", spending: Spending | None = None
+        self,
+        store: GalleryStore,
+        beside: Beside,
+        news: News,
+        pool: Executor,
+        token: str = "",
+        spending: Spending | None = None,
     ) -> None:
-        self._store, self._news, self._pool, self._token = store, news, pool, token
+        self._store, self._beside, self._news, self._pool, self._token = store, beside, news, pool, token
         self._spending = spending or NoQuotas()
         self._scans = _Scans(store, pool)
         # By the word that each has for itself: once one comes back, nothing begins that it asked for before.
@@ -157,7 +167,8 @@ class Keeper:
                     states[gallery_id] = state
         store = self._store
         return Granted(
-            *(hello, self._news.seconds, store.device, store.sound, store.trouble(), store.queued_writes()), states
+            *(hello, self._news.seconds, store.device, store.sound, store.trouble(), store.queued_writes()),
+            *(self._beside.backs_up, states),
         )
 
     def _begin(self, user: _User, call: Call) -> None:
@@ -167,7 +178,7 @@ class Keeper:
         if call.method == "search_many":
             self._scans.ask(arguments["gallery_id"], _Asking(user, call.number, arguments["searches"]))
             return
-        function = getattr(self._store, call.method)
+        function = getattr(self._beside if call.method in OF_BESIDE else self._store, call.method)
         if method.writes:
             if "caller" in arguments:
                 arguments["caller"] = id(user), arguments["caller"]
@@ -261,15 +272,18 @@ class _User:
         self._lock = threading.Lock()
         self._wake = asyncio.Event()
         self._galleries: dict[str, Gallery | None] = {}
+        self._files: dict[str, bytes] = {}
         self._news = 0
         self._answers: list[Answer] = []
+        self._unread = 0  # bytes of these
         self._granted: Granted | None = None
         self._spent: list[Spent] = []
         self._under_way: dict[int, Future[Any]] = {}
 
-    def tell(self, news: int, galleries: Mapping[str, Gallery | None]) -> None:
+    def tell(self, news: int, galleries: Mapping[str, Gallery | None], files: Mapping[str, bytes]) -> None:
         with self._lock:
             self._galleries |= galleries
+            self._files |= files
             self._news = news
         _call(self._loop, self._wake.set)
 
@@ -278,6 +292,8 @@ class _User:
         if self.ended:
             return
         self.ended = True
+        with self._lock:
+            self._answers.clear()
         self._wake.set()
         for begun in list(self._under_way.values()):
             begun.cancel()
@@ -304,8 +320,14 @@ class _User:
         with self._lock:
             for one in answers:
                 self._under_way.pop(one.number, None)
-            wakes = not self._answers
+            if self.ended:
+                return
+            wakes, too_much = not self._answers, self._unread > _MOST_UNREAD_BYTES
             self._answers += answers
+            self._unread += sum(len(one.result) for one in answers)
+        if too_much:
+            log.warning("a process that uses the galleries doesn't read what it asks for: it is cut off")
+            _call(self._loop, self.end)
         if wakes:
             _call(self._loop, self._wake.set)
 
@@ -324,14 +346,16 @@ class _User:
             self._wake.clear()
             with self._lock:
                 galleries, self._galleries = self._galleries, {}
+                files, self._files = self._files, {}
                 count = at_once(self._answers, lambda one: len(one.result))
                 answers, self._answers = self._answers[:count], self._answers[count:]
+                self._unread -= sum(len(one.result) for one in answers)
                 more = bool(self._answers)
                 news = self._news
             granted, self._granted = self._granted, None
             spent, self._spent = self._spent, []
-            if galleries or answers or granted or spent or anew:
-                yield encoded(Told(list(galleries.items()), news, answers, granted, anew, spent))
+            if galleries or files or answers or granted or spent or anew:
+                yield encoded(Told(list(galleries.items()), files, news, answers, granted, anew, spent))
                 anew = False
             if not more:
                 await self._wake.wait()

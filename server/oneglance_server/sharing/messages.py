@@ -1,5 +1,5 @@
-"""What goes between a keeper of galleries and who uses them, as MessagePack: the calls of GalleryStore, made from its
-annotations, and what is told besides.
+"""What goes between a keeper of galleries and who uses them, as MessagePack: the calls of GalleryStore and of Beside,
+made from their annotations, and what is told besides.
 
 Both sides must be of the same code: see CODE.
 """
@@ -27,6 +27,8 @@ from oneglance_index.audit import Actor
 from oneglance_index.errors import GalleryError
 from oneglance_index.protocol import GalleryStore
 from oneglance_index.records import Doubt, Gallery
+from oneglance_server.errors import BackupsOff, InvalidRequest, Overloaded
+from oneglance_server.sharing.beside import Beside
 
 METHOD = "/oneglance.Keeper/Use"
 # What a user shows: CODE; the keeper's token; and who it is, by a word of its own, the same as it comes back.
@@ -71,6 +73,7 @@ class Granted(msgspec.Struct, array_like=True, frozen=True):
     sound: bool
     trouble: str | None
     queued_writes: int
+    backs_up: bool
     approximations: dict[str, ApproximationState]
 
 
@@ -96,9 +99,10 @@ class Asked(msgspec.Struct, array_like=True, frozen=True):
 
 class Told(msgspec.Struct, array_like=True, frozen=True):
     """To a user: galleries that are new or changed since, or (None) gone, and the number of that news; then answers.
-    `anew`: these are all there are. `spent`: by the callers of others."""
+    `files`: those that are new or changed since. `anew`: these are all there are. `spent`: by the callers of others."""
 
     galleries: list[tuple[str, Gallery | None]]
+    files: dict[str, bytes]
     news: int
     answers: list[Answer]
     granted: Granted | None
@@ -191,7 +195,10 @@ def _all_errors(kind: type[Exception]) -> dict[str, type[Exception]]:
     return found
 
 
-_ERRORS = {**_all_errors(GalleryError), "ValueError": ValueError, "TypeError": TypeError}
+_ERRORS: dict[str, type[Exception]] = {
+    **_all_errors(GalleryError),
+    **{kind.__name__: kind for kind in (BackupsOff, InvalidRequest, Overloaded, TypeError, ValueError)},
+}
 # Fields of errors that are neither plain nor tuples of what is.
 _FIELDS: dict[str, Any] = {"path": Path, "doubts": tuple[Doubt, ...]}
 
@@ -253,9 +260,10 @@ def _method(name: str, function: Callable[..., Any]) -> Method:
     )
 
 
+OF_BESIDE = {name for name, function in vars(Beside).items() if callable(function) and not name.startswith("_")}
 METHODS = {
     name: _method(name, function)
-    for name, function in vars(GalleryStore).items()
+    for name, function in {**vars(GalleryStore), **vars(Beside)}.items()
     if callable(function) and not name.startswith("_") and name not in _AT_HOME
 }
 

@@ -1,5 +1,5 @@
-"""Which galleries there are, for those that decide by them elsewhere: no change of one is done before all of them know
-it, or know that they can't decide any more.
+"""Which galleries there are, and small files, for those that decide by them elsewhere: no change of one is done before
+all of them know it, or know that they can't decide any more.
 
 Whoever follows is granted time by and by (Gray and Cheriton 1989, Leases), and decides by what it was told while that
 lasts. What it is granted comes with all that was told before, so that a change waits for those alone whose time isn't
@@ -9,7 +9,7 @@ over. One that leaves a change unconfirmed for long is granted no more until it 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from threading import Condition
 from typing import Protocol
@@ -22,7 +22,7 @@ _PATIENCE_SECONDS = 1.0
 
 
 class Follower(Protocol):
-    def tell(self, news: int, galleries: Mapping[str, Gallery | None]) -> None:
+    def tell(self, news: int, galleries: Mapping[str, Gallery | None], files: Mapping[str, bytes]) -> None:
         """In the order of the news; from any thread, and quick. None: it is gone."""
 
 
@@ -37,24 +37,28 @@ class _Following:
 
 
 class News:
-    """`seconds`: what is granted at a time. `restarted`: a process that was killed may have granted it, too, before
-    this one had the galleries. Safe for any thread."""
+    """`seconds`: what is granted at a time. `restarted`: a former process may have granted it, too, just before this
+    one had the galleries. Safe for any thread."""
 
     def __init__(self, seconds: float, *, restarted: bool = False) -> None:
         self.seconds = seconds
         self._granted_before = seconds if restarted else 0.0
         self._quiet_until: float | None = None  # of time.monotonic()
         self._galleries: dict[str, Gallery | None] = {}
+        self._approximate: frozenset[str] = frozenset()
+        self._files: dict[str, tuple[int, bytes]] = {}  # by name: with which news it was told
         self._begun = False
         self._news = 1
         self._followers: dict[Follower, _Following] = {}
         self._changed = Condition()
 
-    def begin(self, galleries: Iterable[Gallery]) -> None:
+    def begin(self, galleries: Iterable[Gallery], files: Mapping[str, bytes]) -> None:
         """Those there were before the first change was told; what was told since counts more."""
         with self._changed:
             told = {gallery.id: gallery for gallery in galleries} | self._galleries
             self._galleries = {gallery_id: gallery for gallery_id, gallery in told.items() if gallery is not None}
+            self._files = {name: (self._news, data) for name, data in files.items()} | self._files
+            self._note_approximate(self._galleries)
             self._begun = True
             self._begin_quiet()
 
@@ -62,10 +66,14 @@ class News:
         if self._quiet_until is None:
             self._quiet_until = time.monotonic() + self._granted_before
 
-    def approximate(self) -> list[str]:
+    def approximate(self) -> Iterable[str]:
         """The ids of the galleries whose answers may lose something."""
-        with self._changed:
-            return [one.id for one in self._galleries.values() if one is not None and one.active.kind != EXACT_KIND]
+        return self._approximate
+
+    def _note_approximate(self, galleries: Mapping[str, Gallery | None]) -> None:
+        now = {one.id for one in galleries.values() if one is not None and one.active.kind != EXACT_KIND}
+        if now != self._approximate & galleries.keys():
+            self._approximate = self._approximate - galleries.keys() | now
 
     def tell(self, galleries: Mapping[str, Gallery | None]) -> None:
         """They are new, changed, or (None) gone. Returns once everybody knows."""
@@ -77,16 +85,32 @@ class News:
             }
             self._galleries |= galleries
             if self._begun:
-                self._galleries = {name: gallery for name, gallery in self._galleries.items() if gallery is not None}
+                for gone in [name for name, gallery in galleries.items() if gallery is None]:
+                    del self._galleries[gone]
+            self._note_approximate(galleries)
             self._begin_quiet()
-            if not fresh:
-                return
-            self._news += 1
-            news = self._news
-            for follower, following in self._followers.items():
-                if not following.left:
-                    follower.tell(news, fresh)
-            self._await(news)
+            if fresh:
+                self._await(self._tell(fresh, {}))
+
+    def tell_file(self, name: str, read: Callable[[], bytes], *, wait: bool) -> None:
+        """It may be another one; `read` says what is in it now. Returns once everybody knows, unless it isn't to
+        wait."""
+        with self._changed:
+            data, (news, told) = read(), self._files.get(name, (0, b""))
+            self._begin_quiet()
+            if data != told:
+                news = self._tell({}, {name: data})
+                self._files[name] = news, data
+            if wait:
+                self._await(news)
+
+    def _tell(self, galleries: Mapping[str, Gallery | None], files: Mapping[str, bytes]) -> int:
+        """The number of this news."""
+        self._news += 1
+        for follower, following in self._followers.items():
+            if not following.left:
+                follower.tell(self._news, galleries, files)
+        return self._news
 
     def _await(self, news: int) -> None:
         now = time.monotonic()
@@ -112,7 +136,8 @@ class News:
             for former in [one for one, following in self._followers.items() if following.name == name]:
                 del self._followers[former]
             self._changed.notify_all()
-            follower.tell(self._news, {name: gallery for name, gallery in self._galleries.items() if gallery})
+            files = {name: data for name, (_, data) in self._files.items()}
+            follower.tell(self._news, {name: gallery for name, gallery in self._galleries.items() if gallery}, files)
             self._followers[follower] = _Following(name, self._news)
 
     def heard(self, follower: Follower, news: int) -> None:
@@ -132,6 +157,14 @@ class News:
                 return False
             following.until = time.monotonic() + self.seconds
             return True
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nobody decides any more by what this, or what was before it, granted."""
+        with self._changed:
+            now = time.monotonic()
+            before = self._granted_before if self._quiet_until is None else self._quiet_until - now
+            return before <= 0 and all(one.left and now >= one.until for one in self._followers.values())
 
     def leave(self, follower: Follower, *, at_once: bool) -> None:
         """It is told nothing any more. Unless it says so itself (`at_once`) it decides on while its time lasts."""

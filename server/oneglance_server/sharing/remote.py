@@ -7,11 +7,10 @@ import functools
 import logging
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import grpc
 
@@ -30,6 +29,8 @@ from oneglance_index.protocol import GalleryStore
 from oneglance_index.records import Backup, Gallery
 from oneglance_index.threads import started
 from oneglance_server.sharing.addresses import Keeping
+from oneglance_server.sharing.beside import Beside
+from oneglance_server.sharing.files import RemoteFiles, clock
 from oneglance_server.sharing.messages import (
     BYE,
     CANCELLED,
@@ -63,8 +64,6 @@ _RETRY_SECONDS = 0.25
 _REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.FAILED_PRECONDITION)
 # A keeper that is told goodbye ends the connection.
 _LEAVE_SECONDS = 1.0
-# Goes on while this machine sleeps, where it can: what was granted before isn't good any more then.
-clock = functools.partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def open_remote(
@@ -73,29 +72,40 @@ def open_remote(
     patience_seconds: float = 30.0,
     spending: Spending | None = None,
     on_gone: Callable[[str], None] = lambda _: None,
-) -> GalleryStore:
+    files: RemoteFiles | None = None,
+) -> SharedGalleries:
     """The galleries of a keeper. `spending`: of this process's callers; it is told to all others. `on_gone` hears, in a
-    thread of this, of each that is gone, whoever deleted it. Raises EngineUnavailable where the keeper doesn't answer
-    within that time, or doesn't let this one in."""
-    opened = RemoteGalleries(keeping, spending, on_gone)
+    thread of this, of each that is gone, whoever deleted it. `files` become those of the keeper. Raises
+    EngineUnavailable where the keeper doesn't answer within that time, or doesn't let this one in."""
+    opened = RemoteGalleries(keeping, spending, on_gone, files)
     try:
         opened.await_keeper(patience_seconds)
     except BaseException:
         opened.close(0)
         raise
-    return cast(GalleryStore, opened)
+    return cast(SharedGalleries, opened)
+
+
+class SharedGalleries(GalleryStore, Beside, Protocol):
+    """Of a keeper."""
 
 
 class RemoteGalleries:
-    """Has all methods of GalleryStore: those that aren't written out here are calls of the keeper. What it decides by
-    (known) is as new as the keeper's own: see news.py. While the keeper isn't there all raise EngineUnavailable, and
-    whether a write under way then was done isn't known; what wasn't done by then never is."""
+    """Has all methods of GalleryStore and of Beside: those that aren't written out here are calls of the keeper. What
+    it decides by (known) is as new as the keeper's own: see news.py. While the keeper isn't there all raise
+    EngineUnavailable, and whether a write under way then was done isn't known; what wasn't done by then never is."""
 
     def __init__(
-        self, keeping: Keeping, spending: Spending | None = None, on_gone: Callable[[str], None] = lambda _: None
+        self,
+        keeping: Keeping,
+        spending: Spending | None = None,
+        on_gone: Callable[[str], None] = lambda _: None,
+        files: RemoteFiles | None = None,
     ) -> None:
         self._keeping, self._spending, self._on_gone = keeping, spending or NoQuotas(), on_gone
         self._galleries: Mapping[str, Gallery] = {}  # of the last session
+        self._files = files or RemoteFiles()
+        self._files.keeping = cast(Beside, self)
         self._name = secrets.token_hex(16)
         self._session: _Session | None = None  # once it was granted something
         self._newest: _Session | None = None
@@ -180,7 +190,11 @@ class RemoteGalleries:
         return told.get(gallery.id, ApproximationState("exact", "being built"))
 
     def back_up(self, target: Path, ended: Callable[[], bool]) -> Backup:
-        raise EngineUnsupported(self._keeping.name, "backups: ask the server that keeps them")
+        raise EngineUnsupported(self._keeping.name, "backups to a file that isn't the keeper's")
+
+    @property
+    def backs_up(self) -> bool:
+        return self._here().granted.backs_up
 
     # The keeper.
 
@@ -194,7 +208,7 @@ class RemoteGalleries:
     def _follow(self) -> None:
         while not self._closed.is_set():
             try:
-                session = _Session(self._keeping, self._name, self._spending)
+                session = _Session(self._keeping, self._name, self._spending, self._files)
             except Exception as error:  # want of memory, or of threads
                 self._tell_away(f"{type(error).__name__}: {error}")
             else:
@@ -277,8 +291,8 @@ class _Session:
 
     granted: Granted  # once it was
 
-    def __init__(self, keeping: Keeping, name: str, spending: Spending) -> None:
-        self._spending = spending
+    def __init__(self, keeping: Keeping, name: str, spending: Spending, files: RemoteFiles) -> None:
+        self._spending, self._files = spending, files
         self.galleries: dict[str, Gallery] = {}
         self.until = 0.0  # of clock(): so long it is sure what the galleries are like
         self._seconds = 1.0  # that are granted
@@ -310,12 +324,15 @@ class _Session:
                 self.galleries.pop(gallery_id, None)
             else:
                 self.galleries[gallery_id] = gallery
+        if told.anew or told.files:
+            self._files.hear(told.files, anew=told.anew)
         if told.news > self._heard:
             self._heard = told.news
             self._wake.set()
         if told.granted is not None:
             self.granted, self._seconds = told.granted, told.granted.seconds
             self.until = self._said[told.granted.hello] + told.granted.seconds
+            self._files.until = self.until
             for hello in [hello for hello in list(self._said) if hello <= told.granted.hello]:
                 del self._said[hello]
         if told.spent:

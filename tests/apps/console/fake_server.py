@@ -47,6 +47,7 @@ from oneglance.v1.common_pb2 import (
 from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance.v1.face_pb2 import QUALITY_POLICY_STANDARD, Box, Face, FaceQuality, Photo, Point
 from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
+from oneglance.v1.succession_pb2 import GalleryMove
 from tests.apps.console.fake_stylizer import FakeStylizer
 from tests.waiting import PATIENCE_SECONDS
 
@@ -83,6 +84,7 @@ class _Gallery:
     versions: list[gallery_pb2.ThresholdVersion] = field(default_factory=list)
     revision: int = 0
     policy: int = QUALITY_POLICY_STANDARD
+    move: GalleryMove | None = None
 
     @property
     def threshold(self) -> Threshold:
@@ -121,6 +123,7 @@ class _Gallery:
             threshold=self.threshold,
             encoder_loaded=True,
             quality_policy=self.policy,  # type: ignore[arg-type]  # an int on the wire
+            move=self.move,
         )
 
 
@@ -183,6 +186,14 @@ class FakeServer(
         if request.gallery_id in self.slow:
             self.slow[request.gallery_id].wait(2 * PATIENCE_SECONDS)
         return gallery_pb2.GetGalleryResponse(gallery=self._gallery(request, context).message())
+
+    def GetMove(self, request: Any, context: Any) -> gallery_pb2.GetMoveResponse:
+        one = self._gallery(request, context)
+        assert one.move is not None
+        other = self.galleries[one.move.other_gallery_id]
+        answers, waits = (one, other) if one.move.answers else (other, one)
+        left = answers.subjects.keys() - waits.subjects.keys()
+        return gallery_pb2.GetMoveResponse(gallery=answers.message(), waiting=waits.message(), left_count=len(left))
 
     def ListGalleries(self, request: Any, context: Any) -> gallery_pb2.ListGalleriesResponse:
         return gallery_pb2.ListGalleriesResponse(galleries=[g.message() for _, g in sorted(self.galleries.items())])

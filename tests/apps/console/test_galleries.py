@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from oneglance.v1.succession_pb2 import GalleryMove
 from oneglance_apps.console.scale import TAU_AT, Scale
 from oneglance_apps.console.watch_events import MOST_READ, WatchEvents
 from oneglance_apps.console.wording import labels_fault, parse_labels
@@ -294,3 +295,37 @@ def test_axe_finds_nothing_to_object_to(page: Any, fake: FakeServer) -> None:
         page.wait_for_function("!document.querySelector('[class*=-enter-active], [class*=-leave-active]')")
         found = page.evaluate(VIOLATIONS)
         assert found == [], shown
+
+
+def test_a_gallery_that_moves_to_another_encoder_tells_what_is_left(page: Any, fake: FakeServer) -> None:
+    def pick(gallery: str) -> None:
+        page.locator(".picker").click()
+        page.get_by_role("option", name=gallery, exact=True).click()
+
+    open_tab(page, "Threshold")
+    expect(page.locator(".figure").first).to_contain_text("τ")
+    expect(page.locator(".move")).to_be_hidden()
+    fake.make("people-new", ruth=RED)
+    new = fake.galleries["people-new"]
+    fake.galleries["people"].move = GalleryMove(other_gallery_id="people-new", answers=True, origin=True)
+    new.move = GalleryMove(other_gallery_id="people")
+    page.reload()
+    open_tab(page, "Threshold")
+    line = page.locator(".move")
+    expect(line).to_contain_text("Moves to the encoder colour-faces. Still to be enrolled in people-new: 1 subject.")
+    expect(line).to_contain_text("oneglance list-left people")
+    pick("people-new")
+    expect(line).to_contain_text("Waits, with the encoder colour-faces, to take the place of people.")
+    fake.make("people-new", boris=BLUE)
+    for gallery, answers in (("people", False), ("people-new", True)):
+        move = fake.galleries[gallery].move
+        assert move is not None
+        move.answers = answers
+        move.cut_over_time.GetCurrentTime()
+    page.reload()
+    open_tab(page, "Threshold")
+    pick("people")
+    expect(line).to_contain_text("to take the place of people-new again. Not in here: 0 subjects.")
+    pick("people-new")
+    expect(line).to_contain_text("Moved to another encoder; people, with the encoder colour-faces, waits")
+    expect(line).to_contain_text("oneglance roll-back people-new")

@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 import pytest
 
 from oneglance import Client
-from oneglance_server.access.api_keys import FILE, ApiKeys
+from oneglance_server.access.api_keys import ApiKeys
+from oneglance_server.watched import LocalFiles
 from tests.apps.console.browsing import ConsoleProcess, playwright
 from tests.models import pixels_model
 from tests.running import server_thread
@@ -86,7 +87,7 @@ def test_a_key_that_was_revoked_has_to_log_in_again(keys: tuple[str, dict[str, s
     url, found, data_dir = keys
     cookie = str(logged_in(url, found["gone"]).headers["Set-Cookie"]).split(";")[0]
     assert b"API key" not in _page(url, cookie)
-    file = ApiKeys(data_dir / FILE)
+    file = ApiKeys(LocalFiles(data_dir))
     file.revoke(next(key.id for key in file.all() if key.name == "gone"))
     until(lambda: b"API key" in _page(url, cookie))
     assert logged_in(url, found["gone"]).status == 401

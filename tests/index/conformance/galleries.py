@@ -46,6 +46,22 @@ def a_request_is_done_once(t: Trial) -> None:
 
 
 @promise
+def whether_crops_are_kept_is_known(t: Trial) -> None:
+    t.create()
+    t.store.create_gallery("h", encoder_digest="e", dimension=2, keep_crops=True).result()
+    t.settle()
+    for store_says in (t.store.get_gallery, t.store.known):
+        assert (store_says("g").keep_crops, store_says("h").keep_crops) == (False, True)
+    for keep in (True, False, True):
+        before = t.store.get_gallery("g").revision
+        after = t.store.set_keep_crops("g", keep).result()
+        for gallery in (after, t.store.get_gallery("g"), t.store.known("g")):
+            assert (gallery.keep_crops, gallery.revision) == (keep, before + 1)
+        t.enroll("s", along(2), on_existing="replace", crops=[b"a crop"])
+        assert len(t.store.get_subject("g", "s").encodings) == 1
+
+
+@promise
 def requests_are_remembered_through_restarts(t: Trial) -> None:
     t.create()
     first = t.enroll("s", along(2), request_id="r", request_digest=b"1")

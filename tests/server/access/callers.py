@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from oneglance_server.access.api_keys import FILE, ApiKeys
+from oneglance_server.access.api_keys import ApiKeys
+from oneglance_server.watched import LocalFiles
 
 GRANT = """
 [[grant]]
@@ -25,4 +26,4 @@ ADMIN = grant(["key:admin"], ["*"], ["*"])
 def key_of(data_dir: Path, name: str) -> str:
     """A new API key of a data directory, whether or not a server has it open."""
     data_dir.mkdir(mode=0o700, exist_ok=True)
-    return ApiKeys(data_dir / FILE).create(name)[1]
+    return ApiKeys(LocalFiles(data_dir)).create(name)[1]

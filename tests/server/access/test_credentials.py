@@ -20,6 +20,7 @@ from oneglance.client.errors import ResourceExhaustedError, UnauthenticatedError
 from oneglance_apps.cli import main
 from oneglance_server.access.api_keys import FILE, ApiKeys
 from oneglance_server.app import Server
+from oneglance_server.watched import LocalFiles
 from tests.pictures import picture, png
 from tests.running import server_thread
 from tests.server.access.callers import ADMIN, grant, key_of
@@ -191,7 +192,7 @@ def test_keys_are_made_listed_and_revoked(folder: Path, server: Server) -> None:
 def test_the_first_key_is_made_before_there_is_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["first-key", str(tmp_path / "new" / "data"), "admin"]) == 0
     secret = capsys.readouterr().out.strip()
-    found = ApiKeys(tmp_path / "new" / "data" / FILE).find(secret)
+    found = ApiKeys(LocalFiles(tmp_path / "new" / "data")).find(secret)
     assert found is not None
     assert found.name == "admin"
     (tmp_path / "new" / "data" / FILE).write_text("{")
@@ -205,18 +206,18 @@ def test_the_first_key_is_made_before_there_is_a_server(tmp_path: Path, capsys: 
 
 def test_a_key_is_good_until_it_is_over(tmp_path: Path) -> None:
     now = [1000.0]
-    keys = ApiKeys(tmp_path / FILE, lambda: now[0])
+    keys = ApiKeys(LocalFiles(tmp_path), lambda: now[0])
     key, text = keys.create("door", expires=1010.0)
     assert keys.find(text) == key
     now[0] = 1010.0
     assert keys.find(text) is None
     assert not keys.holds(key)
-    assert ApiKeys(tmp_path / FILE, lambda: 1000.0).find(text) == key  # by another process
+    assert ApiKeys(LocalFiles(tmp_path), lambda: 1000.0).find(text) == key  # by another process
 
 
 @pytest.mark.parametrize("how", ["revoked", "revoked in the file", "expired"])
 def test_streams_end_with_the_credential(folder: Path, server: Server, how: str) -> None:
-    keys = ApiKeys(folder / "data" / FILE)
+    keys = ApiKeys(LocalFiles(folder / "data"))
     if how == "expired":
         credential = token(exp=time.time() + 3)
     else:

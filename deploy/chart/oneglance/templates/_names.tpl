@@ -1,5 +1,5 @@
 {{- define "oneglance.name" -}}
-{{- if eq .Release.Name "oneglance" }}oneglance{{ else }}{{ printf "%s-oneglance" .Release.Name | trunc 52 | trimSuffix "-" }}{{ end }}
+{{- if eq .Release.Name "oneglance" }}oneglance{{ else }}{{ printf "%s-oneglance" .Release.Name | trunc 49 | trimSuffix "-" }}{{ end }}
 {{- end }}
 
 {{- define "oneglance.selector" -}}
@@ -7,8 +7,22 @@ app.kubernetes.io/name: oneglance
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- define "oneglance.serversSelector" -}}
+app.kubernetes.io/name: oneglance-server
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+# Of whom clients call: the servers where there are any.
+{{- define "oneglance.frontSelector" -}}
+{{ if .Values.servers.replicas }}{{ include "oneglance.serversSelector" . }}{{ else }}{{ include "oneglance.selector" . }}{{ end }}
+{{- end }}
+
 {{- define "oneglance.labels" -}}
 {{ include "oneglance.selector" . }}
+{{ include "oneglance.moreLabels" . }}
+{{- end }}
+
+{{- define "oneglance.moreLabels" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
@@ -64,6 +78,11 @@ command:
 {{- end }}
 
 {{- define "oneglance.check" -}}
+{{- if .Values.servers.replicas }}
+{{- if not .Values.servers.tokenSecret }}{{ fail "servers.tokenSecret: the name of a Secret with share-token, which the servers show to the keeper" }}{{ end }}
+{{- if or .Values.settings.workers .Values.servers.settings.workers }}{{ fail "settings.workers: one process a pod where there are servers; servers.replicas says how many" }}{{ end }}
+{{- end }}
+{{- if and (not .Values.milvus.uri) (or .Values.milvus.tokenSecret .Values.milvus.caSecret) }}{{ fail "milvus.uri: where it is, as milvus+tls://HOST:PORT/DATABASE" }}{{ end }}
 {{- if not .Values.insecure }}
 {{- if not .Values.tls.secret }}{{ fail "tls.secret: the name of a Secret with tls.crt, tls.key and ca.crt (or insecure: true, where a mesh keeps strangers out)" }}{{ end }}
 {{- if not .Values.policy }}{{ fail "policy: who may do what, as docs/security.md says (or insecure: true)" }}{{ end }}

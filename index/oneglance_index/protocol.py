@@ -256,7 +256,7 @@ class GalleryStore(Protocol):
         encoding. At most MAX_CROP_BYTES each, and of one subject 4 MiB together: what is beyond isn't kept.
 
         `filling`: the encodings were made of crops, of these encodings in the gallery that answers, for the one that
-        waits. SubjectChanged where these, or what the subject has there, aren't so any more.
+        waits. SubjectChanged where these, their crops, or what the subject has there, aren't so any more.
 
         `caller` is whoever asks for it: enrollments of several take turns. With `patient` it is never refused for
         a full queue: whoever calls bounds how many of these wait.

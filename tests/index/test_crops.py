@@ -178,6 +178,18 @@ def test_what_changed_meanwhile_is_not_filled(galleries: LocalGalleries, change:
     assert galleries.list_subjects("new").subjects == before
 
 
+def test_a_crop_that_was_deleted_meanwhile_does_not_come_back(galleries: LocalGalleries) -> None:
+    """Though crops are kept again by then."""
+    enroll(galleries, "s", b"one")
+    move(galleries)
+    seen = left(galleries)["s"]
+    galleries.set_keep_crops("g", False).result()
+    galleries.set_keep_crops("g", True).result()
+    with pytest.raises(SubjectChanged):
+        fill(galleries, seen)
+    assert galleries.list_subjects("new").subjects == ()
+
+
 def test_a_gallery_that_moves_no_more_is_not_filled(galleries: LocalGalleries) -> None:
     enroll(galleries, "s", b"one")
     move(galleries)

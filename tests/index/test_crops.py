@@ -14,6 +14,7 @@ from oneglance_index import (
     MAX_CROP_BYTES,
     EncoderMismatch,
     Filling,
+    GalleryWaits,
     LeftCrops,
     LocalGalleries,
     Note,
@@ -118,6 +119,18 @@ def test_switched_off_those_of_both_galleries_go(galleries: LocalGalleries) -> N
     galleries.set_keep_crops("g", True).result()
     assert left(galleries) == {}
     assert [len(one.encodings) for one in galleries.list_subjects("g").subjects] == [2, 2]
+
+
+def test_it_is_switched_in_the_one_that_answers_alone(galleries: LocalGalleries) -> None:
+    enroll(galleries, "s", b"one")
+    move(galleries)
+    fill(galleries, left(galleries)["s"])
+    for change in (galleries.cut_over, galleries.roll_back, galleries.end_move):
+        for keep in (False, True):
+            with pytest.raises(GalleryWaits):
+                galleries.set_keep_crops("new", keep).result()
+        assert galleries.get_gallery("new").keep_crops
+        change("g").result()
 
 
 def test_whoever_is_filled_has_keys_labels_and_crops(galleries: LocalGalleries) -> None:

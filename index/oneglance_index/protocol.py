@@ -207,8 +207,8 @@ class GalleryStore(Protocol):
 
     def set_keep_crops(self, gallery_id: str, keep: bool) -> Future[Gallery]:
         """Whether crops that come with encodings from now on are kept. If not, all that there are get deleted, in the
-        same step; of a gallery that moves to another encoder, those of the one that waits, too, which is asked nothing of
-        its own: GalleryWaits. GalleryNotFound. The result is the gallery as it is then."""
+        same step; of a gallery that moves to another encoder, those of the one that waits, too. GalleryNotFound,
+        GalleryWaits for the one that waits. The result is the gallery as it is then."""
 
     def enroll(
         self,

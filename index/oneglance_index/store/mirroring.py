@@ -102,9 +102,13 @@ def _enroll(one: Enroll, waiting: _Waiting) -> Sequence[Mutation[Any]]:
     created = waiting.result.created
     vectors = made_for(waiting.place, one.encodings, one.encoder_digest or waiting.at.encoder_digest, one.others)
     (subject_id,) = waiting.ids
+    (row,) = waiting.db.execute(
+        "SELECT created FROM encodings WHERE number = ?", (int(waiting.result.encoding_ids[0]),)
+    ).fetchall()
     return [
         replace(
             one,
+            created=row["created"],  # so that they are known to be of the same examples
             gallery_id=waiting.id,
             subject_id=waiting.subject(subject_id).id,
             encodings=vectors,

@@ -60,7 +60,9 @@ class RemoteFiles:
 class _RemoteFile(Generic[T]):
     def __init__(self, files: RemoteFiles, name: str, read: Callable[[Path, bytes], T], missing: T) -> None:
         self._files, self._name, self._read, self._missing = files, name, read, missing
-        self._now, self._heard = (missing, b""), False  # what was made of what: one thing, to be read by any thread
+        # What was made of what, and its SHA-256: one thing, to be read by any thread.
+        self._now, self._heard = (missing, b"", ""), False
+        self._changing = threading.Lock()
         self.check = files.check
 
     @property
@@ -69,11 +71,12 @@ class _RemoteFile(Generic[T]):
 
     @property
     def sha256(self) -> str:
-        return sha256_of(self._now[1])
+        return self._now[2]
 
     def hear(self, data: bytes) -> None:
         if data != self._now[1]:
-            self._now = self._read(Path(self._name), data) if data else self._missing, data
+            value = self._read(Path(self._name), data) if data else self._missing
+            self._now = value, data, sha256_of(data)
             self._heard = True
 
     def look(self) -> bool:
@@ -81,12 +84,13 @@ class _RemoteFile(Generic[T]):
         return heard
 
     def change(self, make: Callable[[T], str]) -> None:
-        for _ in range(_TRIES):
-            self.check()
-            (value, data), keeping = self._now, self._files.keeping
-            try:
-                if keeping is not None and keeping.replace_file(self._name, sha256_of(data), make(value)):
-                    return
-            except StoreIOError as error:
-                raise OSError(str(error)) from error
+        with self._changing:  # here they take turns, so that only other servers are in the way
+            for _ in range(_TRIES):
+                self.check()
+                (value, _data, former), keeping = self._now, self._files.keeping
+                try:
+                    if keeping is not None and keeping.replace_file(self._name, former, make(value)):
+                        return
+                except StoreIOError as error:
+                    raise OSError(str(error)) from error
         raise OSError(f"{self._name} is changed by others all the time")

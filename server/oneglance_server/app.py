@@ -397,12 +397,13 @@ class Server:
         """Read files that say who may call again when they change, tell so, and end the streams of those whose
         credentials are good no longer."""
         files = self._access or self._keys
+        look: Callable[[], object] | None = None if files is None else files.look
         told = ""
         while True:
             await asyncio.sleep(_ACCESS_SECONDS)
             try:
-                if files is not None:
-                    await asyncio.get_running_loop().run_in_executor(None, files.look)
+                if look is not None:
+                    await asyncio.get_running_loop().run_in_executor(None, look)
                 if self._audit is not None:
                     await self._audit.let_in_by(self._let_in_by())
                 if self._http is not None:

@@ -139,13 +139,45 @@ def test_one_that_comes_back_takes_no_key_that_was_revoked_meanwhile(
         made, secret = keys.create("door")
         until(lambda: user.keys.find(secret) == made)
         monkeypatch.setattr(RemoteFiles, "hear", waits)
+        monkeypatch.setattr(keeper.news, "grant", lambda follower: False)  # not yet
         vars(user.store)["_session"].cancel()
         assert back.wait(PATIENCE_SECONDS)
         keys.revoke(made.id)
         with pytest.raises(EngineUnavailable):
             user.keys.find(secret)
+        monkeypatch.undo()
         deaf.set()
         until(lambda: not _finds(user.keys, secret))
+
+
+def test_that_a_key_is_gone_is_told_once_it_is_refused_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To who asks again, say, because the first answer didn't come."""
+    deaf, hear = threading.Event(), RemoteFiles.hear
+
+    def waits(self: RemoteFiles, told: dict[str, bytes], *, anew: bool) -> None:
+        if self is late.files:
+            deaf.wait(PATIENCE_SECONDS)
+        hear(self, told, anew=anew)
+
+    with ExitStack() as opened:
+        keeper = opened.enter_context(closing(Kept(tmp_path / "kept", seconds=3.0)))
+        keys = ApiKeys(keeper.files)
+        one, late = users = [elsewhere(keeper) for _ in range(2)]
+        for user in users:
+            opened.callback(user.store.close)
+        opened.callback(deaf.set)
+        made, secret = one.keys.create("door")
+        until(lambda: late.keys.find(secret) == made)
+        monkeypatch.setattr(RemoteFiles, "hear", waits)
+        ApiKeys(LocalFiles(keeper.data_dir)).revoke(made.id)  # and the keeper isn't told
+        assert keys.look()
+        until(lambda: one.keys.find(secret) is None)
+        with pytest.raises(ApiKeyNotFound):
+            one.keys.revoke(made.id)
+        with pytest.raises(EngineUnavailable):
+            late.keys.find(secret)
 
 
 def _finds(keys: ApiKeys, secret: str) -> bool:

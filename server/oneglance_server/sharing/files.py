@@ -14,6 +14,7 @@ from oneglance_server.watched import MAX_BYTES, SharedFile, sha256_of
 
 T = TypeVar("T")
 _TRIES = 20  # to change a file that others change, too
+_NO_FILE = "-"  # a SHA-256 that no file has
 # Goes on while this machine sleeps, where it can: what was granted before isn't good any more then.
 clock = functools.partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
@@ -87,10 +88,21 @@ class _RemoteFile(Generic[T]):
         with self._changing:  # here they take turns, so that only other servers are in the way
             for _ in range(_TRIES):
                 self.check()
-                (value, _data, former), keeping = self._now, self._files.keeping
+                value, _data, former = self._now
                 try:
-                    if keeping is not None and keeping.replace_file(self._name, former, make(value)):
-                        return
-                except StoreIOError as error:
-                    raise OSError(str(error)) from error
+                    text = make(value)
+                except BaseException:
+                    self._replace(_NO_FILE, "")  # what this is raised for is known everywhere, too
+                    raise
+                if self._replace(former, text):
+                    return
         raise OSError(f"{self._name} is changed by others all the time")
+
+    def _replace(self, former: str, text: str) -> bool:
+        keeping = self._files.keeping
+        if keeping is None:
+            return False
+        try:
+            return keeping.replace_file(self._name, former, text)
+        except StoreIOError as error:
+            raise OSError(str(error)) from error

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from oneglance_index import Filling, GalleryError, LocalGalleries, Retention
+from oneglance_core.mapping import EncodingMap
+from oneglance_index import Filling, GalleryError, LocalGalleries, MapLoss, Retention
 from tests.thief import Thief, recording
 from tests.waiting import until
 
@@ -133,11 +134,15 @@ def while_the_gallery_moves_to_another_encoder(data_dir: Path, thief: Thief) -> 
         halves = {name: tuple(half.tobytes() for half in _halves_of(name)) for name in names}
         return {name: (*secrets, *halves[name]) for name, secrets in secrets_of(*names).items()}
 
-    names = ("whole", "part", "expired", "back", "renamed", "merged", "into", "left")
+    names = ("whole", "part", "expired", "back", "renamed", "merged", "into", "mapped", "left")
     with opened(data_dir, *names) as galleries:
         galleries.start_move("g", "new", encoder_digest="half", dimension=DIMENSION // 2).result()
-        for name in names[:-1]:
+        for name in names[:-2]:
             galleries.enroll("new", name, _halves_of(name)).result()
+        made = EncodingMap("ridge", 1.0, np.eye(DIMENSION, DIMENSION // 2), np.full(DIMENSION // 2, 0.5), False)
+        loss = MapLoss("ridge", "e", "half", "map", 100, 200, 50, 80, 8, 2, 1, 0, 0.5)
+        galleries.fill_by_map("g", made, loss).result()
+        galleries.delete_subject("new", "left").result()
         galleries.snapshot()
         thief.look()
         galleries.delete_subject("g", "whole").result()
@@ -145,6 +150,8 @@ def while_the_gallery_moves_to_another_encoder(data_dir: Path, thief: Thief) -> 
         (_, *others) = galleries.get_subject("g", "part").encodings
         for one in others:
             galleries.delete_encoding("g", "part", one.id).result()
+        galleries.enroll("new", "mapped", _halves_of("mapped")).result()
+        yield "mapped encodings", {"mapped": tuple(one.tobytes() for one in made(vectors_of("mapped")))}
         gone = (*vectors_of("part")[1:], *_halves_of("part"))
         yield "encodings: the subject of the other gallery goes", {"part": tuple(one.tobytes() for one in gone)}
         galleries.set_retention("g", "expired", Retention(1.0)).result()

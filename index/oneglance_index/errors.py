@@ -11,6 +11,7 @@
     ├── MoveIncomplete         subjects are left to be moved
     ├── SubjectNotMoving       the subject isn't in the gallery whose place this one is to take
     ├── GalleryWaits           what becomes of subjects is said to the gallery that answers, not to the one that waits
+    ├── HoldsMapped            some of the gallery's encodings are mapped ones, which don't go elsewhere
     ├── SubjectNotFound        the gallery holds no subject of this id
     ├── SubjectExists          enroll with on_existing="fail" met an enrolled subject
     ├── EncodingNotFound       the subject holds no encoding of this id
@@ -165,6 +166,16 @@ class GalleryWaits(GalleryError):
         )
         self.gallery_id = gallery_id
         self.other_gallery_id = other_id
+
+
+class HoldsMapped(GalleryError):
+    def __init__(self, gallery_id: str, subjects: int) -> None:
+        super().__init__(
+            f"gallery {gallery_id!r} holds {subjects} subjects with mapped encodings, which are not exported: enroll"
+            " these again, or delete them"
+        )
+        self.gallery_id = gallery_id
+        self.subjects = subjects
 
 
 class SubjectNotFound(GalleryError):

@@ -24,6 +24,7 @@ import numpy as np
 from oneglance_core.distance import usable_encodings
 from oneglance_core.error_words import in_words
 from oneglance_core.fusion import MARGIN_OTHERS, DecidedBy
+from oneglance_core.mapping import EncodingMap
 from oneglance_core.names import composed
 from oneglance_core.pair_head import PairHead
 from oneglance_index import negatives, verifying
@@ -48,6 +49,7 @@ from oneglance_index.records import (
     MAX_CROP_BYTES,
     AddedNegative,
     Backup,
+    Candidate,
     Deleted,
     DeletedGallery,
     Doubting,
@@ -62,12 +64,16 @@ from oneglance_index.records import (
     LeftCropsPage,
     LeftPage,
     LikenessPage,
+    MapLoss,
+    Mapped,
+    MappedStep,
     Moved,
     MoveState,
     NewEncodings,
     Note,
     OnExisting,
     OpenProgress,
+    PairedPage,
     Retention,
     Search,
     Subject,
@@ -87,7 +93,7 @@ from oneglance_index.search.registry import Machine, check_supported
 from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.settings import IndexSettings
 from oneglance_index.start_check import StartCheck
-from oneglance_index.store import exporting, importing, managing, mutations, pages, queries, succession
+from oneglance_index.store import exporting, importing, managing, mapping, mutations, pages, queries, succession
 from oneglance_index.store.auditing import Prune, Record
 from oneglance_index.store.crops import SetKeepCrops
 from oneglance_index.store.database import Store
@@ -593,6 +599,19 @@ class LocalGalleries:
     def end_move(self, gallery_id: str, *, keep: bool = False) -> Future[Gallery]:
         return self._submit(succession.EndMove(gallery_id, keep))
 
+    def list_pairs(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> PairedPage:
+        _check_page_size(page_size)
+        return self._read(lambda db: mapping.list_pairs(db, gallery_id, page_size, self.settings.max_page_bytes, after))
+
+    def fill_by_map(
+        self, gallery_id: str, made: EncodingMap, loss: MapLoss, *, most: int = 64, after: str | None = None
+    ) -> Future[MappedStep]:
+        if most < 1:
+            return _failed(ValueError(f"at least 1 subject, got {most}"))
+        limits = self.settings.max_encodings_per_subject, self._request_memory, self._opened.recent
+        mutation = mapping.FillByMap(gallery_id, made, loss, after, most, *limits)
+        return self._write(mutation, size=MUTATION_BYTES + made.weights.nbytes, patient=True)
+
     def queued_writes(self) -> int:
         return self._store.queued()
 
@@ -743,6 +762,10 @@ class LocalGalleries:
             self._opened.tending.saw(opened.generation, index, searches, found)
         # The index tells a revision whose negatives are known by now, but weren't when the search began.
         now = self._opened.get(gallery_id)
+        mapped = opened.mapped if now is None else opened.mapped | now.mapped
+        if mapped:
+            known = opened.gallery.mapped or (now.gallery.mapped if now is not None else None)
+            found = [_told_mapped(one, known, mapped) if isinstance(one, Found) else one for one in found]
         if now is not None and (
             now.generation != opened.generation  # another gallery has the name by now
             or (now.having_negatives is not having and not now.having_negatives <= having)
@@ -867,6 +890,18 @@ class LocalGalleries:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _told_mapped(found: Found, known: Mapped | None, mapped: frozenset[int]) -> Found:
+    """With what of the answer rests on mapped encodings: those of the subjects of these numbers."""
+
+    def told(listed: tuple[tuple[Candidate, ...], ...]) -> tuple[tuple[Candidate, ...], ...]:
+        return tuple(
+            tuple(replace(one, mapped=True) if one.number in mapped else one for one in candidates)
+            for candidates in listed
+        )
+
+    return replace(found, candidates=told(found.candidates), matches=told(found.matches), mapped=known)
 
 
 # FAISS and the error bound have no trouble with it, and no encoder comes near.

@@ -34,7 +34,7 @@ from oneglance_index.store import queries
 from oneglance_index.store.database import Store
 from oneglance_index.store.directory import check_none_is_later
 from oneglance_index.store.keys import copying
-from oneglance_index.store.mutations import Effect, ForgetSnapshot
+from oneglance_index.store.mutations import NOBODY, Effect, ForgetSnapshot
 from oneglance_index.store.queries import Stored
 from oneglance_index.store.recent import Recent
 from oneglance_index.store.slots import KeyDestroyed
@@ -60,14 +60,15 @@ def _unheard(_: OpenProgress) -> None:
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A gallery, the number of its active generation, and that generation's index; None while it is out of step.
-    `having_negatives`: the numbers of the subjects that have some. `loaded`: the index was loaded with what came up to
-    this revision."""
+    `having_negatives`: the numbers of the subjects that have some; `mapped`: of those with mapped encodings. `loaded`:
+    the index was loaded with what came up to this revision."""
 
     generation: int
     gallery: Gallery
     index: GalleryIndex | None
-    having_negatives: frozenset[int] = frozenset()
+    having_negatives: frozenset[int] = NOBODY
     loaded: int = 0
+    mapped: frozenset[int] = NOBODY
 
     def in_step(self) -> GalleryIndex:
         """Raises IndexOutOfStep, GalleryUnfinished."""
@@ -138,16 +139,17 @@ class OpenedGalleries:
             for stored in galleries:
                 generation, gallery = stored.place.generation, stored.gallery
                 having = queries.subjects_with_negatives(db, stored.place)
+                mapped = queries.mapped_subjects(db, stored.place)
                 if later:
                     check_supported(gallery.id, gallery.active.kind, gallery.active.fusion)
-                    self._opened[gallery.id] = Opened(generation, gallery, None, having)
+                    self._opened[gallery.id] = Opened(generation, gallery, None, having, mapped=mapped)
                     self._missed[generation] = []
                     self._loading.add(generation)
                     rebuild = functools.partial(self._rebuild, gallery.id, generation, progress)
                     upkeep.rebuild(generation, rebuild, snapshots.get(generation, -1))
                     continue
                 loaded = load_index(db, store, self._data_dir, stored, self._make_index, progress)
-                self._open(generation, gallery, loaded.index, loaded.snapshot_revision, having)
+                self._open(generation, gallery, loaded.index, loaded.snapshot_revision, having, mapped)
                 if loaded.useless is not None:
                     useless[generation] = loaded.useless
         for named in useless.items():
@@ -312,7 +314,7 @@ class OpenedGalleries:
         """Once for all, and once all is followed: whoever decides elsewhere may have to be waited for."""
         changed: list[str] = []
         for effect in effects:
-            if effect.created or effect.updated or effect.dropped or effect.swapped:
+            if effect.created or effect.updated or effect.dropped or effect.swapped or effect.no_longer_mapped:
                 changed += [gallery.id for gallery in effect.swapped or ()] or [effect.gallery_id]
         if changed:
             found = {gallery_id: self._opened.get(gallery_id) for gallery_id in changed}
@@ -352,10 +354,13 @@ class OpenedGalleries:
         elif effect.changes:
             with self._rebuilding:
                 opened = self._opened[effect.gallery_id]
-                having = _having_negatives(opened.having_negatives, effect)
-                if effect.updated is not None or having is not opened.having_negatives:
-                    updated = effect.updated or opened.gallery
-                    self._opened[effect.gallery_id] = replace(opened, gallery=updated, having_negatives=having)
+                having, mapped = _having_negatives(opened.having_negatives, effect), _mapped(opened.mapped, effect)
+                others = having is not opened.having_negatives or mapped is not opened.mapped
+                if effect.updated is not None or others:
+                    updated = _counted(effect.updated or opened.gallery, mapped)
+                    self._opened[effect.gallery_id] = replace(
+                        opened, gallery=updated, having_negatives=having, mapped=mapped
+                    )
                 if opened.index is None:
                     self._missed[effect.generation].append(effect.changes)
                     return
@@ -385,9 +390,10 @@ class OpenedGalleries:
         gallery: Gallery,
         index: GalleryIndex,
         snapshot_revision: int,
-        having_negatives: frozenset[int] = frozenset(),
+        having_negatives: frozenset[int] = NOBODY,
+        mapped: frozenset[int] = NOBODY,
     ) -> None:
-        self._opened[gallery.id] = Opened(generation, gallery, index, having_negatives)
+        self._opened[gallery.id] = Opened(generation, gallery, index, having_negatives, mapped=mapped)
         self._upkeep.add(generation, index, snapshot_revision, gallery.encodings)
 
     # Rebuilding.
@@ -402,8 +408,8 @@ class OpenedGalleries:
             opened.index.retire(drop=False)
         with self._rebuilding:
             self._missed[effect.generation] = []
-            having = opened.having_negatives if opened else frozenset()
-            self._opened[effect.gallery_id] = Opened(effect.generation, gallery, None, having)
+            having, mapped = (opened.having_negatives, opened.mapped) if opened else (NOBODY, NOBODY)
+            self._opened[effect.gallery_id] = Opened(effect.generation, gallery, None, having, mapped=mapped)
         self._upkeep.rebuild(effect.generation, functools.partial(self._rebuild, effect.gallery_id, effect.generation))
 
     def _rebuild(self, gallery_id: str, generation: int, progress: Progress = _unheard) -> None:
@@ -497,6 +503,22 @@ def _having_negatives(former: frozenset[int], effect: Effect) -> frozenset[int]:
         subject, some = effect.negatives
         having = having | {subject} if some else having - {subject}
     return having
+
+
+def _mapped(former: frozenset[int], effect: Effect) -> frozenset[int]:
+    """The subjects that have mapped encodings after a change; the same object where they are the same."""
+    come = effect.mapped - former
+    gone = former & {*effect.no_longer_mapped, *(change.removed_subject for change in effect.changes)}
+    return (former | come) - gone if come or gone else former
+
+
+def _counted(gallery: Gallery, mapped: frozenset[int]) -> Gallery:
+    """With what is mapped of it, in which all subjects of these numbers are."""
+    told = gallery.mapped
+    if told is None or told.subjects == len(mapped):
+        return gallery
+    told = replace(told, subjects=len(mapped), outdated=min(told.outdated, len(mapped))) if mapped else None
+    return replace(gallery, mapped=told)
 
 
 def _settle(result: Future[Gallery], error: BaseException | None, gallery: Gallery | None) -> None:

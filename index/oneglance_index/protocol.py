@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Protocol
 
 from oneglance_core.fusion import DecidedBy
+from oneglance_core.mapping import EncodingMap
 from oneglance_core.pair_head import PairHead
 from oneglance_index.approximation import Approximation, ApproximationState
 from oneglance_index.audit import Event
@@ -61,11 +62,14 @@ from oneglance_index.records import (
     LeftCropsPage,
     LeftPage,
     LikenessPage,
+    MapLoss,
+    MappedStep,
     Moved,
     MoveState,
     NewEncodings,
     Note,
     OnExisting,
+    PairedPage,
     Retention,
     Search,
     Subject,
@@ -207,8 +211,8 @@ class GalleryStore(Protocol):
 
     def set_keep_crops(self, gallery_id: str, keep: bool) -> Future[Gallery]:
         """Whether crops that come with encodings from now on are kept. If not, all that there are get deleted, in the
-        same step; of a gallery that moves to another encoder, those of the one that waits, too. GalleryNotFound. The
-        result is the gallery as it is then."""
+        same step; of a gallery that moves to another encoder, those of the one that waits, too. GalleryNotFound,
+        GalleryWaits for the one that waits. The result is the gallery as it is then."""
 
     def enroll(
         self,
@@ -256,7 +260,7 @@ class GalleryStore(Protocol):
         encoding. At most MAX_CROP_BYTES each, and of one subject 4 MiB together: what is beyond isn't kept.
 
         `filling`: the encodings were made of crops, of these encodings in the gallery that answers, for the one that
-        waits. SubjectChanged where these, or what the subject has there, aren't so any more.
+        waits. SubjectChanged where these, their crops, or what the subject has there, aren't so any more.
 
         `caller` is whoever asks for it: enrollments of several take turns. With `patient` it is never refused for
         a full queue: whoever calls bounds how many of these wait.
@@ -405,6 +409,24 @@ class GalleryStore(Protocol):
     def end_move(self, gallery_id: str, *, keep: bool = False) -> Future[Gallery]:
         """Ends a move: the gallery that waits is deleted, or kept as one that has nothing to do with the other. The
         result is the gallery that answers. GalleryNotFound, MoveNotFound, MoveConflict (this is the one that waits)."""
+
+    def list_pairs(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> PairedPage:
+        """Of the subjects that both galleries of a move have, those encodings that are of the same example: enrolled in
+        both at once, or with the same key. Subjects with mapped encodings have none. Of either gallery; pages as
+        list_galleries. GalleryNotFound, MoveNotFound."""
+
+    def fill_by_map(
+        self, gallery_id: str, made: EncodingMap, loss: MapLoss, *, most: int = 64, after: str | None = None
+    ) -> Future[MappedStep]:
+        """Enrolls the next `most` subjects whose ids come after `after` that are left to be moved, into the gallery
+        that waits, with encodings that `made` makes of those they have; and those anew whom an earlier map made. `loss`
+        is kept, and told with each answer (Found.mapped).
+
+        All encodings of a subject are mapped, or none: whoever enrolls true ones removes the mapped ones with it, and
+        where a subject with mapped ones becomes one with another, or gives one away, true ones alone stay. Subjects
+        that had mapped encodings before the move began are left. GalleryNotFound, MoveNotFound, MoveConflict (it is cut
+        over, this is the one that waits, or the map is one between other encoders), IndexOutOfStep.
+        """
 
     # Reading.
 

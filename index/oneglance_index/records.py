@@ -135,7 +135,8 @@ class MoveState:
 
     `left`: subjects that only `gallery` has. `without_negatives`: those that have fewer negatives in `waiting`, so that
     they are left, too, in a way; `fewer_encodings`: those that have fewer encodings there, which is told and no more.
-    `with_crops`: of those that are left, how many have crops.
+    `mapped`: those that have mapped encodings in the successor, whichever of the two that is. `with_crops`: of those
+    that are left, how many have crops.
     """
 
     gallery: Gallery
@@ -143,15 +144,18 @@ class MoveState:
     left: int
     without_negatives: int
     fewer_encodings: int
+    mapped: int = 0
     with_crops: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A subject that isn't in the gallery that waits, or is there (`present`) with fewer negatives."""
+    """A subject that isn't in the gallery that waits, or is there, with fewer negatives, or (`mapped`) in the successor
+    with mapped encodings only."""
 
     subject_id: str
-    present: bool
+    lacks_negatives: bool
+    mapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,70 @@ class LeftPage:
 
     subjects: tuple[Left, ...]
     next_after: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairedSubject:
+    """A subject in both galleries of a move, with those of its encodings that are of the same examples: `old`, float32
+    [n, D1], by the origin's encoder and `new`, float32 [n, D2], by the successor's. Oldest first; n may be 0."""
+
+    subject_id: str
+    old: Vectors
+    new: Vectors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairedPage:
+    """Subjects in order of id. `next_after` continues after this page; None: it was the last."""
+
+    subjects: tuple[PairedSubject, ...]
+    next_after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MapLoss:
+    """A map from the encodings of `from_encoder` to those of `to_encoder`, both by digest, and what it costs: measured
+    before anything was mapped, on subjects that it was not fitted on, at `tau`.
+
+    Of `probes`, `missed` were not identified in a gallery of mapped encodings, `missed_true` in one of true encodings
+    of the same examples; `let_in` and `let_in_true` matched somebody else where their own subject wasn't there.
+    """
+
+    kind: str
+    from_encoder: str
+    to_encoder: str
+    digest: str
+    fitted_subjects: int
+    fitted_pairs: int
+    measured_subjects: int
+    probes: int
+    missed: int
+    missed_true: int
+    let_in: int
+    let_in_true: int
+    tau: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """That `subjects` of a gallery have encodings that a map made of another encoder's. `loss`: what the newest map was
+    measured to cost, and `fitted` when. `outdated`: of the subjects, those that an earlier one made."""
+
+    subjects: int
+    outdated: int
+    loss: MapLoss
+    fitted: float
+
+
+@dataclass(frozen=True, slots=True)
+class MappedStep:
+    """What a step of mapping did: `mapped` subjects of the gallery that waits have mapped encodings now, `refused` had
+    none that can be mapped. `next_after` continues after them; None: nobody is left. `revision`: of that gallery."""
+
+    mapped: int
+    refused: int
+    next_after: str | None
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +275,8 @@ class Gallery:
     its own, or None; what τ that takes, a TauRule says. `policies`, `rights` and `retention` are JSON. `policies` is
     that of an import (store/importing.py) or a move to another encoder (store/succession.py) under way, else None;
     `retention` says whether crops are kept, and of `rights` nothing is set or acted on yet. `uid` is this very
-    gallery's: one that is made anew under the same id has another.
+    gallery's: one that is made anew under the same id has another. `mapped`: None where all encodings are its encoder's
+    own.
     """
 
     id: str
@@ -223,6 +292,7 @@ class Gallery:
     encodings: int
     negatives: int = 0
     uid: str = ""
+    mapped: Mapped | None = None
 
     @property
     def unfinished(self) -> bool:
@@ -400,7 +470,7 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A subject, its encodings and its negatives, oldest first."""
+    """A subject, its encodings and its negatives, oldest first. `mapped`: a map made the encodings, all of them."""
 
     id: str
     labels: Mapping[str, str]
@@ -409,6 +479,7 @@ class Subject:
     encodings: tuple[Encoding, ...]
     negatives: tuple[Negative, ...] = ()
     retention: Retention = Retention()
+    mapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -528,8 +599,8 @@ class Candidate:
     `encoding_id` is its nearest encoding; "" where the rule compares with the mean of them. `score` is the distance,
     but by "margin", and in a search by probability 1 - `probability`. `probability` is that of the search's pair head,
     for the very pair whose distance is told; None where it has none. A probe that has a nearer `negative` is not to be
-    given the subject. `labels` are the subject's, where the search asks for them. `number` is the subject's, for
-    whoever has to find it again though its id may change.
+    given the subject. `labels` are the subject's, where the search asks for them. `mapped`: its encodings are made by a
+    map. `number` is the subject's, for whoever has to find it again though its id may change.
     """
 
     subject_id: str
@@ -539,6 +610,7 @@ class Candidate:
     negative: NearerNegative | None = None
     probability: float | None = None
     labels: Mapping[str, str] | None = None
+    mapped: bool = False
     number: int = field(default=0, compare=False, repr=False)
 
 
@@ -602,7 +674,7 @@ class Found:
     it was searched: candidates and matches are of one revision. `kind` and `device` are what did the search. `among`:
     how many subjects the filter of the search let through, None where it had none. `every_row`: for how many probes
     a scan could not tell the rows apart, so that every row was looked at, in the worst case in float64. `unchecked`:
-    not every row of the store was found to be sound yet, since the start.
+    not every row of the store was found to be sound yet, since the start. `mapped`: as of the gallery.
     """
 
     candidates: tuple[tuple[Candidate, ...], ...]
@@ -617,6 +689,7 @@ class Found:
     among: int | None = None
     every_row: int = 0
     unchecked: bool = False
+    mapped: Mapped | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,8 +55,9 @@ def verify(
         others = nearest(gallery_id, checked, gallery.active).candidates
         own = [_by_margin(one, near) for one, near in zip(own, others, strict=True)]
     negatives = queries.negative_vectors(db, stored.place, subject)
+    mapped = gallery.mapped is not None and queries.is_mapped(db, subject.number)
     own = [
-        replace(one, negative=nearer_negative(vectors, *negatives, probe))
+        replace(one, negative=nearer_negative(vectors, *negatives, probe), mapped=mapped)
         for one, probe in zip(own, checked, strict=True)
     ]
     return Found(
@@ -69,6 +70,7 @@ def verify(
         True,
         "store",
         "cpu",
+        mapped=gallery.mapped,
     )
 
 

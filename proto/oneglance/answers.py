@@ -25,6 +25,7 @@ from oneglance.v1 import error_pb2
 from oneglance.v1 import face_pb2
 from oneglance.v1 import gallery_pb2
 from oneglance.v1 import identification_pb2
+from oneglance.v1 import mapping_pb2
 from oneglance.v1 import model_pb2
 from oneglance.v1 import moving_pb2
 from oneglance.v1 import server_pb2
@@ -316,6 +317,49 @@ class GalleryMove(Answer):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
+class MapLoss(Answer):
+    """What a map from the encodings of one encoder to those of another costs: measured before anything was mapped,
+    with subjects that both galleries of the move had two or more examples of and that the map was not fitted on.
+    One example of each was enrolled, mapped, and for comparison by the true encoding of the same example; the
+    others were the probes, by their true encodings."""
+
+    kind: str = ""
+    """"ridge": linear regression; "procrustes": a turn, a scale and a shift. Cross-validation chose it."""
+    from_encoder_digest: str = ""
+    """Of the encoder whose encodings are mapped."""
+    fitted_subject_count: int = 0
+    """What it was fitted on: pairs of encodings of the same example by both encoders, and of how many subjects."""
+    fitted_pair_count: int = 0
+    measured_subject_count: int = 0
+    """How many subjects it was measured with."""
+    tau: float = 0.0
+    """At which tau: the successor's, for as many subjects as the gallery has."""
+    probe_count: int = 0
+    fnir: float = 0.0
+    """Share of the probes that were not identified as their subject (FNIR), with mapped encodings and with true ones."""
+    true_fnir: float = 0.0
+    missed_count: int = 0
+    """The same, as numbers of probes."""
+    true_missed_count: int = 0
+    let_in_count: int = 0
+    """Probes that matched another subject where their own wasn't enrolled, with mapped encodings and with true ones."""
+    true_let_in_count: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Mapped(Answer):
+    """That some of a gallery's subjects have encodings that no encoder made: a map made them of another encoder's
+    (FillByMap). Such a subject is found worse than others."""
+
+    subject_count: int = 0
+    outdated_count: int = 0
+    """Of these, those that an earlier map made, whose loss isn't the one told: FillByMap ended midway. Call it again."""
+    loss: MapLoss | None = None
+    """Of the newest map."""
+    fit_time: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Gallery(Answer):
     id: str = ""
     description: str = ""
@@ -359,6 +403,8 @@ class Gallery(Answer):
     """How they come about. Absent where they may lose nothing."""
     move: GalleryMove | None = None
     """Its part in a move to another encoder. Absent where it has none."""
+    mapped: Mapped | None = None
+    """What of it is mapped. Absent: all its encodings are its encoder's own."""
     keep_crops: bool = False
     """With each encoding that it makes of a picture it keeps a crop of that, to move to another encoder by
     (FillFromCrops)."""
@@ -745,17 +791,21 @@ class GetMoveResponse(Answer):
     fewer_encodings_count: int = 0
     """Subjects in both that have fewer encodings in `waiting`. They are not left."""
     comparison: LiveComparison | None = None
+    mapped_count: int = 0
+    """Subjects that have mapped encodings in the successor. They are not left, but not really moved either."""
     with_crops_count: int = 0
     """Of the subjects that are left, those with crops, which FillFromCrops can move."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class LeftSubject(Answer):
-    """A subject that is left to be moved."""
+    """A subject that is left to be moved: it isn't in the gallery that waits, or as told here."""
 
     subject_id: str = ""
     lacks_negatives: bool = False
-    """It is in the gallery that waits, but has fewer negatives there. False: it isn't there."""
+    """It is in the gallery that waits, but has fewer negatives there."""
+    mapped: bool = False
+    """It is in the successor with mapped encodings only (FillByMap), so not really moved. CutOver doesn't wait for it."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -763,6 +813,21 @@ class ListLeftResponse(Answer):
     subjects: tuple[LeftSubject, ...] = ()
     next_page_token: str = ""
     """Empty on the last page."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class FillByMapResponse(Answer):
+    """The first answer has the loss; those that follow tell how far it has come."""
+
+    loss: MapLoss | None = None
+    mapped_count: int = 0
+    """Subjects that have mapped encodings by this map now, of this call."""
+    subject_count: int = 0
+    """Subjects that were to be mapped, about, when the call began."""
+    refused_count: int = 0
+    """Subjects that can't be mapped: nothing usable comes of their encodings. They are left."""
+    finished: bool = False
+    """With the last answer: nobody else is left that can be mapped. Never with dry_run."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -838,6 +903,8 @@ class Provenance(Answer):
     doubled by something else. The encodings that were compared are those that the store counts, and the rows of the
     candidates were checked. Where a row is found to be damaged nothing is answered any more, and health says
     NOT_SERVING."""
+    mapped: Mapped | None = None
+    """Some subjects of the gallery have mapped encodings, and this is what the map costs. Absent: none has."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -875,6 +942,8 @@ class VerifyResponse(Answer):
     probability: float | None = None
     """See Candidate.probability. Of a subject with several encodings, by the gallery's rule of fusion: of the nearest
     one (the likeliest, where probability decides), or of the template."""
+    mapped: bool = False
+    """See Candidate.mapped."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -897,6 +966,8 @@ class Candidate(Answer):
     loaded."""
     labels: dict[str, str] = field(default_factory=dict)
     """With IdentifyRequest.with_labels: the subject's."""
+    mapped: bool = False
+    """The subject's encodings are mapped ones: what this costs tells Provenance.mapped."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -1294,6 +1365,8 @@ class Subject(Answer):
     update_time: datetime | None = None
     negatives: tuple[NegativeRecord, ...] = ()
     retention: Retention | None = None
+    mapped: bool = False
+    """A map made its encodings of those of another encoder, all of them (GalleryService.FillByMap)."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -1468,6 +1541,10 @@ def as_dataclass(answer: approximation_pb2.ApproximationState) -> ApproximationS
 @overload
 def as_dataclass(answer: succession_pb2.GalleryMove) -> GalleryMove: ...
 @overload
+def as_dataclass(answer: mapping_pb2.MapLoss) -> MapLoss: ...
+@overload
+def as_dataclass(answer: mapping_pb2.Mapped) -> Mapped: ...
+@overload
 def as_dataclass(answer: gallery_pb2.Gallery) -> Gallery: ...
 @overload
 def as_dataclass(answer: gallery_pb2.CreateGalleryResponse) -> CreateGalleryResponse: ...
@@ -1549,6 +1626,8 @@ def as_dataclass(answer: gallery_pb2.GetMoveResponse) -> GetMoveResponse: ...
 def as_dataclass(answer: succession_pb2.LeftSubject) -> LeftSubject: ...
 @overload
 def as_dataclass(answer: gallery_pb2.ListLeftResponse) -> ListLeftResponse: ...
+@overload
+def as_dataclass(answer: mapping_pb2.FillByMapResponse) -> FillByMapResponse: ...
 @overload
 def as_dataclass(answer: succession_pb2.RefusedCrop) -> RefusedCrop: ...
 @overload

@@ -30,6 +30,7 @@ from oneglance_server.service.filling import FillingService
 from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
 from oneglance_server.service.look_alikes import LookAlikeService
+from oneglance_server.service.mapping import MappingService
 from oneglance_server.service.models import ModelService
 from oneglance_server.service.moving import MovingService
 from oneglance_server.service.picture_pass import StylizeLimits
@@ -147,6 +148,7 @@ def make_services(
             *(store, reads, encoders, thresholds, galleries, identification.comparisons),
             *(on_deleted, audit),
         ),
+        mapping=MappingService(store, reads, encoders, thresholds, audit),
         filling=FillingService(store, reads, encoding, audit),
         identification=identification,
         detection=DetectionService(cropper, encoding, encoders),

@@ -13,6 +13,7 @@
     +-- StyleExists         a style of that name is there already
     +-- StylesBusy          the file of styles can't be changed now
     +-- ThresholdMissing    neither request, gallery nor model has a tau
+    +-- PairsMissing        too few encodings of the same examples by both encoders to map one to the other
     +-- CannotCalibrate     too few strangers for the target, an empty gallery; ``reason`` says which
     +-- BackupsOff          there is no folder for backups
     +-- Overloaded          a queue is full, or too many bytes under way; nothing was done
@@ -112,6 +113,10 @@ class StylesBusy(ServiceError):
 
 class ThresholdMissing(ServiceError):
     reason = "THRESHOLD_MISSING"
+
+
+class PairsMissing(ServiceError):
+    reason = "PAIRS_MISSING"
 
 
 class CannotCalibrate(ServiceError):

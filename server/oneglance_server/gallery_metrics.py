@@ -35,22 +35,26 @@ class GalleryCollector(Collector):
             for name, text in (
                 ("subjects", "Subjects enrolled"),
                 ("encodings", "Encodings enrolled"),
+                ("mapped_subjects", "Subjects whose encodings a map made of another encoder's"),
                 ("expected_fpir", "Share of strangers to expect to be let in, at the present size and tau"),
                 ("target_fpir", "Share of strangers that may be let in, as the gallery was told"),
             )
         ]
         lost = _Lost()
         known = {}
-        others = [0, 0]
+        others = [0, 0, 0]
         for number, gallery in enumerate(self._all()):
             if number >= MOST_GALLERIES:
-                others = [others[0] + gallery.subjects, others[1] + gallery.encodings]
+                sizes = gallery.subjects, gallery.encodings, gallery.mapped.subjects if gallery.mapped else 0
+                others = [one + more for one, more in zip(others, sizes, strict=True)]
                 continue
             revision, rates = self._known.get(gallery.uid, (-1, (None, None)))
             if revision != gallery.revision:  # to work them out takes longer than to count
                 rates = self._rates(gallery)
             known[gallery.uid] = gallery.revision, rates
-            for family, value in zip(families, (gallery.subjects, gallery.encodings, *rates), strict=True):
+            mapped = 0 if gallery.mapped is None else gallery.mapped.subjects
+            values = (gallery.subjects, gallery.encodings, mapped, *rates)
+            for family, value in zip(families, values, strict=True):
                 if value is not None:
                     family.add_metric([gallery.id], value)
             with contextlib.suppress(GalleryError):

@@ -25,6 +25,7 @@ from oneglance.v1 import (
     detection_pb2,
     gallery_pb2,
     identification_pb2,
+    mapping_pb2,
     model_pb2,
     moving_pb2,
     server_pb2,
@@ -50,6 +51,7 @@ FILES = (
     gallery_pb2,
     identification_pb2,
     model_pb2,
+    mapping_pb2,
     moving_pb2,
     server_pb2,
     stylization_pb2,
@@ -138,8 +140,10 @@ def test_what_is_no_answer_is_refused() -> None:
 
 
 def test_zeros_are_printed_and_what_is_empty_is_not() -> None:
-    assert repr(as_dataclass(Candidate(subject_id="ada"))) == "Candidate(subject_id='ada', distance=0)"
-    assert repr(as_dataclass(Candidate(distance=1 / 3, score=0.0))) == "Candidate(distance=0.333333, score=0)"
+    assert repr(as_dataclass(Candidate(subject_id="ada"))) == "Candidate(subject_id='ada', distance=0, mapped=False)"
+    assert repr(as_dataclass(Candidate(distance=1 / 3, score=0.0))) == (
+        "Candidate(distance=0.333333, score=0, mapped=False)"
+    )
     assert repr(as_dataclass(EncodingRecord(id="1", create_time=Timestamp(seconds=1_800_000_000)))) == (
         "EncodingRecord(id='1', create_time=<2027-01-15 08:00:00 UTC>)"
     )
@@ -147,7 +151,9 @@ def test_zeros_are_printed_and_what_is_empty_is_not() -> None:
         "Encoding(values=<512 numbers: 0.1, 0.1, 0.1, 0.1, ...>)"
     )
     assert "image=<70,000 bytes>" in repr(as_dataclass(StylizedPicture(image=bytes(70_000))))
-    assert repr(as_dataclass(Subject(id="a", labels={"k": "v"}))) == "Subject(id='a', labels={'k': 'v'})"
+    assert repr(as_dataclass(Subject(id="a", labels={"k": "v"}))) == (
+        "Subject(id='a', labels={'k': 'v'}, mapped=False)"
+    )
 
 
 def test_what_is_too_long_for_a_line_is_broken() -> None:
@@ -155,9 +161,9 @@ def test_what_is_too_long_for_a_line_is_broken() -> None:
     assert repr(as_dataclass(many)) == (
         "IdentifyResult(\n"
         "    candidates=(\n"
-        "        Candidate(subject_id='subject-0', distance=0),\n"
-        "        Candidate(subject_id='subject-1', distance=1),\n"
-        "        Candidate(subject_id='subject-2', distance=2),\n"
+        "        Candidate(subject_id='subject-0', distance=0, mapped=False),\n"
+        "        Candidate(subject_id='subject-1', distance=1, mapped=False),\n"
+        "        Candidate(subject_id='subject-2', distance=2, mapped=False),\n"
         "    ),\n"
         "    matches_truncated=False,\n"
         "    probe_index=0,\n"

@@ -35,6 +35,7 @@ ARGUMENTS: dict[str, Any] = {
     "name": "n",
     "tau": 0.5,
     "fusion": "mean",
+    "keep_crops": True,
     "decided_by": "distance",
     "policy": "off",
     "least_gap": 0.1,

@@ -68,6 +68,7 @@ INT8_EXPORT = (
 )
 SERVE_FACES = "oneglance serve --models models/faces"
 
+MANY_PAIRS = "takes 150 subjects in both galleries: tests/server/test_fill_by_map.py"
 PAGES: dict[str, Page] = {
     "README.md": Page(
         brings=(*FACES, brought.letters, brought.cat, brought.video),
@@ -244,6 +245,10 @@ PAGES: dict[str, Page] = {
             "oneglance export-gallery staff moved --server a:50051": "oneglance export-gallery staff moved",
             "oneglance import-gallery moved --server b:50051": "oneglance import-gallery moved",
             "oneglance identify letters-new probe.png": "oneglance identify letters-new alef-2.png",
+        },
+        not_run={
+            "oneglance fill-by-map letters --dry-run": MANY_PAIRS,
+            "oneglance fill-by-map letters": MANY_PAIRS,
         },
     ),
     "docs/operations.md": Page(

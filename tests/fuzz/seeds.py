@@ -20,6 +20,7 @@ from oneglance.v1 import (
     detection_pb2,
     gallery_pb2,
     identification_pb2,
+    mapping_pb2,
     model_pb2,
     moving_pb2,
     server_pb2,
@@ -240,6 +241,7 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     yield "/StartMove", [galleries.StartMoveRequest(gallery_id="g", successor_id="h", encoder="e", compare_share=0.5)]
     yield "/GetMove", [galleries.GetMoveRequest(gallery_id="g")]
     yield "/ListLeft", [galleries.ListLeftRequest(gallery_id="g", page_size=2, page_token="czE=")]
+    yield "/FillByMap", [mapping_pb2.FillByMapRequest(gallery_id="g", dry_run=True)]
     yield "/FillFromCrops", [galleries.FillFromCropsRequest(gallery_id="g", fewer=True, page_size=2, page_token="czE=")]
     for keep in (True, False):
         yield "/SetKeepCrops", [galleries.SetKeepCropsRequest(gallery_id="g", keep_crops=keep)]

@@ -36,7 +36,8 @@ def as_version_7(data_dir: Path, names: dict[str, str], gallery: str | None = No
         ledger.update(SUBJECTS, subject, id=name)
     ledger.close()
     seal_store(db)
-    db.execute("DROP TABLE crops")  # of a later version
+    for table in ("crops", "mapped", "maps"):  # of a later version
+        db.execute(f"DROP TABLE {table}")
     db.execute("PRAGMA user_version = 7")
     db.execute("COMMIT")
     db.close()

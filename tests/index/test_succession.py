@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from oneglance_core.fusion import FUSIONS
+from oneglance_core.mapping import EncodingMap
 from oneglance_index import (
     Actor,
     EncoderMismatch,
@@ -33,6 +34,7 @@ from oneglance_index import (
     IndexSettings,
     LimitExceeded,
     LocalGalleries,
+    MapLoss,
     MoveConflict,
     MoveIncomplete,
     MoveNotFound,
@@ -118,6 +120,8 @@ class MovingMachine(RuleBasedStateMachine):
         self.negatives: dict[str, dict[str, int]] = {"g": {}, "s": {}}
         self.labels: dict[str, dict[str, str]] = {"s0": {}}
         self.purposes: dict[str, str | None] = {"s0": None}
+        self.mapped: set[str] = set()  # in the successor, whichever of the two that is
+        self.map = 0
 
     def open(self) -> None:
         options = IndexSettings(max_encodings_per_subject=4, snapshot_every_encodings=3, sweep_every_seconds=1e6)
@@ -128,11 +132,17 @@ class MovingMachine(RuleBasedStateMachine):
             self.galleries.close()
             shutil.rmtree(self.folder)
 
+    def is_mapped(self, gallery: str, subject: str) -> bool:
+        return self.encoders[gallery] == "new" and subject in self.mapped
+
     def drop(self, subject: str) -> None:
         self.other.pop(subject, None)
         self.negatives["s"].pop(subject, None)
+        if self.encoders["s"] == "new":
+            self.mapped.discard(subject)
 
     def gone(self, subject: str) -> None:
+        self.mapped.discard(subject)
         del self.own[subject], self.labels[subject], self.purposes[subject]
         self.negatives["g"].pop(subject, None)
         self.drop(subject)
@@ -141,8 +151,10 @@ class MovingMachine(RuleBasedStateMachine):
     def enroll(
         self, subject: str, examples: list[int], labels: dict[str, str] | None, both: bool, replaced: bool
     ) -> None:
-        if not replaced and len(self.own.get(subject, [])) + len(examples) > 4:
+        anew = replaced or self.is_mapped("g", subject)
+        if not anew and len(self.own.get(subject, [])) + len(examples) > 4:
             return
+        there = [] if replaced or self.is_mapped("s", subject) else self.other.get(subject, [])
         pictures = pictured(examples, self.keep)
         self.galleries.enroll(
             *("g", subject, encoded(self.encoders["g"], examples)),
@@ -152,13 +164,16 @@ class MovingMachine(RuleBasedStateMachine):
             on_existing="replace" if replaced else "add",
             others={self.encoders["s"]: encoded(self.encoders["s"], examples)} if both else None,
         ).result()
-        self.own[subject] = [*([] if replaced else self.own.get(subject, [])), *pictures]
+        self.own[subject] = [*([] if anew else self.own.get(subject, [])), *pictures]
+        if self.encoders["g"] == "new":
+            self.mapped.discard(subject)
         if labels is not None or subject not in self.labels:
             self.labels[subject] = labels or {}
         self.purposes.setdefault(subject, None)
-        there = [] if replaced else self.other.get(subject, [])
         if both and len(there) + len(examples) <= 4:
             self.other[subject] = there + pictures
+            if self.encoders["s"] == "new":
+                self.mapped.discard(subject)
         else:
             self.drop(subject)
 
@@ -174,7 +189,8 @@ class MovingMachine(RuleBasedStateMachine):
 
     def lacking(self, subject: str) -> list[Example]:
         """What a subject has, and hasn't in "s"."""
-        left, missing = [one.crop for one in self.other.get(subject, [])], []
+        there = [] if self.is_mapped("s", subject) else self.other.get(subject, [])
+        left, missing = [one.crop for one in there], []
         for one in self.own[subject]:
             if one.crop in left:
                 left.remove(one.crop)
@@ -184,7 +200,8 @@ class MovingMachine(RuleBasedStateMachine):
 
     def to_fill(self) -> dict[str, list[Example]]:
         fewer = [one for one in sorted(self.own) if len(self.other.get(one, [])) < len(self.own[one])]
-        those = [one for one in fewer if one not in self.other or self.keep]
+        mapped = [one for one in self.own if self.is_mapped("s", one)]
+        those = sorted({one for one in fewer if one not in self.other or self.keep} | set(mapped))
         found = {one: self.lacking(one) for one in those}
         return {one: missing for one, missing in found.items() if any(each.crop for each in missing)}
 
@@ -209,24 +226,49 @@ class MovingMachine(RuleBasedStateMachine):
                     crops=[one.crop for one in taken],
                     filling=Filling(tuple(one.encoding_id for one in taken), left.beside),
                 )
-                there = self.other.get(subject, [])
+                there = [] if self.is_mapped("s", subject) else self.other.get(subject, [])
                 if len(there) + len(examples) > 4:
                     assert isinstance(future.exception(), LimitExceeded)
                     continue
                 future.result()
+                if self.encoders["s"] == "new":
+                    self.mapped.discard(subject)
                 self.other[subject] = [*there, *pictured(examples, self.keep)]
         assert not expected
 
     @rule(subject=IDS, examples=VALUES)
     def fill(self, subject: str, examples: list[int]) -> None:
-        if len(self.other.get(subject, [])) + len(examples) > 4:
+        there = [] if self.is_mapped("s", subject) else self.other.get(subject, [])
+        if len(there) + len(examples) > 4:
             return
         future = self.galleries.enroll("s", subject, encoded(self.encoders["s"], examples), labels={"un": "used"})
         if subject not in self.own:
             assert isinstance(future.exception(), SubjectNotMoving)
             return
         future.result()
-        self.other[subject] = [*self.other.get(subject, []), *pictured(examples, False)]
+        self.other[subject] = [*there, *pictured(examples, False)]
+        if self.encoders["s"] == "new":
+            self.mapped.discard(subject)
+
+    @rule(choice=st.integers(1, 2), most=st.integers(1, 3))
+    def fill_by_map(self, choice: int, most: int) -> None:
+        after: str | None = None
+        if self.encoders["s"] != "new":
+            assert isinstance(self.galleries.fill_by_map("g", *a_map(choice)).exception(), MoveConflict)
+            return
+        anew = self.mapped if choice != self.map else set()
+        due = {one for one in self.own if one not in self.other} | anew
+        done = 0
+        for _ in range(20):
+            step = self.galleries.fill_by_map("g", *a_map(choice), most=most, after=after).result()
+            done, after = done + step.mapped, step.next_after
+            if after is None:
+                break
+        assert (done, after) == (len(due), None)
+        for subject in due:
+            self.other[subject] = [Example(one) for one in self.own[subject]]
+        self.mapped |= due
+        self.map = choice if due else self.map
 
     @rule(subject=IDS, expired=st.booleans())
     def delete_subject(self, subject: str, expired: bool) -> None:
@@ -264,18 +306,30 @@ class MovingMachine(RuleBasedStateMachine):
     def merge(self, subject: str, other: str) -> None:
         if subject == other or not {subject, other} <= self.own.keys():
             return
-        if len(self.own[subject]) + len(self.own[other]) > 4:
+        merged = self.met("g", self.own[subject], self.own[other], subject, other)
+        if len(merged) > 4:
             return
         self.galleries.merge_subjects("g", subject, other).result()
-        if {subject, other} <= self.other.keys() and len(self.other[subject]) + len(self.other[other]) <= 4:
-            self.other[other] += self.other[subject]
+        both_there = {subject, other} <= self.other.keys()
+        there = self.met("s", self.other[subject], self.other[other], subject, other) if both_there else []
+        if 0 < len(there) <= 4:
+            self.other[other] = there
             self.merge_negatives("s", subject, other)
         else:
             self.drop(other)
-        self.own[other] += self.own[subject]
+        if subject not in self.mapped:
+            self.mapped.discard(other)
+        self.own[other] = merged
         self.merge_negatives("g", subject, other)
         self.labels[other] = {**self.labels[subject], **self.labels[other]}
         self.gone(subject)
+
+    def met(self, gallery: str, come: list[Example], own: list[Example], subject: str, other: str) -> list[Example]:
+        """What `other` has once that of `subject` came to it: mapped encodings make room for true ones."""
+        from_map, has_mapped = self.is_mapped(gallery, subject), self.is_mapped(gallery, other)
+        if from_map == has_mapped:
+            return own + come
+        return own if from_map else come
 
     def merge_negatives(self, gallery: str, subject: str, other: str) -> None:
         """All are of one and the same example."""
@@ -284,11 +338,17 @@ class MovingMachine(RuleBasedStateMachine):
 
     @rule(subject=IDS, other=IDS)
     def move_encoding(self, subject: str, other: str) -> None:
-        if subject == other or not {subject, other} <= self.own.keys() or len(self.own[other]) == 4:
+        if subject == other or not {subject, other} <= self.own.keys():
+            return
+        moved = self.met("g", self.own[subject][:1], self.own[other], subject, other)
+        if len(moved) > 4:
             return
         first = self.galleries.get_subject("g", subject).encodings[0]
         self.galleries.move_encodings("g", subject, other, encoding_id=first.id).result()
-        self.own[other].append(self.own[subject].pop(0))
+        del self.own[subject][0]
+        self.own[other] = moved
+        if self.encoders["g"] == "new" and subject not in self.mapped:
+            self.mapped.discard(other)
         if self.own[subject]:
             self.drop(subject)
         else:
@@ -303,6 +363,8 @@ class MovingMachine(RuleBasedStateMachine):
         for kept in every:
             if subject in kept:
                 kept[new] = kept.pop(subject)
+        if subject in self.mapped:
+            self.mapped = self.mapped - {subject} | {new}
 
     @rule(subject=IDS, labels=LABELS, clear=st.booleans())
     def relabel(self, subject: str, labels: dict[str, str], clear: bool) -> None:
@@ -363,8 +425,8 @@ class MovingMachine(RuleBasedStateMachine):
         self.negatives["g"], self.negatives["s"] = self.negatives["s"], self.negatives["g"]
         for subject in before.keys() - self.own.keys():  # they are gone from answers: the model knows them no more
             self.galleries.delete_subject("g", subject).result()
-            del self.other[subject], self.labels[subject], self.purposes[subject]
-            self.negatives["s"].pop(subject, None)
+            del self.labels[subject], self.purposes[subject]
+            self.drop(subject)
 
     @rule()
     def restart(self) -> None:
@@ -387,10 +449,11 @@ class MovingMachine(RuleBasedStateMachine):
         shown = {one.subject_id for one in self.galleries.list_left_crops("s").subjects}
         assert shown == self.to_fill().keys()
         assert state.fewer_encodings == sum(len(self.other[one]) < len(self.own[one]) for one in self.other)
+        assert state.mapped == len(self.mapped)
         told = self.galleries.list_left("s").subjects
-        assert [(one.subject_id, one.present) for one in told] == sorted(
-            [(one, False) for one in left] + [(one, True) for one in lacking]
-        )
+        assert [(one.subject_id, one.lacks_negatives, one.mapped) for one in told] == [
+            (one, one in lacking, one in self.mapped) for one in sorted({*left, *lacking, *self.mapped})
+        ]
         self.galleries.await_loaded()
         for gallery_id, kept in (("g", self.own), ("s", self.other)):
             self.answers(gallery_id, kept)
@@ -408,6 +471,22 @@ class MovingMachine(RuleBasedStateMachine):
         assert self.galleries.index_info(gallery_id).subjects == len(kept)
         found = asking.nearest(self.galleries, gallery_id, encoded(encoder, [2]), 5, encoder_digest=encoder)
         assert {one.subject_id for one in found.candidates[0]} == kept.keys()
+        mapped = self.mapped if encoder == "new" else set()
+        assert {one.subject_id for one in found.candidates[0] if one.mapped} == mapped
+        assert {one.id for one in self.galleries.list_subjects(gallery_id).subjects if one.mapped} == mapped
+        for one in (gallery.mapped, self.galleries.get_gallery(gallery_id).mapped, found.mapped):
+            assert (0 if one is None else one.subjects) == len(mapped)
+            assert one is None or (one.loss.digest, one.outdated) == (str(self.map), 0)
+        for subject in sorted(mapped):
+            own = self.galleries.verify(gallery_id, subject, encoded(encoder, [2]), encoder_digest=encoder)
+            assert (own.candidates[0][0].mapped, own.mapped) == (True, found.mapped)
+
+
+def a_map(choice: int) -> tuple[EncodingMap, MapLoss]:
+    """From the former encodings of three numbers to those of five."""
+    weights = np.eye(3, 5) * choice
+    made = EncodingMap("ridge", 1.0, weights, np.full(5, 0.25), unit_norm=False)
+    return made, MapLoss("ridge", "old", "new", str(choice), 100, 200, 50, 80, 8, 2, 1, 0, 0.5)
 
 
 def paired(folder: Path) -> LocalGalleries:

@@ -25,7 +25,7 @@ from tests.running import ServerProcess, server_thread
 from tests.server.access.callers import ADMIN, key_of
 from tests.server.sharing import Kept
 from tests.server.test_succession import small_model
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 @contextmanager
@@ -211,12 +211,15 @@ def test_the_audit_trail_and_the_command_tell_it(
     assert "keeps crops" not in capsys.readouterr().out
     assert main(["set-keep-crops", "g", "on", "--server", client.target]) == 0
     assert "keeps crops of pictures" in capsys.readouterr().out
-    client.delete_subject("g", "s0")  # what is told of a read is written with the next
-    entries = [json.loads(line) for line in read_trail(tmp_path / "data")]
-    did = {one["did"]: one for one in entries}
+
+    def entries() -> list[dict[str, object]]:
+        return [json.loads(line) for line in read_trail(tmp_path / "data")]
+
+    until(lambda: "fill-from-crops" in [one["did"] for one in entries()])
+    did = {str(one["did"]): one for one in entries()}
     assert (did["fill-from-crops"]["count"], did["fill-from-crops"]["refused"]) == (2, 1)
     assert did["set-keep-crops"]["keep_crops"] is True
-    assert {one["subject"] for one in entries if one.get("from_crops")} == {"s0", "s2"}
+    assert {one["subject"] for one in entries() if one.get("from_crops")} == {"s0", "s2"}
     assert did["create-gallery"]["keep_crops"] is True
 
 

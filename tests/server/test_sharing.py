@@ -14,6 +14,7 @@ from typing import Any, cast, get_args
 import numpy as np
 import pytest
 
+from oneglance_core.mapping import EncodingMap
 from oneglance_index import (
     Actor,
     Doubt,
@@ -23,6 +24,9 @@ from oneglance_index import (
     GalleryError,
     GalleryNotFound,
     GalleryStore,
+    HoldsMapped,
+    KnownSubjects,
+    MapLoss,
     StoreClosed,
     SubjectExists,
     SubjectNotFound,
@@ -152,6 +156,43 @@ def test_all_settings_and_names_are_known_to_all(users: Users) -> None:
         for name in ("h", "h2"):
             with pytest.raises(GalleryNotFound):
                 user.known(name)
+
+
+def test_a_map_goes_to_the_keeper_and_what_it_made_is_told_to_all(users: Users) -> None:
+    one, other = users
+    for i in range(3):
+        one.enroll("g", f"s{i}", VECTORS[i : i + 1]).result()
+    one.start_move("g", "g2", encoder_digest="f", dimension=4).result()
+    others = {"f": VECTORS[3:4, :4]}
+    one.enroll("g", "s2", VECTORS[3:4], encoder_digest="e", on_existing="replace", others=others).result()
+    (pair,) = other.list_pairs("g2").subjects
+    assert (pair.subject_id, pair.old.tolist(), pair.new.tolist()) == (
+        "s2",
+        VECTORS[3:4].tolist(),
+        VECTORS[3:4, :4].tolist(),
+    )
+    made = EncodingMap("ridge", 1.0, np.eye(8, 4), np.zeros(4), unit_norm=False)
+    loss = MapLoss("ridge", "e", "f", "digest", 100, 200, 50, 80, 8, 2, 1, 0, 0.5)
+    step = other.fill_by_map("g", made, loss, most=1).result()
+    assert (step.mapped, step.refused, step.next_after) == (1, 0, "s0")
+    assert other.fill_by_map("g", made, loss, after=step.next_after).result().mapped == 1
+    for user in users:
+        known = user.known("g2").mapped
+        assert known is not None
+        assert (known.subjects, known.loss) == (2, loss)
+        found = asking.nearest(user, "g2", VECTORS[:1, :4], 3, encoder_digest="f")
+        assert [(near.subject_id, near.mapped) for near in found.candidates[0]] == [
+            ("s0", True),
+            ("s2", False),
+            ("s1", True),
+        ], "of equally near ones the one that was enrolled first"
+        assert found.mapped == known
+        assert user.verify("g2", "s1", VECTORS[:1, :4]).candidates[0][0].mapped
+    with pytest.raises(HoldsMapped, match="2 subjects"):
+        other.export_step("g2", KnownSubjects.none(), 1 << 20)
+    for i in range(2):
+        one.enroll("g2", f"s{i}", VECTORS[i : i + 1, :4]).result()
+    assert [user.known("g2").mapped for user in users] == [None, None]
 
 
 def test_while_the_keeper_is_away_all_say_so_and_then_go_on(tmp_path: Path) -> None:

@@ -286,10 +286,17 @@ def test_what_is_wrong_says_what_to_change(client: Client, gallery: str) -> None
     assert without.value.metadata["gallery_id"] == "s"
 
 
+def fill_by_map_in_vain(client: Client, gallery_id: str) -> None:
+    """Whoever may do it is told that nobody is enrolled."""
+    with pytest.raises(FailedPreconditionError, match="0 subjects"):
+        list(client.fill_by_map(gallery_id))
+
+
 def test_who_has_a_right_in_one_of_the_two_only_may_do_nothing_to_the_move(tmp_path: Path) -> None:
     calls: dict[str, Callable[[Client, str], object]] = {
         "GetMove": lambda one, g: one.get_move(g),
         "ListLeft": lambda one, g: list(one.list_left(g)),
+        "FillByMap": fill_by_map_in_vain,
         "FillFromCrops": lambda one, g: list(one.fill_from_crops(g)),
         "CutOver": lambda one, g: one.cut_over(g, leave=True),
         "RollBack": lambda one, g: one.roll_back(g, leave=True),

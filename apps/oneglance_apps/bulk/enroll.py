@@ -152,7 +152,8 @@ class FolderEnrollment:
                 asked = self._options.gallery_id, subject
                 found = self._patiently(lambda: self._client.get_subject(*asked), DeadlineExceededError)
                 self._label(subject, found.labels)
-                self._enrolled[subject] = {one.key or one.id: one.id for one in found.encodings}
+                known = () if found.mapped else found.encodings  # the photos are to take the place of mapped ones
+                self._enrolled[subject] = {one.key or one.id: one.id for one in known}
             except (NotFoundError, InvalidArgumentError, PermissionDeniedError):
                 self._enrolled[subject] = {}
         return self._enrolled[subject]

@@ -44,6 +44,7 @@ from oneglance.v1.identification_pb2 import (
     ListLookAlikesResponse,
     VerifyResponse,
 )
+from oneglance.v1.mapping_pb2 import FillByMapResponse
 from oneglance.v1.model_pb2 import DescribeModelResponse, Model, PairHead
 from oneglance.v1.server_pb2 import GetServerResponse
 from oneglance.v1.stylization_pb2 import Style, StylizedPicture
@@ -161,7 +162,10 @@ def _threshold_version(v: ThresholdVersion) -> str:
 
 
 def _candidates(candidates: Iterable[Candidate]) -> str:
-    found = (f"{c.subject_id} {_measured(c)}{_nearer(c)}{_labels(c.labels)}" for c in candidates)
+    found = (
+        f"{c.subject_id} {_measured(c)}{' (mapped)' if c.mapped else ''}{_nearer(c)}{_labels(c.labels)}"
+        for c in candidates
+    )
     return "  ".join(found) or "nobody enrolled"
 
 
@@ -185,7 +189,37 @@ def _provenance(p: Provenance) -> str:
     by = f" on {p.execution_provider}" if p.execution_provider else ""  # nothing was encoded
     return (
         f"encoder {short_digest(p.encoder_digest)}{by}; {index_name(p)}; "
-        f"revision {p.gallery_revision}, {counted(p.gallery_size, 'subject')}"
+        f"revision {p.gallery_revision}, {counted(p.gallery_size, 'subject')}{_mapped(p)}"
+    )
+
+
+def _mapped(told: Provenance | Gallery) -> str:
+    """What of a gallery is mapped, and what that costs; empty where nothing is."""
+    if not told.HasField("mapped"):
+        return ""
+    mapped, loss = told.mapped, told.mapped.loss
+    outdated = f", {mapped.outdated_count} of them by an earlier map: run fill-by-map" if mapped.outdated_count else ""
+    return (
+        f"\n  MAPPED: {counted(mapped.subject_count, 'subject')} with encodings of another encoder, mapped{outdated}."
+        f" Of their probes {loss.fnir:.2%} are missed, {loss.true_fnir:.2%} would be by encodings of this encoder"
+        f" (FNIR, measured on {counted(loss.probe_count, 'probe')}): enroll them again"
+    )
+
+
+def _filled_by_map(r: FillByMapResponse) -> str:
+    if not r.HasField("loss"):
+        refused = f"; {r.refused_count} can't be, and are left" if r.refused_count else ""
+        ended = "" if r.finished else "; not finished: run it again"
+        return f"{counted(r.mapped_count, 'subject')} mapped{refused}{ended}"
+    loss = r.loss
+    return (
+        f"map ({loss.kind}) fitted on {counted(loss.fitted_pair_count, 'pair')} of"
+        f" {counted(loss.fitted_subject_count, 'subject')}; measured on {counted(loss.probe_count, 'probe')} of"
+        f" {counted(loss.measured_subject_count, 'other subject')}, tau {distance(loss.tau)}:\n"
+        f"  missed (FNIR): {loss.fnir:.2%} with mapped encodings, {loss.true_fnir:.2%} with true ones\n"
+        f"  taken for another where their own subject isn't enrolled: {loss.let_in_count:,} with mapped encodings,"
+        f" {loss.true_let_in_count:,} with true ones\n"
+        f"{counted(r.subject_count, 'subject')} to be mapped"
     )
 
 
@@ -202,7 +236,7 @@ def _gallery(g: Gallery) -> str:
         f"encoder {short_digest(g.encoder_digest)}{loaded}, by {fusion_name(g.fusion)}{decided_by}, "
         f"{_threshold(g.threshold)}, "
         f"quality policy {policy_name(g.quality_policy)}, doubt policy {doubt_policy_name(g.doubt_policy)}"
-        f"{gap}{negatives}{crops}, drift: {drift_name(g.drift.state)}{drift}{_approximation(g)}{_move(g)}"
+        f"{gap}{negatives}{crops}, drift: {drift_name(g.drift.state)}{drift}{_approximation(g)}{_move(g)}{_mapped(g)}"
     )
 
 
@@ -223,9 +257,15 @@ def _move(g: Gallery) -> str:
 def _moving(r: GetMoveResponse) -> str:
     lacking = f", {r.lacking_negatives_count} lack negatives" if r.lacking_negatives_count else ""
     fewer = f", {r.fewer_encodings_count} have fewer encodings there" if r.fewer_encodings_count else ""
+    mapped = f", {r.mapped_count} only mapped (list-left)" if r.mapped_count else ""
     crops = f" ({r.with_crops_count} with crops: fill-from-crops)" if r.with_crops_count else ""
-    left = f"{counted(r.left_count, 'subject')} left to be moved{crops}{lacking}{fewer}"
+    left = f"{counted(r.left_count, 'subject')} left to be moved{crops}{lacking}{fewer}{mapped}"
     return f"{_gallery(r.gallery)}\n{_gallery(r.waiting)}\n{left}{_compared(r.comparison)}"
+
+
+def _left(one: LeftSubject) -> str:
+    told = [word for word, told in (("fewer negatives", one.lacks_negatives), ("only mapped", one.mapped)) if told]
+    return one.subject_id + (f": {', '.join(told)}" if told else "")
 
 
 def _filled(r: FillFromCropsResponse) -> str:
@@ -300,7 +340,8 @@ def _retention(kept: Retention) -> str:
 def _subject(s: Subject) -> str:
     negatives = f", {ids('negative', [n.id for n in s.negatives])}" if s.negatives else ""
     encodings = ids("encoding", list(map(_encoding, s.encodings)))
-    return f"{s.id}: {encodings}{negatives}{_labels(s.labels)}{_retention(s.retention)}"
+    mapped = " (mapped)" if s.mapped else ""
+    return f"{s.id}: {encodings}{mapped}{negatives}{_labels(s.labels)}{_retention(s.retention)}"
 
 
 def _encoding(one: EncodingRecord) -> str:
@@ -343,7 +384,8 @@ def _verified(r: VerifyResponse) -> str:
     compared = r.score if r.HasField("score") else r.distance
     sign = "<=" if compared <= r.threshold.tau else ">"
     decision = f"{'same' if r.same else 'different'}: d {_measured(r)} {sign} {_threshold(r.threshold)}"
-    return decision + _nearer(r) + _breaches(r.breaches)
+    mapped = f" (mapped){_mapped(r.provenance)}" if r.mapped else _mapped(r.provenance)
+    return decision + _nearer(r) + mapped + _breaches(r.breaches)
 
 
 def _breaches(found: Iterable[Breach]) -> str:
@@ -485,7 +527,8 @@ _TEXTS: dict[type[Message], Callable[[Any], str]] = {
     DeleteGalleryResponse: lambda r: f"deleted, {counted(r.deleted_subjects, 'subject')} with it{_receipt(r)}",
     GetMoveResponse: _moving,
     FillFromCropsResponse: _filled,
-    LeftSubject: lambda one: f"{one.subject_id}{': fewer negatives' if one.lacks_negatives else ''}",
+    FillByMapResponse: _filled_by_map,
+    LeftSubject: _left,
     Threshold: _threshold,
     CalibrateResponse: _calibrated,
     ThresholdVersion: _threshold_version,

@@ -1,5 +1,6 @@
 """The commands that move a gallery to another encoder while it answers, one RPC each."""
 
+import itertools
 from collections.abc import Iterable
 
 from google.protobuf.message import Message
@@ -7,7 +8,9 @@ from google.protobuf.message import Message
 from oneglance.client.sync_client import Client
 from oneglance_apps.cli.arguments import GALLERY
 from oneglance_apps.cli.commands import Options, argument, command
+from oneglance_apps.text import counted
 from oneglance_core.defaults import COMPARE_SHARE
+from oneglance_core.progress import Progress
 from oneglance_core.ranges import within
 
 LEAVE = argument(
@@ -41,7 +44,7 @@ def get_move(client: Client, o: Options) -> Iterable[Message]:
     yield client.get_move(o.gallery)
 
 
-@command("list the subjects that are left to be moved", GALLERY)
+@command("list the subjects that are left to be moved, and those that are only mapped", GALLERY)
 def list_left(client: Client, o: Options) -> Iterable[Message]:
     return client.list_left(o.gallery)
 
@@ -64,6 +67,26 @@ def fill_from_crops(client: Client, o: Options) -> Iterable[Message]:
             changed = changed or page.changed_count > 0
             yield page
     yield client.get_move(o.gallery)
+
+
+@command(
+    "a stop-gap for subjects of whom no picture is left: enroll all who are left into the gallery that a move made,"
+    " with encodings that a map makes of the former encoder's. It is fitted on what was enrolled in both, and measured"
+    " before anything is written. Each answer tells what it costs, until such a subject is enrolled again. Ended, it"
+    " goes on when it is given again",
+    GALLERY,
+    argument("--dry-run", "fit and measure it, and write nothing", action="store_true"),
+)
+def fill_by_map(client: Client, o: Options) -> Iterable[Message]:
+    answers = client.fill_by_map(o.gallery, dry_run=o.dry_run)
+    yield from itertools.islice(answers, 1)
+    last = None
+    with Progress() as progress:
+        for last in answers:
+            words = f"{last.mapped_count:,} of about {counted(last.subject_count, 'subject')} mapped"
+            progress.show(last.mapped_count, last.subject_count, words)
+    if last is not None:
+        yield last
 
 
 @command("let the gallery that a move made answer under the gallery's id, and that one wait", GALLERY, LEAVE)

@@ -23,6 +23,7 @@ from oneglance_apps.console.wording import (
     expected_fpir_text,
     labels_fault,
     parse_labels,
+    percent,
     quality_text,
     source_text,
 )
@@ -194,6 +195,11 @@ class LookTab:
                 subjects = say("count.subjects", n=provenance.gallery_size)
                 revision = say("basis.revision", number=str(provenance.gallery_revision))
                 draw_entry(say("basis.gallery"), f"{revision}, {subjects}")
+                if provenance.HasField("mapped"):
+                    told = provenance.mapped
+                    rates = {"mapped": percent(told.loss.fnir), "true": percent(told.loss.true_fnir)}
+                    those = say("count.subjects", n=told.subject_count)
+                    draw_entry(say("basis.mapped"), say("basis.mapped_fnir", subjects=those, **rates))
                 if self._state.gallery:
                     for name, policy in (
                         ("quality", policy_name(self._state.gallery.quality_policy)),

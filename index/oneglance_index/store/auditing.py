@@ -9,8 +9,8 @@ from typing import Any
 
 from oneglance_core.names import composed
 from oneglance_index.audit import ITSELF, Actor, Event
-from oneglance_index.records import Gallery
-from oneglance_index.store import importing, managing, mutations, succession
+from oneglance_index.records import Gallery, MappedStep
+from oneglance_index.store import importing, managing, mapping, mutations, succession
 from oneglance_index.store.crops import SetKeepCrops
 from oneglance_index.store.enrolling import Enroll
 from oneglance_index.store.following import Following
@@ -66,6 +66,12 @@ def _imported(one: importing.BeginImport) -> Mapping[str, object]:
     return {"model": one.gallery.active.encoder_digest, "digest": one.digest, **sizes}
 
 
+def _mapped(one: mapping.FillByMap) -> Mapping[str, object]:
+    loss = one.loss
+    measured = {"probes": loss.probes, "missed": loss.missed, "missed_true": loss.missed_true}
+    return {"map": loss.digest, "fitted_subjects": loss.fitted_subjects, **measured}
+
+
 _TOLD: Mapping[type[object], _Told] = {
     mutations.CreateGallery: ("create-gallery", _created),
     mutations.DeleteGallery: ("delete-gallery", lambda _: {}),
@@ -92,6 +98,7 @@ _TOLD: Mapping[type[object], _Told] = {
     succession.CutOver: ("cut-over", lambda one: {"leave": one.leave}),
     succession.RollBack: ("roll-back", lambda one: {"leave": one.leave}),
     succession.EndMove: ("end-move", lambda one: {"keep": one.keep}),
+    mapping.FillByMap: ("fill-by-map", _mapped),
     Enroll: ("enroll", _enrolled),
 }
 # Of what concerns two subjects, or two ids, each has an entry of its own that says which of the two it is: entries are
@@ -117,6 +124,8 @@ def events_of(made: Mutation[Any], applied: Applied[Any], actor: Actor) -> Seque
     for word in ("replayed", "created", "subject_deleted"):
         if type(value := getattr(result, word, None)) is bool:
             details[word] = value
+    if isinstance(result, MappedStep):
+        details["mapped"] = result.mapped
     if also := sorted({one.gallery_id for one in applied.also} - {mutation.gallery_id}):
         details["also_in"] = also
     changed = result if isinstance(result, Gallery) else applied.effect.updated if applied.effect else None

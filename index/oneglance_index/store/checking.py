@@ -33,7 +33,7 @@ from oneglance_index.store.seals import (
 )
 from oneglance_index.store.spelling import same_names
 from oneglance_index.store.store_row import check_galleries
-from oneglance_index.store.tables import KEYED_SINCE, SCHEMA_VERSION, SEALED_SINCE, TRAIL_SINCE, differences
+from oneglance_index.store.tables import KEYED_SINCE, SCHEMA_VERSION, SEALED_SINCE, TRAIL_SINCE, complete, differences
 from oneglance_index.store.trail import check_trail, public_key_of
 
 _ROWS_AT_ONCE = 512
@@ -149,6 +149,8 @@ def reading_file(
             if hashes is not None and hashes.required:
                 raise StoreDamaged(path, f"schema {version} is none that its keys belong to")
             db.hashes = Hashes(b"", required=False)
+        if version < SCHEMA_VERSION:
+            complete(db)
         db.execute("BEGIN")
         yield db
     except FAILURES as error:

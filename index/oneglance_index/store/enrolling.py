@@ -41,13 +41,13 @@ from oneglance_index.store.doubting import doubt
 from oneglance_index.store.filling import check_filling
 from oneglance_index.store.gathering import Gathering, NewSubject
 from oneglance_index.store.ledger import Ledger
-from oneglance_index.store.mutations import NOTHING_REMOVED, Applied, Effect, kept_of, log_deletions, made_for
+from oneglance_index.store.mutations import NOBODY, NOTHING_REMOVED, Applied, Effect, kept_of, log_deletions, made_for
 from oneglance_index.store.notes import content, contents
 from oneglance_index.store.queries import Place, StoredSubject
 from oneglance_index.store.recent import Recent
 from oneglance_index.store.rekeying import destroyed, new_key, rekey
 from oneglance_index.store.requests import Remembered, RequestMemory
-from oneglance_index.store.seals import CROPS, ENCODINGS, SUBJECTS
+from oneglance_index.store.seals import CROPS, ENCODINGS, MAPPED, SUBJECTS
 
 _NO_RETENTION = Retention()
 _encode = json.JSONEncoder(ensure_ascii=False).encode
@@ -64,7 +64,11 @@ class Enroll:
 
     In a gallery that waits (a Move) only those are enrolled who are enrolled in the other one: labels and retention are
     theirs there. `answered`: what that one answered, where the same is done here: it is remembered here, too, with the
-    ids that the encodings have here. `filling`: what they are made of, where that is crops of the other one's.
+    ids that the encodings have here. `created`: the time that the encodings have, in place of the present one.
+    `filling`: what they are made of, where that is crops of the other one's.
+
+    `mapped`: the version of the map that made the encodings; None: the encoder did. Mapped encodings of a subject make
+    room for those of the encoder, which are all it has then.
     """
 
     gallery_id: str
@@ -84,6 +88,8 @@ class Enroll:
     checked: bool = False  # the values of the encodings, float32 [n, any]
     others: Mapping[str, Vectors] = field(default_factory=dict)
     answered: Enrolled | None = None
+    created: float | None = None
+    mapped: int | None = None
     crops: Sequence[bytes] = ()
     filling: Filling | None = None
 
@@ -138,7 +144,7 @@ class Enroll:
     def run(self, db: sqlite3.Connection) -> Applied[Enrolled]:
         at = queries.place(db, self.gallery_id)
         encodings = self._of_encoder(at)
-        now = time.time()
+        now = time.time() if self.created is None else self.created
         if self.request_id is not None and self.answered is None:
             answered = self.request_memory.find(db, at, self.subject_id, self.request_id, self.request_digest, now)
             if answered is not None:
@@ -158,16 +164,19 @@ class Enroll:
         """`found`: the subject, `name` its id, whether it is there or not."""
         gallery, generation = at.number, at.generation
         vectors = (as_encodings if self.checked else check_encodings)(encodings, at.dimension)
-        if found is not None and self.on_existing == "fail":
+        was_mapped = found is not None and queries.is_mapped(db, found.number)
+        waits = at.move is not None and not at.move.answers
+        if found is not None and self.on_existing == "fail" and not (was_mapped and waits):
             raise SubjectExists(self.gallery_id, name)
+        replaced = self.on_existing == "replace" or was_mapped
         held = queries.encoding_numbers(db, generation, found) if found is not None else NOTHING_REMOVED
-        removed = held if self.on_existing == "replace" else NOTHING_REMOVED
+        removed = held if replaced else NOTHING_REMOVED
         total = len(held) - len(removed) + len(vectors)
         self._check_number(total)
 
         ledger = Ledger(db, at)
         revision = ledger.revision
-        staying = found if self.on_existing == "add" else None
+        staying = None if replaced else found
         named = any(note.key for note in self.notes) and staying is not None
         self._check_keys(name, queries.subject_notes(db, at, staying).values() if named and staying else ())
         nearest_other: Neighbour | None = None
@@ -182,7 +191,11 @@ class Enroll:
         if len(removed):
             ledger.remove(ENCODINGS, "subject = ? AND generation = ?", (found.number if found else 0, generation))
             gone = log_deletions(db, at, revision, found.number if found else 0, removed)
-        subject, key = self._write_subject(ledger, found, name, now, total, gone)
+        subject, key = self._write_subject(ledger, found, name, now, total, gone, replaced)
+        if was_mapped:
+            ledger.remove(MAPPED, "subject = ?", (subject,))
+        if self.mapped is not None:
+            ledger.insert(MAPPED, (subject, generation, self.mapped))
         first = at.last_encoding + 1
         numbers = range(first, first + len(vectors))
         for number, vector, note in zip(numbers, vectors, self._notes(), strict=True):
@@ -203,7 +216,12 @@ class Enroll:
             kept_numbers=kept_numbers,
             labels=None if self.labels is None and found is not None else labels_as_json(self.labels or {}).encode(),
         )
-        return Applied(enrolled, Effect(generation, self.gallery_id, (change,)), destroyed(gallery, *gone))
+        effect = Effect(
+            *(generation, self.gallery_id, (change,)),
+            mapped=NOBODY if self.mapped is None else frozenset({subject}),
+            no_longer_mapped=frozenset({subject}) if was_mapped and self.mapped is None else NOBODY,
+        )
+        return Applied(enrolled, effect, destroyed(gallery, *gone))
 
     def _of_encoder(self, at: Place) -> Vectors:
         """Raises EncoderMismatch; NeighbourGone where neighbours were found by those of another encoder."""
@@ -219,7 +237,7 @@ class Enroll:
         if subject is None:
             raise SubjectNotMoving(at.gallery_id, self.subject_id, other_id)
         if self.filling is not None:
-            check_filling(db, other, at, subject, self.filling)
+            check_filling(db, at, subject, self.filling)
         known = self.labels is None and queries.find_subject(db, at.number, subject.id, exactly=True) is not None
         labels = None if known else json.loads(queries.labels(db, subject))
         return replace(self, subject_id=subject.id, labels=labels, retention=subject.retention)
@@ -246,10 +264,17 @@ class Enroll:
         return Remembered(request_id, self.request_digest, enrolled, subject, now, self.request_memory)
 
     def _write_subject(
-        self, ledger: Ledger, found: StoredSubject | None, name: str, now: float, total: int, gone: list[int]
+        self,
+        ledger: Ledger,
+        found: StoredSubject | None,
+        name: str,
+        now: float,
+        total: int,
+        gone: list[int],
+        replaced: bool,
     ) -> tuple[int, AESGCM]:
-        """Its number, and its key. `total`: the encodings that it will have. Where some contents are to go, the slot of
-        its former key comes to `gone`."""
+        """Its number, and its key. `total`: the encodings that it will have; `replaced`: in place of all that it has.
+        Where some contents are to go, the slot of its former key comes to `gone`."""
         labels = None if self.labels is None else labels_as_json(self.labels)
         db, at = ledger.db, ledger.at
         if found is None:
@@ -260,7 +285,7 @@ class Enroll:
             ledger.insert(SUBJECTS, (*row, kept.expires, kept.purpose, kept.consent))
             return number, key.key
         kept_until = {} if self.retention is None else asdict(self.retention)
-        if self.on_existing != "replace" and labels is None:
+        if not replaced and labels is None:
             ledger.update(SUBJECTS, found, updated=now, encodings=total, **kept_until)
             return found.number, queries.subject_key(db, found)
         labels_now = queries.labels(db, found) if labels is None else labels

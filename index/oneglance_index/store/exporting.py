@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from oneglance_index.errors import GalleryNotFound
+from oneglance_index.errors import GalleryNotFound, HoldsMapped
 from oneglance_index.moved import ExportStep, KnownSubjects, MovedEncoding, MovedSubject
 from oneglance_index.records import Integers, ThresholdVersion
 from oneglance_index.store import pages, queries
@@ -25,9 +25,11 @@ from oneglance_index.store.seals import MODULUS, THRESHOLDS
 
 def step(db: sqlite3.Connection, gallery_id: str, known: KnownSubjects, max_bytes: int) -> ExportStep:
     """What is to be taken yet; with the subjects themselves where their encodings have at most so many bytes. Raises
-    GalleryNotFound, GalleryUnfinished, StoreDamaged, KeyDestroyed."""
+    GalleryNotFound, GalleryUnfinished, HoldsMapped, StoreDamaged, KeyDestroyed."""
     at = queries.place(db, gallery_id)
     gallery = queries.gallery(db, gallery_id).gallery
+    if gallery.mapped is not None:
+        raise HoldsMapped(gallery_id, gallery.mapped.subjects)
     now, sizes = _versions(db, at)
     places = np.searchsorted(known.numbers, now.numbers)
     inside = places < len(known.numbers)

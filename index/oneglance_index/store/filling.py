@@ -19,12 +19,13 @@ _ENCODING_BYTES = 256  # of a message, besides its crop
 def list_left_crops(
     db: sqlite3.Connection, answers: Place, waits: Place, size: int, max_bytes: int, after: str | None
 ) -> LeftCropsPage:
-    """Looks at the next `size` subjects that only `answers` has, or, where `waits` keeps crops, that have fewer
-    encodings there: those of whose encodings some are missing that have a crop. A page holds at most so many bytes, but
-    one subject. Raises KeyDestroyed, StoreDamaged."""
+    """Looks at the next `size` subjects that only `answers` has, or that are only mapped in `waits`, or, where that
+    keeps crops, have fewer encodings there: those of whose encodings some are missing that have a crop. A page holds at
+    most so many bytes, but one subject. Raises KeyDestroyed, StoreDamaged."""
     rows = db.execute(
         "SELECT s.number, w.number FROM subjects AS s LEFT JOIN subjects AS w ON w.gallery = ? AND w.id = s.id"
-        " WHERE s.gallery = ? AND s.id > ? AND (w.number IS NULL OR (? AND w.encodings < s.encodings))"
+        " WHERE s.gallery = ? AND s.id > ? AND (w.number IS NULL OR (? AND w.encodings < s.encodings)"
+        "  OR EXISTS (SELECT 1 FROM mapped WHERE subject = w.number))"
         " AND EXISTS (SELECT 1 FROM crops WHERE subject = s.number) ORDER BY s.id LIMIT ?",
         (waits.number, answers.number, after or "", waits.keep_crops, size + 1),
     ).fetchall()
@@ -37,7 +38,8 @@ def list_left_crops(
         assert subject is not None
         beside = None if there is None else queries.subject_numbered(db, there)
         held = [] if beside is None else _kept(db, waits, beside)
-        missing = _missing(_kept(db, answers, subject), held)
+        makes_room = there is not None and queries.is_mapped(db, there)
+        missing = _missing(_kept(db, answers, subject), [] if makes_room else held)
         if any(one.crop for one in missing):
             max_bytes -= sum(_ENCODING_BYTES + len(one.crop) for one in missing)
             if page and max_bytes < 0:
@@ -72,13 +74,11 @@ def _alike(one: KeptCrop, other: KeptCrop) -> bool:
     return one.crop == other.crop
 
 
-def check_filling(
-    db: sqlite3.Connection, answers: Place, waits: Place, subject: StoredSubject, filling: Filling
-) -> None:
-    """That a subject of the gallery that answers, and of the one that waits, is as it was when it was looked at. Raises
-    SubjectChanged."""
-    own = queries.encoding_numbers(db, answers.generation, subject)
+def check_filling(db: sqlite3.Connection, waits: Place, subject: StoredSubject, filling: Filling) -> None:
+    """That a subject of the gallery that answers still has the crops, and in the one that waits what it had when it was
+    looked at. Raises SubjectChanged."""
+    rows = db.execute("SELECT encoding FROM crops WHERE subject = ?", (subject.number,)).fetchall()
     there = queries.find_subject(db, waits.number, subject.id, exactly=True)
     held = () if there is None else queries.encoding_numbers(db, waits.generation, there)
-    if not set(filling.made_of) <= set(map(str, own)) or filling.beside != tuple(map(str, held)):
+    if not set(filling.made_of) <= {str(row["encoding"]) for row in rows} or filling.beside != tuple(map(str, held)):
         raise SubjectChanged(waits.gallery_id, subject.id)

@@ -25,6 +25,8 @@ from oneglance_index.store.crops import crop_rows
 from oneglance_index.store.enrolling import labels_as_json
 from oneglance_index.store.ledger import Ledger
 from oneglance_index.store.mutations import (
+    NOBODY,
+    NOTHING_REMOVED,
     Applied,
     Effect,
     bare_change,
@@ -32,6 +34,7 @@ from oneglance_index.store.mutations import (
     kept_of,
     log_deletions,
     without_former_key,
+    without_mapped,
 )
 from oneglance_index.store.queries import Place, StoredEncoding, StoredSubject
 from oneglance_index.store.rekeying import SubjectKey, destroyed, rekey
@@ -107,20 +110,27 @@ class MergeSubjects:
         own = json.loads(queries.labels(db, target))
         labels = {**json.loads(queries.labels(db, source)), **own}
         _check_labels(labels)
-        rows = queries.subject_encodings(db, at.generation, source)
-        _check_encodings(target, rows, self.max_encodings)
+        comes, makes_room = _meet(db, source, target)
+        rows = queries.subject_encodings(db, at.generation, source) if comes else []
+        _check_encodings(target, rows, self.max_encodings, makes_room)
         _check_apart(db, at, source, target)
         ledger = Ledger(db, at)
         negatives = self._merge_negatives(ledger, source, target)
+        target, removed, slots = without_mapped(ledger, target) if makes_room else (target, NOTHING_REMOVED, [])
         text = labels_as_json(labels)
         sealed = target.labels if labels == own else _key_of(db, target).labels(at.number, target.number, text)
         # In this order: the index of single encodings never misses one that is moved.
-        come = _give(ledger, source, target, rows, labels=sealed, told=None if labels == own else text.encode())
+        told = None if labels == own else text.encode()
+        come = _give(ledger, source, target, rows, removed, labels=sealed, told=told)
         _hand_over_answers(ledger, source, target, come.ids)
-        gone, slots = _remove(ledger, source)
-        revision = ledger.close(subjects=-1)
-        effect = Effect(at.generation, at.gallery_id, (come.change, gone), negatives=(target.number, negatives > 0))
-        return Applied(Moved(come.ids, True, revision), effect, destroyed(at.number, *slots))
+        gone, others = _remove(ledger, source)
+        revision = ledger.close(subjects=-1, encodings=len(rows) - source.encodings - len(removed))
+        effect = Effect(
+            *(at.generation, at.gallery_id, (come.change, gone)),
+            negatives=(target.number, negatives > 0),
+            no_longer_mapped=frozenset({target.number}) if makes_room else NOBODY,
+        )
+        return Applied(Moved(come.ids, True, revision), effect, destroyed(at.number, *slots, *others))
 
     def _merge_negatives(self, ledger: Ledger, source: StoredSubject, target: StoredSubject) -> int:
         """Those of `source` become those of `target`, but what that has already. How many it has then."""
@@ -156,20 +166,33 @@ class MoveEncodings:
         at = queries.place(db, self.gallery_id)
         source, target = _pair(db, at, self.subject_id, self.to_id)
         numbers = chosen(db, at, source, self.encoding_id, self.encoding_key)
-        rows = [one for one in queries.subject_encodings(db, at.generation, source) if one.number in numbers]
-        _check_encodings(target, rows, self.max_encodings)
+        given = [one for one in queries.subject_encodings(db, at.generation, source) if one.number in numbers]
+        comes, makes_room = _meet(db, source, target)
+        rows = given if comes else []
+        _check_encodings(target, rows, self.max_encodings, makes_room)
         _check_apart(db, at, source, target, numbers)
         ledger = Ledger(db, at)
-        come = _give(ledger, source, target, rows)
-        left = source.encodings - len(rows)
+        target, removed, slots = without_mapped(ledger, target) if makes_room else (target, NOTHING_REMOVED, [])
+        come = _give(ledger, source, target, rows, removed)
+        left = source.encodings - len(given)
         if left:
-            gone, slots = _take(ledger, source, target, numbers, come.ids)
+            gone, others = _take(ledger, source, target, numbers, come.ids)
         else:
             _hand_over_answers(ledger, source, target, come.ids)
-            gone, slots = _remove(ledger, source)
-        revision = ledger.close(subjects=-(not left))
-        effect = Effect(at.generation, at.gallery_id, (come.change, gone))
-        return Applied(Moved(come.ids, not left, revision), effect, destroyed(at.number, *slots))
+            gone, others = _remove(ledger, source)
+        revision = ledger.close(subjects=-(not left), encodings=len(rows) - len(given) - len(removed))
+        effect = Effect(
+            *(at.generation, at.gallery_id, (come.change, gone)),
+            no_longer_mapped=frozenset({target.number}) if makes_room else NOBODY,
+        )
+        return Applied(Moved(come.ids, not left, revision), effect, destroyed(at.number, *slots, *others))
+
+
+def _meet(db: sqlite3.Connection, source: StoredSubject, target: StoredSubject) -> tuple[bool, bool]:
+    """Whether encodings of `source` come to `target`, and whether those that it has make room: no subject has both
+    mapped encodings and true ones, and true ones stay."""
+    from_map, has_mapped = (queries.is_mapped(db, one.number) for one in (source, target))
+    return has_mapped or not from_map, has_mapped and not from_map
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +208,12 @@ def _give(
     source: StoredSubject,
     target: StoredSubject,
     rows: Sequence[StoredEncoding],
+    removed: Integers,
     labels: bytes | None = None,
     told: bytes | None = None,
 ) -> _Come:
-    """Stores encodings of `source` and their crops anew, as those of `target`, which gets these labels: encrypted, and
-    as the index is told them. What `source` has of them is left to the caller."""
+    """Stores encodings of `source` and their crops anew, as those of `target`, which lost `removed` and gets these
+    labels: encrypted, and as the index is told them. What `source` has of them is left to the caller."""
     db, at = ledger.db, ledger.at
     kept_numbers, kept = kept_of(db, at, target)
     former, key = queries.subject_key(db, source), queries.subject_key(db, target)
@@ -214,6 +238,7 @@ def _give(
         vectors=queries.vectors_in(db, contents, at.dimension),
         subject=target.number,
         subject_id=target.id,
+        removed=removed,
         kept=kept,
         kept_numbers=kept_numbers,
         labels=told,
@@ -294,8 +319,8 @@ def _check_labels(labels: Mapping[str, str]) -> None:
         raise LimitExceeded("max_labels_per_subject", MAX_LABELS, len(labels))
 
 
-def _check_encodings(target: StoredSubject, rows: Sequence[StoredEncoding], most: int) -> None:
-    total = target.encodings + len(rows)
+def _check_encodings(target: StoredSubject, rows: Sequence[StoredEncoding], most: int, makes_room: bool) -> None:
+    total = (0 if makes_room else target.encodings) + len(rows)
     if total > most:
         raise LimitExceeded("max_encodings_per_subject", most, total)
 

@@ -151,7 +151,7 @@ _ADDED = {
     4: ("negatives",),
     6: ("former_requests", "blocks"),
     7: ("audit", "audit_head"),
-    9: ("crops",),
+    9: ("crops", "maps", "mapped"),
 }
 _COLUMNS_OF_2 = ("gallery", "version", "threshold", "calibration", "since")
 

@@ -50,11 +50,21 @@ from oneglance_index.store.ledger import Ledger, bury_gallery, insert_gallery, n
 from oneglance_index.store.notes import content
 from oneglance_index.store.queries import NewSnapshot, Place, StoredSubject
 from oneglance_index.store.rekeying import NOTHING_DESTROYED, Destroyed, destroyed, rekey
-from oneglance_index.store.seals import ENCODINGS, GALLERIES, GENERATIONS, NEGATIVES, NO_ROWS, SUBJECTS, THRESHOLDS
+from oneglance_index.store.seals import (
+    ENCODINGS,
+    GALLERIES,
+    GENERATIONS,
+    MAPPED,
+    NEGATIVES,
+    NO_ROWS,
+    SUBJECTS,
+    THRESHOLDS,
+)
 
 T = TypeVar("T")
 
 NOTHING_REMOVED: Integers = np.empty(0, np.int64)
+NOBODY: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,8 @@ class Effect:
     its rule of fusion changed, so that the index is made anew from the store. `negatives` is the number of a subject
     whose negatives changed, and whether it has any now; `having_negatives`, of one that is remade, the numbers of all
     that have some, where these changed, too. `swapped`: this gallery and another one have each other's former id, and
-    are so now; `gallery_id` is the present one.
+    are so now; `gallery_id` is the present one. `mapped`: the numbers of subjects that have mapped encodings now,
+    `no_longer_mapped`: of those that are there, but haven't any more.
     """
 
     generation: int
@@ -80,11 +91,14 @@ class Effect:
     negatives: tuple[int, bool] | None = None
     having_negatives: frozenset[int] | None = None
     swapped: tuple[Gallery, Gallery] | None = None
+    mapped: frozenset[int] = NOBODY
+    no_longer_mapped: frozenset[int] = NOBODY
 
     @property
     def only_changes(self) -> bool:
         settings = (self.created, self.updated, self.negatives, self.having_negatives)
-        return not (self.remade or self.dropped) and all(one is None for one in settings)
+        others = self.remade or self.dropped or self.mapped or self.no_longer_mapped
+        return not others and all(one is None for one in settings)
 
 
 def joined(effects: Iterable[Effect]) -> Iterator[Effect]:
@@ -493,6 +507,20 @@ def without_former_key(ledger: Ledger, subject: StoredSubject, encodings: int | 
     now = subject._replace(encodings=encodings, updated=time.time(), slot=key.slot, labels=sealed)
     ledger.update(SUBJECTS, subject, encodings=encodings, updated=now.updated, slot=now.slot, labels=sealed)
     return now
+
+
+def without_mapped(ledger: Ledger, subject: StoredSubject) -> tuple[StoredSubject, Integers, list[int]]:
+    """A subject whose encodings are mapped, without any: give it others. The numbers of those that went, and the slots
+    of the keys that are to be destroyed."""
+    at = ledger.at
+    held = queries.encoding_numbers(ledger.db, at.generation, subject)
+    ledger.remove(ENCODINGS, "subject = ? AND generation = ?", (subject.number, at.generation))
+    ledger.remove(MAPPED, "subject = ?", (subject.number,))
+    without_former_key(ledger, subject, encodings=0)
+    gone = [subject.slot, *log_deletions(ledger.db, at, ledger.revision, subject.number, held)]
+    now = queries.subject_numbered(ledger.db, subject.number)
+    assert now is not None
+    return now, held, gone
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,8 +167,8 @@ def _subject(db: sqlite3.Connection, at: queries.Place, stored: queries.StoredSu
     size += _ENCODING_BYTES * (len(encodings) + len(negatives))
     size += sum(_bytes(note.key) + _bytes(note.source) for note in notes.values())
     size += _bytes(stored.purpose) + _bytes(stored.consent)
-    subject = Subject(stored.id, labels, stored.created, stored.updated, encodings, negatives, stored.retention)
-    return subject, _ENTRY_BYTES + size
+    told = (stored.id, labels, stored.created, stored.updated, encodings, negatives, stored.retention)
+    return Subject(*told, mapped=queries.is_mapped(db, stored.number)), _ENTRY_BYTES + size
 
 
 def _likeness(db: sqlite3.Connection, at: queries.Place, row: Sequence[Any]) -> tuple[Likeness, int]:

@@ -29,6 +29,8 @@ from oneglance_index.records import (
     Gallery,
     Generation,
     Integers,
+    MapLoss,
+    Mapped,
     Move,
     Note,
     Retention,
@@ -46,6 +48,8 @@ from oneglance_index.store.seals import (
     ENCODINGS,
     GALLERIES,
     GENERATIONS,
+    MAPPED,
+    MAPS,
     MODULUS,
     NEGATIVES,
     SUBJECTS,
@@ -173,8 +177,44 @@ def stored_gallery(db: sqlite3.Connection, row: sqlite3.Row) -> Stored:
         encodings=at.encodings,
         negatives=row["negatives"],
         uid=uid(db, at.number),
+        mapped=mapped_in(db, at.generation),
     )
     return Stored(at, gallery, gallery_row, generation_row)
+
+
+def map_row(db: sqlite3.Connection, generation: int) -> tuple[Any, ...] | None:
+    """Of `maps`: that of a generation's newest map, if there was one. Raises StoreDamaged."""
+    rows = db.execute(f"SELECT {MAPS.columns} FROM maps WHERE generation = ?", (generation,)).fetchall()
+    if not rows:
+        return None
+    MAPS.check(db, tuple(rows[0]))
+    return tuple(rows[0])
+
+
+def mapped_in(db: sqlite3.Connection, generation: int) -> Mapped | None:
+    """What of a generation is mapped. Raises StoreDamaged."""
+    row = map_row(db, generation)
+    if row is None:
+        return None
+    _, version, created, loss, _ = row
+    ((subjects, outdated),) = db.execute(
+        "SELECT COUNT(*), COALESCE(SUM(version != ?), 0) FROM mapped WHERE generation = ?", (version, generation)
+    ).fetchall()
+    return Mapped(subjects, outdated, MapLoss(**json.loads(loss)), created) if subjects else None
+
+
+def is_mapped(db: sqlite3.Connection, subject: int) -> bool:
+    """Whether a map made the encodings of the subject of this number. Raises StoreDamaged."""
+    rows = db.execute(f"SELECT {MAPPED.columns} FROM mapped WHERE subject = ?", (subject,)).fetchall()
+    for row in rows:
+        MAPPED.check(db, tuple(row))
+    return bool(rows)
+
+
+def mapped_subjects(db: sqlite3.Connection, at: Place) -> frozenset[int]:
+    """Their numbers."""
+    rows = db.execute("SELECT subject FROM mapped WHERE generation = ?", (at.generation,)).fetchall()
+    return frozenset(row["subject"] for row in rows)
 
 
 def uid(db: sqlite3.Connection, gallery: int) -> str:

@@ -47,6 +47,8 @@ from oneglance_index.store.seals import (
     ENCODINGS,
     GALLERIES,
     GENERATIONS,
+    MAPPED,
+    MAPS,
     NEGATIVES,
     REQUESTS,
     SUBJECTS,
@@ -56,7 +58,14 @@ from oneglance_index.store.seals import (
 )
 from oneglance_index.store.slots import KeyDestroyed
 from oneglance_index.store.store_row import check_store
-from oneglance_index.store.tables import KEYED_SINCE, SCHEMA_VERSION, SEALED_SINCE, TABLES, TRAIL_SINCE, run_all
+from oneglance_index.store.tables import (
+    KEYED_SINCE,
+    SCHEMA_VERSION,
+    SEALED_SINCE,
+    TABLES,
+    TRAIL_SINCE,
+    run_all,
+)
 from oneglance_index.store.trail import Line, public_key_of, signed_head
 from oneglance_index.store.trail_repair import keep_trail
 
@@ -190,10 +199,11 @@ class _Salvage:
                 self._source.hashes = Hashes(b"", required=False)
             self._store()
             self._galleries()
-            for table in (GENERATIONS, THRESHOLDS):
+            for table in there(self._source, (GENERATIONS, THRESHOLDS, MAPS)):
                 for row in self._sound(table):
                     self._copy(table, row)
             self._revisions()
+            self._mapped()
             self._subjects()
             self._requests()
         finally:
@@ -264,6 +274,13 @@ class _Salvage:
                     self._lost.append(f"row {row[0]} of {table.name}: it can't be decrypted")
                 else:
                     self._copy(table, row)
+
+    def _mapped(self) -> None:
+        """Before the subjects: of one that isn't there yet, and so comes as it is here. Whoever else has true encodings
+        has them still."""
+        for row in self._sound(MAPPED) if there(self._source, (MAPPED,)) else ():
+            if not self._db.execute("SELECT 1 FROM subjects WHERE number = ?", (row[0],)).fetchall():
+                self._copy(MAPPED, row)
 
     def _requests(self) -> None:
         """That of a subject that isn't there says that it was, as it says after a deletion."""
@@ -428,7 +445,7 @@ def _finish_subjects(db: sqlite3.Connection) -> Iterator[str]:
             yield f"subject {subject.id!r}: {subject.encodings - left} of its {subject.encodings} encodings"
             ledger.update(db, SUBJECTS, subject, encodings=left)
     db.execute("DELETE FROM subjects WHERE encodings = 0")
-    for table in ("encodings", "negatives"):
+    for table in ("encodings", "negatives", "mapped"):
         db.execute(f"DELETE FROM {table} WHERE subject NOT IN (SELECT number FROM subjects)")
     db.execute("DELETE FROM crops WHERE encoding NOT IN (SELECT number FROM encodings)")
 
@@ -449,7 +466,7 @@ def _count(db: ciphers.Connection) -> None:
     gone = "SELECT number FROM galleries WHERE number NOT IN (SELECT gallery FROM generations WHERE state = 'active')"
     for table in ("subjects", "requests", "generations"):
         db.execute(f"DELETE FROM {table} WHERE gallery IN ({gone}) OR gallery NOT IN (SELECT number FROM galleries)")
-    for table in ("thresholds", "encodings", "negatives", "crops"):
+    for table in ("thresholds", "encodings", "negatives", "crops", "maps", "mapped"):
         db.execute(f"DELETE FROM {table} WHERE generation NOT IN (SELECT number FROM generations)")
     db.execute(f"DELETE FROM galleries WHERE number IN ({gone})")
     _end_broken_moves(db)

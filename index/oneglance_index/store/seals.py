@@ -186,11 +186,14 @@ NEGATIVES = Sealed("negatives", "generation", "qqqd", ("number", "generation", "
 CROPS = Sealed("crops", "generation", "qqq", ("encoding", "generation", "subject"), ("picture",), ("encoding",))
 REQUESTS = Sealed("requests", "gallery", "qqqd", ("number", "gallery", "subject", "created"), ("id", "answer"))
 
-SEALED = (GALLERIES, GENERATIONS, THRESHOLDS, SUBJECTS, ENCODINGS, NEGATIVES, CROPS, REQUESTS)
+MAPS = Sealed("maps", "generation", "qqd", ("generation", "version", "created"), ("loss",), ("generation",))
+MAPPED = Sealed("mapped", "generation", "qqq", ("subject", "generation", "version"), (), ("subject",))
+
+SEALED = (GALLERIES, GENERATIONS, THRESHOLDS, SUBJECTS, ENCODINGS, NEGATIVES, CROPS, REQUESTS, MAPS, MAPPED)
 # Those whose rows a gallery counts.
 COUNTED = tuple(table for table in SEALED if table.owner)
 # Those whose rows go with a subject.
-OF_SUBJECTS = (CROPS, ENCODINGS, NEGATIVES)
+OF_SUBJECTS = (CROPS, ENCODINGS, NEGATIVES, MAPPED)
 
 _ROOT = struct.Struct("<qqqqqq")
 

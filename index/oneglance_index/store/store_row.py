@@ -11,6 +11,8 @@ from oneglance_index.store.queries import TOMBSTONE, all_rows
 from oneglance_index.store.seals import (
     GALLERIES,
     GENERATIONS,
+    MAPPED,
+    MAPS,
     MODULUS,
     NEGATIVES,
     REQUESTS,
@@ -21,6 +23,7 @@ from oneglance_index.store.seals import (
     of_seals,
     signed,
     store_seal,
+    there,
 )
 
 _STORE = struct.Struct("<qqd")
@@ -117,11 +120,12 @@ def check_known(db: sqlite3.Connection) -> bool:
 def check_others(db: sqlite3.Connection) -> None:
     """That all rows but those of subjects and encodings are sound, and are found. Raises StoreDamaged."""
     # Those that are looked for by what they hold: one that was changed would not be found, and not be missed.
-    for table in (THRESHOLDS, NEGATIVES, REQUESTS):
+    for table in there(db, (THRESHOLDS, NEGATIVES, REQUESTS, MAPS, MAPPED)):
         for row in all_rows(db, table):
             table.check(db, row)
     # That rows are found by their indexes, too. Encodings are read by theirs, and are added up (loading.py).
-    for name in ("galleries", "generations", "thresholds", "negatives", "snapshots", "subjects", "requests"):
+    names = ("galleries", "generations", "thresholds", "negatives", "snapshots", "subjects", "requests")
+    for name in (*names, *(table.name for table in there(db, (MAPPED,)))):
         for row in db.execute(f"PRAGMA integrity_check({name})").fetchall():
             if row[0] != "ok":
                 raise damaged(db, row[0])

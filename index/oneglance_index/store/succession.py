@@ -94,7 +94,7 @@ class EndMove:
     keep: bool
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
-        stored, move = _answering(db, self.gallery_id)
+        stored, move = answering(db, self.gallery_id)
         ended = without_move(db, stored)
         waiting = queries.gallery(db, move.other)
         other = without_move(db, waiting) if self.keep else DeleteGallery(move.other).run(db)
@@ -118,7 +118,7 @@ def without_move(db: sqlite3.Connection, stored: Stored) -> Applied[Gallery]:
 
 def _swapped(db: sqlite3.Connection, gallery_id: str, leave: bool, cut_over: float | None) -> Applied[Gallery]:
     """`cut_over`: when, or None to roll back."""
-    one, move = _answering(db, gallery_id)
+    one, move = answering(db, gallery_id)
     if (move.cut_over is None) == (cut_over is None):
         raise MoveConflict(gallery_id, "it isn't cut over" if cut_over is None else "it is cut over already")
     other = queries.gallery(db, move.other)
@@ -138,7 +138,7 @@ def _swapped(db: sqlite3.Connection, gallery_id: str, leave: bool, cut_over: flo
     return Applied(other_now, effect, also=(follows,))
 
 
-def _answering(db: sqlite3.Connection, gallery_id: str) -> tuple[Stored, Move]:
+def answering(db: sqlite3.Connection, gallery_id: str) -> tuple[Stored, Move]:
     """Raises MoveNotFound; MoveConflict for the one that waits."""
     stored = queries.finished(db, gallery_id)
     move = stored.gallery.move
@@ -155,7 +155,7 @@ def _policies(move: Move) -> str:
 
 def state(db: sqlite3.Connection, gallery_id: str) -> MoveState:
     """Of either gallery. Raises MoveNotFound."""
-    answers, waits = _pair(db, gallery_id)
+    answers, waits = pair(db, gallery_id)
     left, without_negatives = _left(db, answers.place, waits.place)
     fewer = _count(
         db,
@@ -167,27 +167,32 @@ def state(db: sqlite3.Connection, gallery_id: str) -> MoveState:
     if answers.gallery.keep_crops:
         having = f"{_LEFT} AND EXISTS (SELECT 1 FROM crops WHERE subject = s.number)"
         with_crops = _count(db, having, (answers.place.number, waits.place.number))
-    return MoveState(answers.gallery, waits.gallery, left, without_negatives, fewer, with_crops)
+    mapped = by_age((answers, waits))[1].gallery.mapped
+    mapped_subjects = 0 if mapped is None else mapped.subjects
+    return MoveState(answers.gallery, waits.gallery, left, without_negatives, fewer, mapped_subjects, with_crops)
 
 
 def list_left(db: sqlite3.Connection, gallery_id: str, size: int, max_bytes: int, after: str | None) -> LeftPage:
-    """The next `size` subjects that are left, of either gallery; a page holds at most so many bytes, but one subject.
-    Raises MoveNotFound."""
-    answers, waits = _pair(db, gallery_id)
+    """The next `size` subjects that are left or mapped, of either gallery; a page holds at most so many bytes, but one
+    subject. Raises MoveNotFound."""
+    answers, waits = pair(db, gallery_id)
+    successors = "s" if by_age((answers, waits))[1] is answers else "w"
     rows = db.execute(
-        "SELECT s.id, w.number FROM subjects AS s LEFT JOIN subjects AS w ON w.gallery = ? AND w.id = s.id"
-        " WHERE s.gallery = ? AND s.id > ? AND (w.number IS NULL OR"
-        "  (SELECT COUNT(*) FROM negatives WHERE subject = s.number)"
-        "  > (SELECT COUNT(*) FROM negatives WHERE subject = w.number))"
-        " ORDER BY s.id LIMIT ?",
+        "SELECT id, lacks, mapped FROM (SELECT s.id, w.number IS NULL AS absent,"
+        "  w.number IS NOT NULL AND (SELECT COUNT(*) FROM negatives WHERE subject = s.number)"
+        "   > (SELECT COUNT(*) FROM negatives WHERE subject = w.number) AS lacks,"
+        f"  EXISTS (SELECT 1 FROM mapped WHERE subject = {successors}.number) AS mapped"
+        "  FROM subjects AS s LEFT JOIN subjects AS w ON w.gallery = ? AND w.id = s.id"
+        "  WHERE s.gallery = ? AND s.id > ?)"
+        " WHERE absent OR lacks OR mapped ORDER BY id LIMIT ?",
         (waits.place.number, answers.place.number, after or "", size + 1),
     ).fetchall()
     page: list[Left] = []
-    for subject_id, number in rows:
+    for subject_id, lacks, mapped in rows:
         max_bytes -= _ID_BYTES + len(subject_id.encode())
         if page and (len(page) == size or max_bytes < 0):
             return LeftPage(tuple(page), page[-1].subject_id)
-        page.append(Left(subject_id, number is not None))
+        page.append(Left(subject_id, bool(lacks), bool(mapped)))
     return LeftPage(tuple(page), None)
 
 
@@ -195,12 +200,12 @@ def list_left_crops(
     db: sqlite3.Connection, gallery_id: str, size: int, max_bytes: int, after: str | None
 ) -> LeftCropsPage:
     """Of either gallery. Raises MoveNotFound."""
-    answers, waits = _pair(db, gallery_id)
+    answers, waits = pair(db, gallery_id)
     own, other = (queries.place(db, one.gallery.id) for one in (answers, waits))
     return filling.list_left_crops(db, own, other, size, max_bytes, after)
 
 
-def _pair(db: sqlite3.Connection, gallery_id: str) -> tuple[Stored, Stored]:
+def pair(db: sqlite3.Connection, gallery_id: str) -> tuple[Stored, Stored]:
     """The gallery that answers, and the one that waits. Raises MoveNotFound."""
     stored = queries.finished(db, gallery_id)
     move = stored.gallery.move
@@ -208,6 +213,13 @@ def _pair(db: sqlite3.Connection, gallery_id: str) -> tuple[Stored, Stored]:
         raise MoveNotFound(gallery_id)
     other = queries.gallery(db, move.other)
     return (stored, other) if move.answers else (other, stored)
+
+
+def by_age(galleries: tuple[Stored, Stored]) -> tuple[Stored, Stored]:
+    """Of the two of a move, the origin, and its successor."""
+    first, second = galleries
+    assert first.gallery.move is not None
+    return (first, second) if first.gallery.move.origin else (second, first)
 
 
 def _left(db: sqlite3.Connection, answers: Place, waits: Place) -> tuple[int, int]:

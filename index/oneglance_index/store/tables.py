@@ -131,8 +131,7 @@ CREATE INDEX negatives_by_subject ON negatives (subject);
 CREATE INDEX negatives_by_generation ON negatives (generation);
 """
 # What is kept of the pictures that encodings were made of, where the gallery keeps that: one for each encoding, at
-# most.
-# The picture comes last, so that to read the rest of a row is to read none of it.
+# most. The picture comes last, so that to read the rest of a row is to read none of it.
 CROPS = """
 CREATE TABLE crops (
     encoding INTEGER PRIMARY KEY REFERENCES encodings (number) ON DELETE CASCADE,
@@ -143,6 +142,24 @@ CREATE TABLE crops (
 ) STRICT;
 CREATE INDEX crops_by_subject ON crops (subject);
 CREATE INDEX crops_by_generation ON crops (generation, encoding, seal);
+"""
+# Subjects whose encodings a map made of another encoder's, and by which version of it; and the newest map of each
+# generation: `loss` is JSON, what it was measured to cost.
+MAPPED = """
+CREATE TABLE maps (
+    generation INTEGER PRIMARY KEY REFERENCES generations (number) ON DELETE CASCADE,
+    version INTEGER NOT NULL,
+    created REAL NOT NULL,
+    loss TEXT NOT NULL,
+    seal INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE mapped (
+    subject INTEGER PRIMARY KEY REFERENCES subjects (number) ON DELETE CASCADE,
+    generation INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    seal INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX mapped_by_generation ON mapped (generation, version);
 """
 # `entry` is JSON; `hash` chains it to the one before. The one row of `audit_head` says where the chain begins and ends:
 # `pruned` is the number of the last entry that was removed, 0 where none was, `last` that of the newest.
@@ -220,7 +237,7 @@ CREATE TABLE encodings (
 CREATE INDEX encodings_by_subject ON encodings (subject);
 {NEGATIVES}{REQUESTS}{DELETIONS}{SNAPSHOTS}{BLOCKS}{THRESHOLDS}{INDEXES_OF_SEALS}{EXPIRIES}{AUDIT}"""
 # What a version has beyond the one before, where that is no more than tables: by version.
-ADDED = {9: CROPS}
+ADDED = {9: CROPS + MAPPED}
 TABLES = TABLES_OF_8 + "".join(ADDED.values())
 
 
@@ -265,6 +282,16 @@ def _structure(db: sqlite3.Connection) -> set[tuple[str, str]]:
         if not name.startswith("sqlite_") and name != KEY_FILES_NAME:
             add(name, "table", kind, without_rowid, strict)
     return found
+
+
+def complete(db: sqlite3.Connection) -> None:
+    """Lets a database of an earlier version be read as one of the present version: what it lacks is empty. Of a
+    connection that can't write; nothing comes to the file."""
+    db.execute("PRAGMA query_only = OFF")
+    for statement in added(8).split(";"):
+        if statement.lstrip().startswith("CREATE TABLE"):
+            db.execute(statement.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
+    db.execute("PRAGMA query_only = ON")
 
 
 def run_all(db: sqlite3.Connection, statements: str) -> None:

@@ -107,6 +107,7 @@ from oneglance.v1.identification_pb2 import (
     VerifyResponse,
 )
 from oneglance.v1.identification_pb2_grpc import IdentificationServiceStub
+from oneglance.v1.mapping_pb2 import FillByMapRequest, FillByMapResponse
 from oneglance.v1.model_pb2 import DescribeModelRequest, DescribeModelResponse, ListModelsRequest, Model
 from oneglance.v1.model_pb2_grpc import ModelServiceStub
 from oneglance.v1.moving_pb2 import (
@@ -536,6 +537,19 @@ class Client:
             token = page.next_page_token
             if not token:
                 return
+
+    def fill_by_map(self, gallery_id: str, *, dry_run: bool = False) -> Iterator[FillByMapResponse]:
+        """A stop-gap: enroll whoever is left into the successor, with encodings that a map makes of the origin's.
+
+        The first answer tells what the map costs, in FNIR; the others how far it has come. dry_run: the first one only,
+        and nothing is written. Ended, it goes on when it is called again.
+        """
+
+        def messages() -> Iterator[FillByMapRequest]:
+            yield FillByMapRequest(gallery_id=gallery_id, dry_run=dry_run)
+
+        for response in self._stream(self._galleries.FillByMap, messages()):
+            yield response
 
     def fill_from_crops(self, gallery_id: str, *, fewer: bool = False) -> Iterator[FillFromCropsResponse]:
         """Fill the gallery that waits from the crops that the one that answers keeps: what came of some subjects after

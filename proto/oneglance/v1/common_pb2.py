@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from oneglance.v1 import face_pb2 as oneglance_dot_v1_dot_face__pb2
+from oneglance.v1 import mapping_pb2 as oneglance_dot_v1_dot_mapping__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19oneglance/v1/common.proto\x12\x0coneglance.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17oneglance/v1/face.proto\"\xd1\x01\n\x07\x45xample\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12&\n\x06tensor\x18\x02 \x01(\x0b\x32\x14.oneglance.v1.TensorH\x00\x12*\n\x08\x65ncoding\x18\x03 \x01(\x0b\x32\x16.oneglance.v1.EncodingH\x00\x12\x0f\n\x05sound\x18< \x01(\x0cH\x00\x12(\n\x04\x66\x61\x63\x65\x18\x04 \x01(\x0b\x32\x1a.oneglance.v1.FaceSelector\x12\x0b\n\x03key\x18\x46 \x01(\t\x12\x0e\n\x06source\x18G \x01(\tB\t\n\x07\x63ontent\"\x8a\x01\n\rSubjectFilter\x12\x37\n\x06labels\x18\x01 \x03(\x0b\x32\'.oneglance.v1.SubjectFilter.LabelsEntry\x12\x11\n\tid_prefix\x18\x02 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"P\n\x06Tensor\x12)\n\tdata_type\x18\x01 \x01(\x0e\x32\x16.oneglance.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"2\n\x08\x45ncoding\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x16\n\x0e\x65ncoder_digest\x18\x02 \x01(\t\"\xee\x03\n\tThreshold\x12\x0b\n\x03tau\x18\x01 \x01(\x01\x12-\n\x06source\x18\x02 \x01(\x0e\x32\x1d.oneglance.v1.ThresholdSource\x12\n\n\x02id\x18\x03 \x01(\t\x12\x1a\n\rexpected_fpir\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0btarget_fpir\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12,\n\x08set_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x11\x65xpected_fpir_low\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x1f\n\x12\x65xpected_fpir_high\x18\x08 \x01(\x01H\x03\x88\x01\x01\x12\x19\n\x0c\x65xpected_fmr\x18\t \x01(\x01H\x04\x88\x01\x01\x12\x1d\n\x10\x65xpected_fmr_low\x18\n \x01(\x01H\x05\x88\x01\x01\x12\x1e\n\x11\x65xpected_fmr_high\x18\x0b \x01(\x01H\x06\x88\x01\x01\x12\x0f\n\x07version\x18\x0c \x01(\x03\x42\x10\n\x0e_expected_fpirB\x0e\n\x0c_target_fpirB\x14\n\x12_expected_fpir_lowB\x15\n\x13_expected_fpir_highB\x0f\n\r_expected_fmrB\x13\n\x11_expected_fmr_lowB\x14\n\x12_expected_fmr_high\"\xc2\x02\n\x0b\x43\x61libration\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03tau\x18\x02 \x01(\x01\x12\x13\n\x0btarget_fpir\x18\x03 \x01(\x01\x12\x14\n\x0cgallery_size\x18\x04 \x01(\x03\x12\x0c\n\x04\x66pir\x18\x05 \x01(\x01\x12\x10\n\x08\x66pir_low\x18\x06 \x01(\x01\x12\x11\n\tfpir_high\x18\x07 \x01(\x01\x12\x11\n\x04\x66nir\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x10non_mated_probes\x18\t \x01(\x03\x12\x14\n\x0cmated_probes\x18\n \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x0b \x01(\t\x12\x0e\n\x06method\x18\x0c \x01(\t\x12$\n\x06\x66usion\x18\r \x01(\x0e\x32\x14.oneglance.v1.Fusion\x12,\n\ndecided_by\x18\x82\x01 \x01(\x0e\x32\x17.oneglance.v1.DecidedByB\x07\n\x05_fnir\"\x81\x02\n\nProvenance\x12\x16\n\x0e\x65ncoder_digest\x18\x01 \x01(\t\x12\x1a\n\x12\x65xecution_provider\x18\x02 \x01(\t\x12\x12\n\nindex_kind\x18\x03 \x01(\t\x12\x14\n\x0cindex_device\x18\x04 \x01(\t\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\x12\x18\n\x10gallery_revision\x18\x06 \x01(\x03\x12\x14\n\x0cgallery_size\x18\x07 \x01(\x03\x12\x1a\n\rfiltered_size\x18\x46 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x0bgallery_uid\x18\x8c\x01 \x01(\t\x12\x12\n\tunchecked\x18\x96\x01 \x01(\x08\x42\x10\n\x0e_filtered_size\"\xa3\x02\n\tCandidate\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x10\n\x08\x64istance\x18\x02 \x01(\x01\x12\x13\n\x0b\x65ncoding_id\x18\x03 \x01(\t\x12\x12\n\x05score\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12.\n\x08negative\x18\x32 \x01(\x0b\x32\x1c.oneglance.v1.NearerNegative\x12\x19\n\x0bprobability\x18\x82\x01 \x01(\x01H\x01\x88\x01\x01\x12\x33\n\x06labels\x18\x46 \x03(\x0b\x32#.oneglance.v1.Candidate.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_scoreB\x0e\n\x0c_probability\".\n\x0eNearerNegative\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x64istance\x18\x02 \x01(\x01\"p\n\x06\x42reach\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06\x66igure\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\x12\x12\n\x05least\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04most\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_leastB\x07\n\x05_most\"r\n\x05\x44oubt\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.oneglance.v1.DoubtKind\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\x10\n\x08\x64istance\x18\x04 \x01(\x01\x12\r\n\x05limit\x18\x05 \x01(\x01\"@\n\tNeighbour\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x10\n\x08\x64istance\x18\x02 \x01(\x01\x12\r\n\x05\x66ield\x18\x03 \x01(\t*Q\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x02*X\n\x06\x46usion\x12\x16\n\x12\x46USION_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x46USION_NEAREST\x10\x01\x12\x0f\n\x0b\x46USION_MEAN\x10\x02\x12\x11\n\rFUSION_MARGIN\x10\x03*\\\n\tDecidedBy\x12\x1a\n\x16\x44\x45\x43IDED_BY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44\x45\x43IDED_BY_DISTANCE\x10\x01\x12\x1a\n\x16\x44\x45\x43IDED_BY_PROBABILITY\x10\x02*\xca\x01\n\x0fThresholdSource\x12 \n\x1cTHRESHOLD_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16THRESHOLD_SOURCE_MODEL\x10\x01\x12\x1c\n\x18THRESHOLD_SOURCE_GALLERY\x10\x02\x12\x1c\n\x18THRESHOLD_SOURCE_REQUEST\x10\x03\x12 \n\x1cTHRESHOLD_SOURCE_CALIBRATION\x10\x04\x12\x1b\n\x17THRESHOLD_SOURCE_AUTHOR\x10\x05*q\n\x0b\x44oubtPolicy\x12\x1c\n\x18\x44OUBT_POLICY_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44OUBT_POLICY_OFF\x10\x01\x12\x15\n\x11\x44OUBT_POLICY_FLAG\x10\x02\x12\x17\n\x13\x44OUBT_POLICY_REFUSE\x10\x03*_\n\tDoubtKind\x12\x1a\n\x16\x44OUBT_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44OUBT_KIND_LIKE_ANOTHER\x10\x01\x12\x19\n\x15\x44OUBT_KIND_UNLIKE_OWN\x10\x02\x42K\n\x0coneglance.v1P\x01Z*oneglance.example/oneglance/v1;oneglancev1\xaa\x02\x0cOneglance.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19oneglance/v1/common.proto\x12\x0coneglance.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17oneglance/v1/face.proto\x1a\x1aoneglance/v1/mapping.proto\"\xd1\x01\n\x07\x45xample\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12&\n\x06tensor\x18\x02 \x01(\x0b\x32\x14.oneglance.v1.TensorH\x00\x12*\n\x08\x65ncoding\x18\x03 \x01(\x0b\x32\x16.oneglance.v1.EncodingH\x00\x12\x0f\n\x05sound\x18< \x01(\x0cH\x00\x12(\n\x04\x66\x61\x63\x65\x18\x04 \x01(\x0b\x32\x1a.oneglance.v1.FaceSelector\x12\x0b\n\x03key\x18\x46 \x01(\t\x12\x0e\n\x06source\x18G \x01(\tB\t\n\x07\x63ontent\"\x8a\x01\n\rSubjectFilter\x12\x37\n\x06labels\x18\x01 \x03(\x0b\x32\'.oneglance.v1.SubjectFilter.LabelsEntry\x12\x11\n\tid_prefix\x18\x02 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"P\n\x06Tensor\x12)\n\tdata_type\x18\x01 \x01(\x0e\x32\x16.oneglance.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"2\n\x08\x45ncoding\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x16\n\x0e\x65ncoder_digest\x18\x02 \x01(\t\"\xee\x03\n\tThreshold\x12\x0b\n\x03tau\x18\x01 \x01(\x01\x12-\n\x06source\x18\x02 \x01(\x0e\x32\x1d.oneglance.v1.ThresholdSource\x12\n\n\x02id\x18\x03 \x01(\t\x12\x1a\n\rexpected_fpir\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0btarget_fpir\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12,\n\x08set_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x11\x65xpected_fpir_low\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x1f\n\x12\x65xpected_fpir_high\x18\x08 \x01(\x01H\x03\x88\x01\x01\x12\x19\n\x0c\x65xpected_fmr\x18\t \x01(\x01H\x04\x88\x01\x01\x12\x1d\n\x10\x65xpected_fmr_low\x18\n \x01(\x01H\x05\x88\x01\x01\x12\x1e\n\x11\x65xpected_fmr_high\x18\x0b \x01(\x01H\x06\x88\x01\x01\x12\x0f\n\x07version\x18\x0c \x01(\x03\x42\x10\n\x0e_expected_fpirB\x0e\n\x0c_target_fpirB\x14\n\x12_expected_fpir_lowB\x15\n\x13_expected_fpir_highB\x0f\n\r_expected_fmrB\x13\n\x11_expected_fmr_lowB\x14\n\x12_expected_fmr_high\"\xc2\x02\n\x0b\x43\x61libration\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03tau\x18\x02 \x01(\x01\x12\x13\n\x0btarget_fpir\x18\x03 \x01(\x01\x12\x14\n\x0cgallery_size\x18\x04 \x01(\x03\x12\x0c\n\x04\x66pir\x18\x05 \x01(\x01\x12\x10\n\x08\x66pir_low\x18\x06 \x01(\x01\x12\x11\n\tfpir_high\x18\x07 \x01(\x01\x12\x11\n\x04\x66nir\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x10non_mated_probes\x18\t \x01(\x03\x12\x14\n\x0cmated_probes\x18\n \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x0b \x01(\t\x12\x0e\n\x06method\x18\x0c \x01(\t\x12$\n\x06\x66usion\x18\r \x01(\x0e\x32\x14.oneglance.v1.Fusion\x12,\n\ndecided_by\x18\x82\x01 \x01(\x0e\x32\x17.oneglance.v1.DecidedByB\x07\n\x05_fnir\"\xa8\x02\n\nProvenance\x12\x16\n\x0e\x65ncoder_digest\x18\x01 \x01(\t\x12\x1a\n\x12\x65xecution_provider\x18\x02 \x01(\t\x12\x12\n\nindex_kind\x18\x03 \x01(\t\x12\x14\n\x0cindex_device\x18\x04 \x01(\t\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\x12\x18\n\x10gallery_revision\x18\x06 \x01(\x03\x12\x14\n\x0cgallery_size\x18\x07 \x01(\x03\x12\x1a\n\rfiltered_size\x18\x46 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x0bgallery_uid\x18\x8c\x01 \x01(\t\x12\x12\n\tunchecked\x18\x96\x01 \x01(\x08\x12%\n\x06mapped\x18\xaa\x01 \x01(\x0b\x32\x14.oneglance.v1.MappedB\x10\n\x0e_filtered_size\"\xb4\x02\n\tCandidate\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x10\n\x08\x64istance\x18\x02 \x01(\x01\x12\x13\n\x0b\x65ncoding_id\x18\x03 \x01(\t\x12\x12\n\x05score\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12.\n\x08negative\x18\x32 \x01(\x0b\x32\x1c.oneglance.v1.NearerNegative\x12\x19\n\x0bprobability\x18\x82\x01 \x01(\x01H\x01\x88\x01\x01\x12\x33\n\x06labels\x18\x46 \x03(\x0b\x32#.oneglance.v1.Candidate.LabelsEntry\x12\x0f\n\x06mapped\x18\xaa\x01 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_scoreB\x0e\n\x0c_probability\".\n\x0eNearerNegative\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x64istance\x18\x02 \x01(\x01\"p\n\x06\x42reach\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06\x66igure\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\x12\x12\n\x05least\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04most\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_leastB\x07\n\x05_most\"r\n\x05\x44oubt\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.oneglance.v1.DoubtKind\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\x10\n\x08\x64istance\x18\x04 \x01(\x01\x12\r\n\x05limit\x18\x05 \x01(\x01\"@\n\tNeighbour\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x10\n\x08\x64istance\x18\x02 \x01(\x01\x12\r\n\x05\x66ield\x18\x03 \x01(\t*Q\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x02*X\n\x06\x46usion\x12\x16\n\x12\x46USION_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x46USION_NEAREST\x10\x01\x12\x0f\n\x0b\x46USION_MEAN\x10\x02\x12\x11\n\rFUSION_MARGIN\x10\x03*\\\n\tDecidedBy\x12\x1a\n\x16\x44\x45\x43IDED_BY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44\x45\x43IDED_BY_DISTANCE\x10\x01\x12\x1a\n\x16\x44\x45\x43IDED_BY_PROBABILITY\x10\x02*\xca\x01\n\x0fThresholdSource\x12 \n\x1cTHRESHOLD_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16THRESHOLD_SOURCE_MODEL\x10\x01\x12\x1c\n\x18THRESHOLD_SOURCE_GALLERY\x10\x02\x12\x1c\n\x18THRESHOLD_SOURCE_REQUEST\x10\x03\x12 \n\x1cTHRESHOLD_SOURCE_CALIBRATION\x10\x04\x12\x1b\n\x17THRESHOLD_SOURCE_AUTHOR\x10\x05*q\n\x0b\x44oubtPolicy\x12\x1c\n\x18\x44OUBT_POLICY_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44OUBT_POLICY_OFF\x10\x01\x12\x15\n\x11\x44OUBT_POLICY_FLAG\x10\x02\x12\x17\n\x13\x44OUBT_POLICY_REFUSE\x10\x03*_\n\tDoubtKind\x12\x1a\n\x16\x44OUBT_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44OUBT_KIND_LIKE_ANOTHER\x10\x01\x12\x19\n\x15\x44OUBT_KIND_UNLIKE_OWN\x10\x02\x42K\n\x0coneglance.v1P\x01Z*oneglance.example/oneglance/v1;oneglancev1\xaa\x02\x0cOneglance.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,44 +39,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBJECTFILTER_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_CANDIDATE_LABELSENTRY']._loaded_options = None
   _globals['_CANDIDATE_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_DATATYPE']._serialized_start=2308
-  _globals['_DATATYPE']._serialized_end=2389
-  _globals['_FUSION']._serialized_start=2391
-  _globals['_FUSION']._serialized_end=2479
-  _globals['_DECIDEDBY']._serialized_start=2481
-  _globals['_DECIDEDBY']._serialized_end=2573
-  _globals['_THRESHOLDSOURCE']._serialized_start=2576
-  _globals['_THRESHOLDSOURCE']._serialized_end=2778
-  _globals['_DOUBTPOLICY']._serialized_start=2780
-  _globals['_DOUBTPOLICY']._serialized_end=2893
-  _globals['_DOUBTKIND']._serialized_start=2895
-  _globals['_DOUBTKIND']._serialized_end=2990
-  _globals['_EXAMPLE']._serialized_start=102
-  _globals['_EXAMPLE']._serialized_end=311
-  _globals['_SUBJECTFILTER']._serialized_start=314
-  _globals['_SUBJECTFILTER']._serialized_end=452
-  _globals['_SUBJECTFILTER_LABELSENTRY']._serialized_start=407
-  _globals['_SUBJECTFILTER_LABELSENTRY']._serialized_end=452
-  _globals['_TENSOR']._serialized_start=454
-  _globals['_TENSOR']._serialized_end=534
-  _globals['_ENCODING']._serialized_start=536
-  _globals['_ENCODING']._serialized_end=586
-  _globals['_THRESHOLD']._serialized_start=589
-  _globals['_THRESHOLD']._serialized_end=1083
-  _globals['_CALIBRATION']._serialized_start=1086
-  _globals['_CALIBRATION']._serialized_end=1408
-  _globals['_PROVENANCE']._serialized_start=1411
-  _globals['_PROVENANCE']._serialized_end=1668
-  _globals['_CANDIDATE']._serialized_start=1671
-  _globals['_CANDIDATE']._serialized_end=1962
-  _globals['_CANDIDATE_LABELSENTRY']._serialized_start=407
-  _globals['_CANDIDATE_LABELSENTRY']._serialized_end=452
-  _globals['_NEARERNEGATIVE']._serialized_start=1964
-  _globals['_NEARERNEGATIVE']._serialized_end=2010
-  _globals['_BREACH']._serialized_start=2012
-  _globals['_BREACH']._serialized_end=2124
-  _globals['_DOUBT']._serialized_start=2126
-  _globals['_DOUBT']._serialized_end=2240
-  _globals['_NEIGHBOUR']._serialized_start=2242
-  _globals['_NEIGHBOUR']._serialized_end=2306
+  _globals['_DATATYPE']._serialized_start=2392
+  _globals['_DATATYPE']._serialized_end=2473
+  _globals['_FUSION']._serialized_start=2475
+  _globals['_FUSION']._serialized_end=2563
+  _globals['_DECIDEDBY']._serialized_start=2565
+  _globals['_DECIDEDBY']._serialized_end=2657
+  _globals['_THRESHOLDSOURCE']._serialized_start=2660
+  _globals['_THRESHOLDSOURCE']._serialized_end=2862
+  _globals['_DOUBTPOLICY']._serialized_start=2864
+  _globals['_DOUBTPOLICY']._serialized_end=2977
+  _globals['_DOUBTKIND']._serialized_start=2979
+  _globals['_DOUBTKIND']._serialized_end=3074
+  _globals['_EXAMPLE']._serialized_start=130
+  _globals['_EXAMPLE']._serialized_end=339
+  _globals['_SUBJECTFILTER']._serialized_start=342
+  _globals['_SUBJECTFILTER']._serialized_end=480
+  _globals['_SUBJECTFILTER_LABELSENTRY']._serialized_start=435
+  _globals['_SUBJECTFILTER_LABELSENTRY']._serialized_end=480
+  _globals['_TENSOR']._serialized_start=482
+  _globals['_TENSOR']._serialized_end=562
+  _globals['_ENCODING']._serialized_start=564
+  _globals['_ENCODING']._serialized_end=614
+  _globals['_THRESHOLD']._serialized_start=617
+  _globals['_THRESHOLD']._serialized_end=1111
+  _globals['_CALIBRATION']._serialized_start=1114
+  _globals['_CALIBRATION']._serialized_end=1436
+  _globals['_PROVENANCE']._serialized_start=1439
+  _globals['_PROVENANCE']._serialized_end=1735
+  _globals['_CANDIDATE']._serialized_start=1738
+  _globals['_CANDIDATE']._serialized_end=2046
+  _globals['_CANDIDATE_LABELSENTRY']._serialized_start=435
+  _globals['_CANDIDATE_LABELSENTRY']._serialized_end=480
+  _globals['_NEARERNEGATIVE']._serialized_start=2048
+  _globals['_NEARERNEGATIVE']._serialized_end=2094
+  _globals['_BREACH']._serialized_start=2096
+  _globals['_BREACH']._serialized_end=2208
+  _globals['_DOUBT']._serialized_start=2210
+  _globals['_DOUBT']._serialized_end=2324
+  _globals['_NEIGHBOUR']._serialized_start=2326
+  _globals['_NEIGHBOUR']._serialized_end=2390
 # @@protoc_insertion_point(module_scope)

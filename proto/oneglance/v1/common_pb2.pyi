@@ -11,6 +11,7 @@ import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import oneglance.v1.face_pb2
+import oneglance.v1.mapping_pb2
 import sys
 import typing
 
@@ -531,6 +532,7 @@ class Provenance(google.protobuf.message.Message):
     FILTERED_SIZE_FIELD_NUMBER: builtins.int
     GALLERY_UID_FIELD_NUMBER: builtins.int
     UNCHECKED_FIELD_NUMBER: builtins.int
+    MAPPED_FIELD_NUMBER: builtins.int
     encoder_digest: builtins.str
     """Identity of the encoder (see Model.digest)."""
     execution_provider: builtins.str
@@ -563,6 +565,10 @@ class Provenance(google.protobuf.message.Message):
     doubled by something else. The encodings that were compared are those that the store counts, and the rows of the
     candidates were checked. Where a row is found to be damaged nothing is answered any more, and health says NOT_SERVING.
     """
+    @property
+    def mapped(self) -> oneglance.v1.mapping_pb2.Mapped:
+        """Some subjects of the gallery have mapped encodings, and this is what the map costs. Absent: none has."""
+
     def __init__(
         self,
         *,
@@ -576,9 +582,10 @@ class Provenance(google.protobuf.message.Message):
         filtered_size: builtins.int | None = ...,
         gallery_uid: builtins.str = ...,
         unchecked: builtins.bool = ...,
+        mapped: oneglance.v1.mapping_pb2.Mapped | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_filtered_size", b"_filtered_size", "filtered_size", b"filtered_size"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_filtered_size", b"_filtered_size", "encoder_digest", b"encoder_digest", "exact", b"exact", "execution_provider", b"execution_provider", "filtered_size", b"filtered_size", "gallery_revision", b"gallery_revision", "gallery_size", b"gallery_size", "gallery_uid", b"gallery_uid", "index_device", b"index_device", "index_kind", b"index_kind", "unchecked", b"unchecked"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_filtered_size", b"_filtered_size", "filtered_size", b"filtered_size", "mapped", b"mapped"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_filtered_size", b"_filtered_size", "encoder_digest", b"encoder_digest", "exact", b"exact", "execution_provider", b"execution_provider", "filtered_size", b"filtered_size", "gallery_revision", b"gallery_revision", "gallery_size", b"gallery_size", "gallery_uid", b"gallery_uid", "index_device", b"index_device", "index_kind", b"index_kind", "mapped", b"mapped", "unchecked", b"unchecked"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_filtered_size", b"_filtered_size"]) -> typing.Literal["filtered_size"] | None: ...
 
 Global___Provenance: typing_extensions.TypeAlias = Provenance
@@ -612,6 +619,7 @@ class Candidate(google.protobuf.message.Message):
     NEGATIVE_FIELD_NUMBER: builtins.int
     PROBABILITY_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
+    MAPPED_FIELD_NUMBER: builtins.int
     subject_id: builtins.str
     distance: builtins.float
     """Squared L2 between the probe and the subject, by the gallery's rule of fusion: its nearest encoding, or its template."""
@@ -623,6 +631,8 @@ class Candidate(google.protobuf.message.Message):
     """That the two whose distance is told, the probe and the encoding or template, are of one subject: by the encoder's pair
     head, if both answers are equally likely before. Absent where the encoder has none, or isn't loaded.
     """
+    mapped: builtins.bool
+    """The subject's encodings are mapped ones: what this costs tells Provenance.mapped."""
     @property
     def negative(self) -> Global___NearerNegative:
         """The probe is nearer to this negative of the subject than to the subject: it is not given the subject."""
@@ -641,9 +651,10 @@ class Candidate(google.protobuf.message.Message):
         negative: Global___NearerNegative | None = ...,
         probability: builtins.float | None = ...,
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        mapped: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_probability", b"_probability", "_score", b"_score", "negative", b"negative", "probability", b"probability", "score", b"score"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_probability", b"_probability", "_score", b"_score", "distance", b"distance", "encoding_id", b"encoding_id", "labels", b"labels", "negative", b"negative", "probability", b"probability", "score", b"score", "subject_id", b"subject_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_probability", b"_probability", "_score", b"_score", "distance", b"distance", "encoding_id", b"encoding_id", "labels", b"labels", "mapped", b"mapped", "negative", b"negative", "probability", b"probability", "score", b"score", "subject_id", b"subject_id"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_probability", b"_probability"]) -> typing.Literal["probability"] | None: ...
     @typing.overload

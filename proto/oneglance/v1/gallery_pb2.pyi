@@ -14,6 +14,7 @@ import oneglance.v1.approximation_pb2
 import oneglance.v1.common_pb2
 import oneglance.v1.error_pb2
 import oneglance.v1.face_pb2
+import oneglance.v1.mapping_pb2
 import oneglance.v1.succession_pb2
 import sys
 import typing
@@ -98,6 +99,7 @@ class Gallery(google.protobuf.message.Message):
     APPROXIMATION_FIELD_NUMBER: builtins.int
     APPROXIMATION_STATE_FIELD_NUMBER: builtins.int
     MOVE_FIELD_NUMBER: builtins.int
+    MAPPED_FIELD_NUMBER: builtins.int
     KEEP_CROPS_FIELD_NUMBER: builtins.int
     id: builtins.str
     description: builtins.str
@@ -155,6 +157,10 @@ class Gallery(google.protobuf.message.Message):
     def move(self) -> oneglance.v1.succession_pb2.GalleryMove:
         """Its part in a move to another encoder. Absent where it has none."""
 
+    @property
+    def mapped(self) -> oneglance.v1.mapping_pb2.Mapped:
+        """What of it is mapped. Absent: all its encodings are its encoder's own."""
+
     def __init__(
         self,
         *,
@@ -181,10 +187,11 @@ class Gallery(google.protobuf.message.Message):
         approximation: oneglance.v1.approximation_pb2.Approximation | None = ...,
         approximation_state: oneglance.v1.approximation_pb2.ApproximationState | None = ...,
         move: oneglance.v1.succession_pb2.GalleryMove | None = ...,
+        mapped: oneglance.v1.mapping_pb2.Mapped | None = ...,
         keep_crops: builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "approximation", b"approximation", "approximation_state", b"approximation_state", "create_time", b"create_time", "drift", b"drift", "move", b"move", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "approximation", b"approximation", "approximation_state", b"approximation_state", "create_time", b"create_time", "decided_by", b"decided_by", "description", b"description", "dimension", b"dimension", "doubt_policy", b"doubt_policy", "drift", b"drift", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "keep_crops", b"keep_crops", "least_gap", b"least_gap", "move", b"move", "negative_count", b"negative_count", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold", "uid", b"uid", "unfinished", b"unfinished"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "approximation", b"approximation", "approximation_state", b"approximation_state", "create_time", b"create_time", "drift", b"drift", "mapped", b"mapped", "move", b"move", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "approximation", b"approximation", "approximation_state", b"approximation_state", "create_time", b"create_time", "decided_by", b"decided_by", "description", b"description", "dimension", b"dimension", "doubt_policy", b"doubt_policy", "drift", b"drift", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "keep_crops", b"keep_crops", "least_gap", b"least_gap", "mapped", b"mapped", "move", b"move", "negative_count", b"negative_count", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold", "uid", b"uid", "unfinished", b"unfinished"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___Gallery: typing_extensions.TypeAlias = Gallery
@@ -1096,6 +1103,7 @@ class GetMoveResponse(google.protobuf.message.Message):
     LACKING_NEGATIVES_COUNT_FIELD_NUMBER: builtins.int
     FEWER_ENCODINGS_COUNT_FIELD_NUMBER: builtins.int
     COMPARISON_FIELD_NUMBER: builtins.int
+    MAPPED_COUNT_FIELD_NUMBER: builtins.int
     WITH_CROPS_COUNT_FIELD_NUMBER: builtins.int
     left_count: builtins.int
     """Subjects of `gallery` that aren't in `waiting`."""
@@ -1103,6 +1111,8 @@ class GetMoveResponse(google.protobuf.message.Message):
     """Subjects in both that have fewer negatives in `waiting`."""
     fewer_encodings_count: builtins.int
     """Subjects in both that have fewer encodings in `waiting`. They are not left."""
+    mapped_count: builtins.int
+    """Subjects that have mapped encodings in the successor. They are not left, but not really moved either."""
     with_crops_count: builtins.int
     """Of the subjects that are left, those with crops, which FillFromCrops can move."""
     @property
@@ -1124,10 +1134,11 @@ class GetMoveResponse(google.protobuf.message.Message):
         lacking_negatives_count: builtins.int = ...,
         fewer_encodings_count: builtins.int = ...,
         comparison: oneglance.v1.succession_pb2.LiveComparison | None = ...,
+        mapped_count: builtins.int = ...,
         with_crops_count: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["comparison", b"comparison", "gallery", b"gallery", "waiting", b"waiting"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["comparison", b"comparison", "fewer_encodings_count", b"fewer_encodings_count", "gallery", b"gallery", "lacking_negatives_count", b"lacking_negatives_count", "left_count", b"left_count", "waiting", b"waiting", "with_crops_count", b"with_crops_count"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["comparison", b"comparison", "fewer_encodings_count", b"fewer_encodings_count", "gallery", b"gallery", "lacking_negatives_count", b"lacking_negatives_count", "left_count", b"left_count", "mapped_count", b"mapped_count", "waiting", b"waiting", "with_crops_count", b"with_crops_count"]) -> None: ...
 
 Global___GetMoveResponse: typing_extensions.TypeAlias = GetMoveResponse
 

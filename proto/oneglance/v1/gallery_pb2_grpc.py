@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from oneglance.v1 import gallery_pb2 as oneglance_dot_v1_dot_gallery__pb2
+from oneglance.v1 import mapping_pb2 as oneglance_dot_v1_dot_mapping__pb2
 from oneglance.v1 import moving_pb2 as oneglance_dot_v1_dot_moving__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
@@ -152,6 +153,11 @@ class GalleryServiceStub(object):
                 '/oneglance.v1.GalleryService/ListLeft',
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.ListLeftRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_gallery__pb2.ListLeftResponse.FromString,
+                _registered_method=True)
+        self.FillByMap = channel.stream_stream(
+                '/oneglance.v1.GalleryService/FillByMap',
+                request_serializer=oneglance_dot_v1_dot_mapping__pb2.FillByMapRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_mapping__pb2.FillByMapResponse.FromString,
                 _registered_method=True)
         self.FillFromCrops = channel.unary_unary(
                 '/oneglance.v1.GalleryService/FillFromCrops',
@@ -307,8 +313,8 @@ class GalleryServiceServicer(object):
     def SetKeepCrops(self, request, context):
         """Sets whether crops of pictures are kept from now on, encrypted with their subjects' keys, for FillFromCrops alone: nothing
         else reads them, and no answer has them. If not, those that there are are deleted, and their keys, before the answer, which
-        takes longer the more subjects have some. Of a gallery that moves to another encoder it concerns both. Needs the right
-        "administer".
+        takes longer the more subjects have some. Of a gallery that moves to another encoder it concerns both, and is asked
+        of the one that answers (else FAILED_PRECONDITION, GALLERY_WAITS). Needs the right "administer".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -367,6 +373,21 @@ class GalleryServiceServicer(object):
 
     def ListLeft(self, request, context):
         """Subjects that are left to be moved, by id, page by page: the gallery that waits has them not, or with fewer negatives.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FillByMap(self, request_iterator, context):
+        """A stop-gap for subjects of whom no picture is left: makes encodings such as the successor's out of the origin's, by a map that
+        is fitted on pairs, examples that both galleries have (enrolled while the gallery moves, or with the same key). The first
+        answer tells what the map costs, as it was measured with subjects that it was not fitted on. Then all subjects that are left
+        are enrolled into the successor with mapped encodings, step by step, each step durable; and those anew whom an earlier map
+        made. Called again it goes on. Until a subject is enrolled by true encodings, each answer of its gallery tells of it
+        (Provenance.mapped, Candidate.mapped, Gallery.mapped, Subject.mapped): these take the place of the mapped ones.
+        One request. FAILED_PRECONDITION where there are too few pairs to fit the map or to measure it (PAIRS_MISSING, with the
+        numbers), the successor's encoder isn't loaded (ENCODER_NOT_LOADED) or it has no threshold (THRESHOLD_MISSING), and after
+        CutOver (MOVE_CONFLICT). Needs the right "administer" in both galleries.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -519,6 +540,11 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.ListLeft,
                     request_deserializer=oneglance_dot_v1_dot_gallery__pb2.ListLeftRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_gallery__pb2.ListLeftResponse.SerializeToString,
+            ),
+            'FillByMap': grpc.stream_stream_rpc_method_handler(
+                    servicer.FillByMap,
+                    request_deserializer=oneglance_dot_v1_dot_mapping__pb2.FillByMapRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_mapping__pb2.FillByMapResponse.SerializeToString,
             ),
             'FillFromCrops': grpc.unary_unary_rpc_method_handler(
                     servicer.FillFromCrops,
@@ -1143,6 +1169,33 @@ class GalleryService(object):
             '/oneglance.v1.GalleryService/ListLeft',
             oneglance_dot_v1_dot_gallery__pb2.ListLeftRequest.SerializeToString,
             oneglance_dot_v1_dot_gallery__pb2.ListLeftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FillByMap(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/oneglance.v1.GalleryService/FillByMap',
+            oneglance_dot_v1_dot_mapping__pb2.FillByMapRequest.SerializeToString,
+            oneglance_dot_v1_dot_mapping__pb2.FillByMapResponse.FromString,
             options,
             channel_credentials,
             insecure,

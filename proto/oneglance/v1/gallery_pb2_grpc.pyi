@@ -8,6 +8,7 @@ import collections.abc
 import grpc
 import grpc.aio
 import oneglance.v1.gallery_pb2
+import oneglance.v1.mapping_pb2
 import oneglance.v1.moving_pb2
 import sys
 import typing
@@ -378,6 +379,22 @@ _GalleryServiceListLeftType = typing_extensions.TypeVar(
     ],
 )
 
+_GalleryServiceFillByMapType = typing_extensions.TypeVar(
+    '_GalleryServiceFillByMapType',
+    bound=grpc.StreamStreamMultiCallable[
+        oneglance.v1.mapping_pb2.FillByMapRequest,
+        oneglance.v1.mapping_pb2.FillByMapResponse,
+    ]
+    | grpc.aio.StreamStreamMultiCallable[
+        oneglance.v1.mapping_pb2.FillByMapRequest,
+        oneglance.v1.mapping_pb2.FillByMapResponse,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        oneglance.v1.mapping_pb2.FillByMapRequest,
+        oneglance.v1.mapping_pb2.FillByMapResponse,
+    ],
+)
+
 _GalleryServiceFillFromCropsType = typing_extensions.TypeVar(
     '_GalleryServiceFillFromCropsType',
     bound=grpc.UnaryUnaryMultiCallable[
@@ -442,7 +459,7 @@ _GalleryServiceEndMoveType = typing_extensions.TypeVar(
     ],
 )
 
-class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceRotateKeyType, _GalleryServiceCreateBackupType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetDecidedByType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceSetApproximationType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceSetKeepCropsType, _GalleryServiceListThresholdsType, _GalleryServiceExportGalleryType, _GalleryServiceImportGalleryType, _GalleryServiceStartMoveType, _GalleryServiceGetMoveType, _GalleryServiceListLeftType, _GalleryServiceFillFromCropsType, _GalleryServiceCutOverType, _GalleryServiceRollBackType, _GalleryServiceEndMoveType]):
+class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceRotateKeyType, _GalleryServiceCreateBackupType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetDecidedByType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceSetApproximationType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceSetKeepCropsType, _GalleryServiceListThresholdsType, _GalleryServiceExportGalleryType, _GalleryServiceImportGalleryType, _GalleryServiceStartMoveType, _GalleryServiceGetMoveType, _GalleryServiceListLeftType, _GalleryServiceFillByMapType, _GalleryServiceFillFromCropsType, _GalleryServiceCutOverType, _GalleryServiceRollBackType, _GalleryServiceEndMoveType]):
     """Galleries: named sets of enrolled subjects, each bound to one encoder for life.
 
         gallery  1 --- n  subject  1 --- n  encoding
@@ -542,6 +559,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
         grpc.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.ListLeftRequest,
             oneglance.v1.gallery_pb2.ListLeftResponse,
+        ],
+        grpc.StreamStreamMultiCallable[
+            oneglance.v1.mapping_pb2.FillByMapRequest,
+            oneglance.v1.mapping_pb2.FillByMapResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.FillFromCropsRequest,
@@ -651,6 +672,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.gallery_pb2.ListLeftRequest,
             oneglance.v1.gallery_pb2.ListLeftResponse,
         ],
+        grpc.aio.StreamStreamMultiCallable[
+            oneglance.v1.mapping_pb2.FillByMapRequest,
+            oneglance.v1.mapping_pb2.FillByMapResponse,
+        ],
         grpc.aio.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.FillFromCropsRequest,
             oneglance.v1.gallery_pb2.FillFromCropsResponse,
@@ -737,8 +762,8 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     SetKeepCrops: _GalleryServiceSetKeepCropsType
     """Sets whether crops of pictures are kept from now on, encrypted with their subjects' keys, for FillFromCrops alone: nothing
     else reads them, and no answer has them. If not, those that there are are deleted, and their keys, before the answer, which
-    takes longer the more subjects have some. Of a gallery that moves to another encoder it concerns both. Needs the right
-    "administer".
+    takes longer the more subjects have some. Of a gallery that moves to another encoder it concerns both, and is asked
+    of the one that answers (else FAILED_PRECONDITION, GALLERY_WAITS). Needs the right "administer".
     """
 
     ListThresholds: _GalleryServiceListThresholdsType
@@ -779,6 +804,18 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
 
     ListLeft: _GalleryServiceListLeftType
     """Subjects that are left to be moved, by id, page by page: the gallery that waits has them not, or with fewer negatives."""
+
+    FillByMap: _GalleryServiceFillByMapType
+    """A stop-gap for subjects of whom no picture is left: makes encodings such as the successor's out of the origin's, by a map that
+    is fitted on pairs, examples that both galleries have (enrolled while the gallery moves, or with the same key). The first
+    answer tells what the map costs, as it was measured with subjects that it was not fitted on. Then all subjects that are left
+    are enrolled into the successor with mapped encodings, step by step, each step durable; and those anew whom an earlier map
+    made. Called again it goes on. Until a subject is enrolled by true encodings, each answer of its gallery tells of it
+    (Provenance.mapped, Candidate.mapped, Gallery.mapped, Subject.mapped): these take the place of the mapped ones.
+    One request. FAILED_PRECONDITION where there are too few pairs to fit the map or to measure it (PAIRS_MISSING, with the
+    numbers), the successor's encoder isn't loaded (ENCODER_NOT_LOADED) or it has no threshold (THRESHOLD_MISSING), and after
+    CutOver (MOVE_CONFLICT). Needs the right "administer" in both galleries.
+    """
 
     FillFromCrops: _GalleryServiceFillFromCropsType
     """Fills the gallery that waits from the crops that the one that answers keeps (Gallery.keep_crops): makes encodings of those of
@@ -890,6 +927,10 @@ GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.ListLeftRequest,
         oneglance.v1.gallery_pb2.ListLeftResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        oneglance.v1.mapping_pb2.FillByMapRequest,
+        oneglance.v1.mapping_pb2.FillByMapResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.FillFromCropsRequest,
@@ -1068,8 +1109,8 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[oneglance.v1.gallery_pb2.SetKeepCropsResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.SetKeepCropsResponse]]:
         """Sets whether crops of pictures are kept from now on, encrypted with their subjects' keys, for FillFromCrops alone: nothing
         else reads them, and no answer has them. If not, those that there are are deleted, and their keys, before the answer, which
-        takes longer the more subjects have some. Of a gallery that moves to another encoder it concerns both. Needs the right
-        "administer".
+        takes longer the more subjects have some. Of a gallery that moves to another encoder it concerns both, and is asked
+        of the one that answers (else FAILED_PRECONDITION, GALLERY_WAITS). Needs the right "administer".
         """
 
     @abc.abstractmethod
@@ -1140,6 +1181,23 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.gallery_pb2.ListLeftResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.ListLeftResponse]]:
         """Subjects that are left to be moved, by id, page by page: the gallery that waits has them not, or with fewer negatives."""
+
+    @abc.abstractmethod
+    def FillByMap(
+        self,
+        request_iterator: _MaybeAsyncIterator[oneglance.v1.mapping_pb2.FillByMapRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[oneglance.v1.mapping_pb2.FillByMapResponse], collections.abc.AsyncIterator[oneglance.v1.mapping_pb2.FillByMapResponse]]:
+        """A stop-gap for subjects of whom no picture is left: makes encodings such as the successor's out of the origin's, by a map that
+        is fitted on pairs, examples that both galleries have (enrolled while the gallery moves, or with the same key). The first
+        answer tells what the map costs, as it was measured with subjects that it was not fitted on. Then all subjects that are left
+        are enrolled into the successor with mapped encodings, step by step, each step durable; and those anew whom an earlier map
+        made. Called again it goes on. Until a subject is enrolled by true encodings, each answer of its gallery tells of it
+        (Provenance.mapped, Candidate.mapped, Gallery.mapped, Subject.mapped): these take the place of the mapped ones.
+        One request. FAILED_PRECONDITION where there are too few pairs to fit the map or to measure it (PAIRS_MISSING, with the
+        numbers), the successor's encoder isn't loaded (ENCODER_NOT_LOADED) or it has no threshold (THRESHOLD_MISSING), and after
+        CutOver (MOVE_CONFLICT). Needs the right "administer" in both galleries.
+        """
 
     @abc.abstractmethod
     def FillFromCrops(

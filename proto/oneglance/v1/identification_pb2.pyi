@@ -163,6 +163,7 @@ class VerifyResponse(google.protobuf.message.Message):
     BREACHES_FIELD_NUMBER: builtins.int
     NEGATIVE_FIELD_NUMBER: builtins.int
     PROBABILITY_FIELD_NUMBER: builtins.int
+    MAPPED_FIELD_NUMBER: builtins.int
     same: builtins.bool
     """The score is <= tau, and `negative` is absent."""
     distance: builtins.float
@@ -179,6 +180,8 @@ class VerifyResponse(google.protobuf.message.Message):
     """See Candidate.probability. Of a subject with several encodings, by the gallery's rule of fusion: of the nearest one (the
     likeliest, where probability decides), or of the template.
     """
+    mapped: builtins.bool
+    """See Candidate.mapped."""
     @property
     def threshold(self) -> oneglance.v1.common_pb2.Threshold: ...
     @property
@@ -211,9 +214,10 @@ class VerifyResponse(google.protobuf.message.Message):
         breaches: collections.abc.Iterable[oneglance.v1.common_pb2.Breach] | None = ...,
         negative: oneglance.v1.common_pb2.NearerNegative | None = ...,
         probability: builtins.float | None = ...,
+        mapped: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_probability", b"_probability", "_score", b"_score", "face", b"face", "negative", b"negative", "other_face", b"other_face", "probability", b"probability", "provenance", b"provenance", "score", b"score", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_probability", b"_probability", "_score", b"_score", "breaches", b"breaches", "distance", b"distance", "encoding_id", b"encoding_id", "face", b"face", "negative", b"negative", "other_face", b"other_face", "probability", b"probability", "provenance", b"provenance", "same", b"same", "score", b"score", "threshold", b"threshold"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_probability", b"_probability", "_score", b"_score", "breaches", b"breaches", "distance", b"distance", "encoding_id", b"encoding_id", "face", b"face", "mapped", b"mapped", "negative", b"negative", "other_face", b"other_face", "probability", b"probability", "provenance", b"provenance", "same", b"same", "score", b"score", "threshold", b"threshold"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_probability", b"_probability"]) -> typing.Literal["probability"] | None: ...
     @typing.overload

@@ -78,7 +78,10 @@ class Subject(google.protobuf.message.Message):
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     NEGATIVES_FIELD_NUMBER: builtins.int
     RETENTION_FIELD_NUMBER: builtins.int
+    MAPPED_FIELD_NUMBER: builtins.int
     id: builtins.str
+    mapped: builtins.bool
+    """A map made its encodings of those of another encoder, all of them (GalleryService.FillByMap)."""
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     @property
@@ -101,9 +104,10 @@ class Subject(google.protobuf.message.Message):
         update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         negatives: collections.abc.Iterable[Global___NegativeRecord] | None = ...,
         retention: Global___Retention | None = ...,
+        mapped: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time", "retention", b"retention", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "encodings", b"encodings", "id", b"id", "labels", b"labels", "negatives", b"negatives", "retention", b"retention", "update_time", b"update_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "encodings", b"encodings", "id", b"id", "labels", b"labels", "mapped", b"mapped", "negatives", b"negatives", "retention", b"retention", "update_time", b"update_time"]) -> None: ...
 
 Global___Subject: typing_extensions.TypeAlias = Subject
 

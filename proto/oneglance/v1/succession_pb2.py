@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from oneglance.v1 import error_pb2 as oneglance_dot_v1_dot_error__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1doneglance/v1/succession.proto\x12\x0coneglance.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18oneglance/v1/error.proto\"\xc2\x01\n\x0bGalleryMove\x12\x18\n\x10other_gallery_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x02 \x01(\x08\x12\x0e\n\x06origin\x18\x03 \x01(\x08\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rcut_over_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rcompare_share\x18\x06 \x01(\x01\":\n\x0bLeftSubject\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x17\n\x0flacks_negatives\x18\x02 \x01(\x08\"Z\n\x0bRefusedCrop\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65ncoding_id\x18\x02 \x01(\t\x12\"\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x13.oneglance.v1.Error\"\x8c\x01\n\x0eLiveComparison\x12\x0e\n\x06probes\x18\x01 \x01(\x03\x12\x19\n\x11\x64\x65\x63ided_otherwise\x18\x02 \x01(\x03\x12\x14\n\x0csame_nearest\x18\x03 \x01(\x03\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\x17\n\x0fwaiting_seconds\x18\x05 \x01(\x01\x12\x0f\n\x07\x64ropped\x18\x06 \x01(\x03\x42K\n\x0coneglance.v1P\x01Z*oneglance.example/oneglance/v1;oneglancev1\xaa\x02\x0cOneglance.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1doneglance/v1/succession.proto\x12\x0coneglance.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18oneglance/v1/error.proto\"\xc2\x01\n\x0bGalleryMove\x12\x18\n\x10other_gallery_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x02 \x01(\x08\x12\x0e\n\x06origin\x18\x03 \x01(\x08\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rcut_over_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rcompare_share\x18\x06 \x01(\x01\"J\n\x0bLeftSubject\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x17\n\x0flacks_negatives\x18\x02 \x01(\x08\x12\x0e\n\x06mapped\x18\x03 \x01(\x08\"Z\n\x0bRefusedCrop\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65ncoding_id\x18\x02 \x01(\t\x12\"\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x13.oneglance.v1.Error\"\x8c\x01\n\x0eLiveComparison\x12\x0e\n\x06probes\x18\x01 \x01(\x03\x12\x19\n\x11\x64\x65\x63ided_otherwise\x18\x02 \x01(\x03\x12\x14\n\x0csame_nearest\x18\x03 \x01(\x03\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\x17\n\x0fwaiting_seconds\x18\x05 \x01(\x01\x12\x0f\n\x07\x64ropped\x18\x06 \x01(\x03\x42K\n\x0coneglance.v1P\x01Z*oneglance.example/oneglance/v1;oneglancev1\xaa\x02\x0cOneglance.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,9 +37,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GALLERYMOVE']._serialized_start=107
   _globals['_GALLERYMOVE']._serialized_end=301
   _globals['_LEFTSUBJECT']._serialized_start=303
-  _globals['_LEFTSUBJECT']._serialized_end=361
-  _globals['_REFUSEDCROP']._serialized_start=363
-  _globals['_REFUSEDCROP']._serialized_end=453
-  _globals['_LIVECOMPARISON']._serialized_start=456
-  _globals['_LIVECOMPARISON']._serialized_end=596
+  _globals['_LEFTSUBJECT']._serialized_end=377
+  _globals['_REFUSEDCROP']._serialized_start=379
+  _globals['_REFUSEDCROP']._serialized_end=469
+  _globals['_LIVECOMPARISON']._serialized_start=472
+  _globals['_LIVECOMPARISON']._serialized_end=612
 # @@protoc_insertion_point(module_scope)

@@ -65,22 +65,26 @@ Global___GalleryMove: typing_extensions.TypeAlias = GalleryMove
 
 @typing.final
 class LeftSubject(google.protobuf.message.Message):
-    """A subject that is left to be moved."""
+    """A subject that is left to be moved: it isn't in the gallery that waits, or as told here."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SUBJECT_ID_FIELD_NUMBER: builtins.int
     LACKS_NEGATIVES_FIELD_NUMBER: builtins.int
+    MAPPED_FIELD_NUMBER: builtins.int
     subject_id: builtins.str
     lacks_negatives: builtins.bool
-    """It is in the gallery that waits, but has fewer negatives there. False: it isn't there."""
+    """It is in the gallery that waits, but has fewer negatives there."""
+    mapped: builtins.bool
+    """It is in the successor with mapped encodings only (FillByMap), so not really moved. CutOver doesn't wait for it."""
     def __init__(
         self,
         *,
         subject_id: builtins.str = ...,
         lacks_negatives: builtins.bool = ...,
+        mapped: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["lacks_negatives", b"lacks_negatives", "subject_id", b"subject_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["lacks_negatives", b"lacks_negatives", "mapped", b"mapped", "subject_id", b"subject_id"]) -> None: ...
 
 Global___LeftSubject: typing_extensions.TypeAlias = LeftSubject
 

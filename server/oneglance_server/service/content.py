@@ -13,7 +13,7 @@ from oneglance_core.faces.crops import FaceChoice
 from oneglance_core.faces.finder import Face
 from oneglance_core.limits import Breach
 from oneglance_core.names import NameInvalid, as_name, as_value
-from oneglance_index import Candidate, Note, SubjectFilter
+from oneglance_index import Candidate, Mapped, Note, SubjectFilter
 from oneglance_server.errors import InvalidRequest
 
 MAX_LABELS = 64
@@ -121,6 +121,7 @@ class Provenance:
     filtered_size: int | None = None
     gallery_uid: str = ""
     unchecked: bool = False
+    mapped: Mapped | None = None
 
 
 @dataclass(frozen=True, slots=True)

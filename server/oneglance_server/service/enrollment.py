@@ -130,6 +130,15 @@ def _unnamed(doubts: Sequence[Doubt]) -> tuple[Doubt, ...]:
     return tuple(replace(one, subject_id="") if one.kind == "like_another" else one for one in doubts)
 
 
+def _provenance(gallery: Gallery, provider: str, revision: int) -> Provenance:
+    return Provenance(
+        *(gallery.active.encoder_digest, provider),
+        gallery_revision=revision,
+        gallery_uid=gallery.uid,
+        mapped=gallery.mapped,
+    )
+
+
 class EnrollmentService:
     """``refuse_unfit``: examples outside the limits of the encoder's input are refused, not only told of.
     ``identification``: searches for the other subjects that a new one is like."""
@@ -190,9 +199,7 @@ class EnrollmentService:
             asked = request.gallery_id, request.subject_id, request_id, request.request_digest
             earlier = await self._reads.run(call, self._store.replay, *asked)
             if earlier is not None:
-                rests_on = Provenance(
-                    active.encoder_digest, "", gallery_revision=earlier.revision, gallery_uid=gallery.uid
-                )
+                rests_on = _provenance(gallery, "", earlier.revision)
                 return EnrollmentAnswer(earlier, rests_on)
         call.spend("encodings", len(request.contents))
         contents = [_kept(one) for one in request.contents] if gallery.keep_crops else request.contents
@@ -229,9 +236,7 @@ class EnrollmentService:
                 break
             except NeighbourGone:  # deleted at this very moment
                 continue
-        provenance = Provenance(
-            *(active.encoder_digest, encoded.provider), gallery_revision=enrolled.revision, gallery_uid=gallery.uid
-        )
+        provenance = _provenance(gallery, encoded.provider, enrolled.revision)
         return EnrollmentAnswer(enrolled, provenance, encoded.faces, tuple(chain.from_iterable(breached)))
 
     async def _by_the_other(self, call: Call, gallery: Gallery, contents: Sequence[Content]) -> Mapping[str, Vectors]:
@@ -341,9 +346,7 @@ class EnrollmentService:
                     others={digest: vectors[0] for digest, vectors in others.items()},
                 )
             )
-        provenance = Provenance(
-            *(active.encoder_digest, encoded.provider), gallery_revision=added.revision, gallery_uid=gallery.uid
-        )
+        provenance = _provenance(gallery, encoded.provider, added.revision)
         return NegativeAnswer(added, provenance, encoded.faces[0])
 
     async def delete_negative(self, call: Call, gallery_id: str, subject_id: str, negative_id: str) -> Gallery:

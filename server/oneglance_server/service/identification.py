@@ -68,7 +68,7 @@ _BY_PROBABILITY = 4  # times as long as by distance, of small galleries; of larg
 @dataclass(frozen=True, slots=True)
 class Verification:
     """``score`` is what was compared with ``tau``. ``negative``: one of the subject that is nearer, so that it isn't
-    the same. ``probability``: of the encoder's pair head, if it has one."""
+    the same. ``probability``: of the encoder's pair head, if it has one. ``mapped``: the subject's encodings are."""
 
     same: bool
     distance: float
@@ -80,6 +80,7 @@ class Verification:
     breaches: Sequence[Breached]
     negative: NearerNegative | None
     probability: float | None
+    mapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +219,7 @@ class IdentificationService:
                 gallery_revision=gallery.revision,
                 gallery_size=gallery.subjects,
                 gallery_uid=gallery.uid,
+                mapped=gallery.mapped,
             )
             refused = _with_refused([], encoded.photos)
             self._decided(gallery, not_compared=len(refused))
@@ -484,6 +486,7 @@ class IdentificationService:
             breaches,
             other.negative,
             other.probability,
+            other.mapped,
         )
 
     def _decided(self, gallery: Gallery | None, **counts: int) -> None:
@@ -656,4 +659,5 @@ def _provenance(gallery: Gallery, encoded: Encoded, found: Found) -> Provenance:
         filtered_size=found.among,
         gallery_uid=gallery.uid,
         unchecked=found.unchecked,
+        mapped=found.mapped,
     )

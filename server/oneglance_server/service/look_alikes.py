@@ -165,11 +165,13 @@ def _provenance(gallery: Gallery, found: Found | None) -> Provenance:
             gallery_revision=gallery.revision,
             gallery_size=gallery.subjects,
             gallery_uid=gallery.uid,
+            mapped=gallery.mapped,
         )
     return Provenance(
         *(gallery.active.encoder_digest, "", found.kind, found.device, found.exact, found.revision, found.subjects),
         gallery_uid=gallery.uid,
         unchecked=found.unchecked,
+        mapped=found.mapped,
     )
 
 

@@ -15,6 +15,7 @@ from oneglance_server.service.filling import FillingService
 from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
 from oneglance_server.service.look_alikes import LookAlikeService
+from oneglance_server.service.mapping import MappingService
 from oneglance_server.service.models import ModelService
 from oneglance_server.service.moving import MovingService
 from oneglance_server.service.stylizing import StylizationService
@@ -32,6 +33,7 @@ class Services:
     subjects: SubjectService
     moving: MovingService
     succession: SuccessionService
+    mapping: MappingService
     filling: FillingService
     identification: IdentificationService
     detection: DetectionService

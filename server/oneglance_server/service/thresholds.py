@@ -209,10 +209,12 @@ class Thresholds:
         far = model.expectation.tau(_ACCEPTED_OF_DOUBTFUL, "nearest", 1, 1)
         return like_another, far if like_another is None else max(far, like_another)
 
-    def in_force(self, gallery: Gallery) -> Tau | None:
-        """The tau that applies in a gallery at its present size; None where there is none."""
+    def in_force(self, gallery: Gallery, subjects: int | None = None, encodings: int | None = None) -> Tau | None:
+        """The tau that applies in a gallery at its present size, or at another; None where there is none."""
+        subjects = gallery.subjects if subjects is None else subjects
+        encodings = gallery.encodings if encodings is None else encodings
         try:
-            return self.of_gallery(gallery).at(gallery.subjects, gallery.encodings)
+            return self.of_gallery(gallery).at(subjects, encodings)
         except ThresholdMissing:
             return None
 

@@ -10,11 +10,13 @@ from oneglance.v1 import face_pb2 as face_pb
 from oneglance.v1 import gallery_pb2 as gallery_pb
 from oneglance.v1.gallery_pb2 import Drift, DriftWatch
 from oneglance.v1.gallery_pb2 import Gallery as GalleryMessage
+from oneglance.v1.mapping_pb2 import MapLoss as MapLossMessage
+from oneglance.v1.mapping_pb2 import Mapped as MappedMessage
 from oneglance.v1.succession_pb2 import GalleryMove, LiveComparison
 from oneglance_core.faces.finder import Face, Photo
 from oneglance_core.faces.quality import QualityPolicy
 from oneglance_core.manifests import Calibration
-from oneglance_index import Backup, Candidate, Doubt, DoubtKind, Move, NearerNegative, Neighbour
+from oneglance_index import Backup, Candidate, Doubt, DoubtKind, MapLoss, Mapped, Move, NearerNegative, Neighbour
 from oneglance_server.service.comparing import Comparison
 from oneglance_server.service.content import Breached, Provenance, Tau
 from oneglance_server.service.doubts import DoubtPolicy
@@ -208,6 +210,36 @@ def to_provenance(provenance: Provenance) -> pb.Provenance:
         filtered_size=provenance.filtered_size,
         gallery_uid=provenance.gallery_uid,
         unchecked=provenance.unchecked,
+        mapped=to_mapped(provenance.mapped),
+    )
+
+
+def to_mapped(mapped: Mapped | None) -> MappedMessage | None:
+    if mapped is None:
+        return None
+    return MappedMessage(
+        subject_count=mapped.subjects,
+        outdated_count=mapped.outdated,
+        loss=to_loss(mapped.loss),
+        fit_time=to_timestamp(mapped.fitted),
+    )
+
+
+def to_loss(loss: MapLoss) -> MapLossMessage:
+    return MapLossMessage(
+        kind=loss.kind,
+        from_encoder_digest=loss.from_encoder,
+        fitted_subject_count=loss.fitted_subjects,
+        fitted_pair_count=loss.fitted_pairs,
+        measured_subject_count=loss.measured_subjects,
+        tau=loss.tau,
+        probe_count=loss.probes,
+        fnir=loss.missed / loss.probes,
+        true_fnir=loss.missed_true / loss.probes,
+        missed_count=loss.missed,
+        true_missed_count=loss.missed_true,
+        let_in_count=loss.let_in,
+        true_let_in_count=loss.let_in_true,
     )
 
 
@@ -220,6 +252,7 @@ def to_candidate(candidate: Candidate) -> pb.Candidate:
         negative=to_negative(candidate.negative),
         probability=candidate.probability,
         labels=candidate.labels,
+        mapped=candidate.mapped,
     )
 
 
@@ -249,6 +282,7 @@ def to_gallery(state: GalleryState) -> GalleryMessage:
         approximation=to_approximation(state.approximation),
         approximation_state=to_approximation_state(state.approximation_state),
         move=None if gallery.move is None else to_move(gallery.move),
+        mapped=to_mapped(gallery.mapped),
         keep_crops=gallery.keep_crops,
     )
 

@@ -13,6 +13,7 @@ from oneglance.v1 import gallery_pb2 as pb
 from oneglance.v1 import moving_pb2 as moving_pb
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceServicer
+from oneglance.v1.mapping_pb2 import FillByMapRequest, FillByMapResponse
 from oneglance.v1.succession_pb2 import LeftSubject, RefusedCrop
 from oneglance_core.defaults import COMPARE_SHARE, FUSION, TARGET_FPIR
 from oneglance_core.faces.quality import DEFAULT_POLICY
@@ -34,6 +35,7 @@ from oneglance_server.servicers.answers import (
     to_calibration,
     to_comparison,
     to_gallery,
+    to_loss,
     to_page_token,
     to_threshold,
     to_timestamp,
@@ -263,6 +265,7 @@ class GalleryServicer(GalleryServiceServicer):
             lacking_negatives_count=report.state.without_negatives,
             fewer_encodings_count=report.state.fewer_encodings,
             comparison=to_comparison(report.comparison),
+            mapped_count=report.state.mapped,
             with_crops_count=report.state.with_crops,
         )
 
@@ -270,7 +273,10 @@ class GalleryServicer(GalleryServiceServicer):
         size, after = page_from(request.page_size, request.page_token)
         page = await self._gate.services.succession.left(call_of(context), request.gallery_id, size, after)
         return pb.ListLeftResponse(
-            subjects=[LeftSubject(subject_id=one.subject_id, lacks_negatives=one.present) for one in page.subjects],
+            subjects=[
+                LeftSubject(subject_id=one.subject_id, lacks_negatives=one.lacks_negatives, mapped=one.mapped)
+                for one in page.subjects
+            ],
             next_page_token=to_page_token(page.next_after),
         )
 
@@ -287,6 +293,31 @@ class GalleryServicer(GalleryServiceServicer):
             ],
             next_page_token=to_page_token(filled.next_after),
         )
+
+    async def FillByMap(  # type: ignore[override]  # the interceptor makes it an Incoming
+        self, request_iterator: Incoming[FillByMapRequest], context: Context
+    ) -> AsyncIterator[FillByMapResponse]:
+        mapping = self._gate.services.mapping
+        call = call_of(context, patient=True)
+        request: FillByMapRequest | None = None
+        async for received in request_iterator:
+            if request is not None:
+                raise InvalidRequest("one request, and no more", reason="SETTINGS_MISPLACED")
+            request = await received.message()
+            received.release()
+        if request is None:
+            raise InvalidRequest.field("gallery_id", "is required", reason="EMPTY")
+        fitted = await mapping.fit(call, request.gallery_id)
+        yield FillByMapResponse(loss=to_loss(fitted.loss), subject_count=fitted.subjects)
+        if request.dry_run:
+            return
+        async for step in mapping.fill(call, fitted):
+            yield FillByMapResponse(
+                mapped_count=step.mapped,
+                subject_count=fitted.subjects,
+                refused_count=step.refused,
+                finished=step.finished,
+            )
 
     async def CutOver(self, request: pb.CutOverRequest, context: Context) -> pb.CutOverResponse:
         succession = self._gate.services.succession

@@ -71,6 +71,7 @@ class IdentificationServicer(IdentificationServiceServicer):
             breaches=to_breaches(answer.breaches),
             negative=to_negative(answer.negative),
             probability=answer.probability,
+            mapped=answer.mapped,
         )
 
     async def Identify(  # type: ignore[override]

@@ -278,6 +278,7 @@ def _to_subject(subject: Subject) -> pb.Subject:
         create_time=to_timestamp(subject.created),
         update_time=to_timestamp(subject.updated),
         retention=None if subject.retention == Retention() else _to_retention(subject.retention),
+        mapped=subject.mapped,
     )
 
 

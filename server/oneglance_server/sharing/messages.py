@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol, Union, get_args, get_origin
 import msgspec
 import numpy as np
 
-from oneglance_core import fusion, names, pair_head
+from oneglance_core import fusion, mapping, names, pair_head
 from oneglance_index import approximation, audit, errors, moved, protocol, records
 from oneglance_index.approximation import ApproximationState
 from oneglance_index.audit import Actor
@@ -269,7 +269,7 @@ METHODS = {
 
 
 def _digest() -> str:
-    told = [protocol, records, moved, errors, audit, approximation, pair_head, fusion, names]
+    told = [protocol, records, moved, errors, audit, approximation, pair_head, mapping, fusion, names]
     files = [*sorted(Path(__file__).parent.glob("*.py")), *(Path(str(module.__file__)) for module in told)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 

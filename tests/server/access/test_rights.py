@@ -65,6 +65,7 @@ IN_A_GALLERY: dict[str, tuple[str, Callable[[Client, str], object]]] = {
     "GalleryService.StartMove": ("administer", lambda c, g: c.start_move(g, g, "pixels")),
     "GalleryService.GetMove": (SEE, lambda c, g: c.get_move(g)),
     "GalleryService.ListLeft": ("export", lambda c, g: list(c.list_left(g))),
+    "GalleryService.FillByMap": ("administer", lambda c, g: first(c.fill_by_map(g))),
     "GalleryService.SetKeepCrops": ("administer", lambda c, g: c.set_keep_crops(g, True)),
     "GalleryService.FillFromCrops": ("administer", lambda c, g: list(c.fill_from_crops(g))),
     "GalleryService.CutOver": ("administer", lambda c, g: c.cut_over(g)),

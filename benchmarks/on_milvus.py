@@ -1,6 +1,6 @@
 """Galleries on a Milvus against galleries in the process, and against calling Milvus directly, in one run.
 
-    python -m benchmarks.on_milvus --milvus PATH [--subjects 100000]
+    python -m benchmarks.on_milvus --milvus PATH [--subjects 100000] [--seconds 3]
 
 PATH: a wheel of milvus==2.3.5, or a folder that it was unpacked to. K subjects x 128, one encoding each, unit norm; a
 probe a call, five candidates. "Direct" is Milvus's own client, a thread for each call in flight, its FLAT index and
@@ -30,10 +30,10 @@ from oneglance import Client, encoded_subject, encoding
 from tests.running import ServerProcess
 
 ROUNDS = 3
-SECONDS = 3.0
 IN_FLIGHT = (1, 8, 64, 256)
 _BATCH = 5000
-_SEALING_SECONDS = 20.0  # after it was told to, until Milvus searches new rows as fast as it can
+# After it was told to, until Milvus searches new rows as fast as it can: so long, and for each row.
+_SEALING_SECONDS, _SEALING_SECONDS_EACH = 20.0, 5e-5
 
 
 class Direct:
@@ -71,11 +71,11 @@ class Direct:
                     return
             time.sleep(1)
 
-    def drive(self, probes: Vectors, in_flight: int) -> Load:
+    def drive(self, probes: Vectors, in_flight: int, seconds: float) -> Load:
         from pymilvus import MilvusClient
 
-        measure_from = time.perf_counter() + SECONDS / 3
-        until = measure_from + SECONDS
+        measure_from = time.perf_counter() + seconds / 3
+        until = measure_from + seconds
         latencies: list[float] = []
         lists = probes.tolist()
 
@@ -97,7 +97,7 @@ class Direct:
         for thread in threads:
             thread.join()
         p50, p99 = np.percentile(latencies, [50, 99]) * 1e3 if latencies else (np.inf, np.inf)
-        return Load(len(latencies) / SECONDS, float(p50), float(p99), 0)
+        return Load(len(latencies) / seconds, float(p50), float(p99), 0)
 
 
 def fill(client: Client, rows: Vectors) -> tuple[str, float]:
@@ -114,6 +114,7 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--milvus", type=Path, required=True, metavar="PATH")
     parser.add_argument("--subjects", metavar="K", type=int, default=100_000)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     told = parser.parse_args()
     rng = np.random.default_rng(0)
     rows, probes = random_directions(rng, told.subjects, D), random_directions(rng, 256, D)
@@ -138,7 +139,7 @@ def main() -> None:
         begun = time.perf_counter()
         direct.await_rows(told.subjects)
         print(f"all rows at Milvus {time.perf_counter() - begun:.0f} s after the others", flush=True)
-        time.sleep(_SEALING_SECONDS)
+        time.sleep(_SEALING_SECONDS + told.subjects * _SEALING_SECONDS_EACH)
         points = [encoding(row, digest) for row in probes]
         asked = [identifying(point) for point in points]
         lines: list[tuple[object, ...]] = []
@@ -147,9 +148,9 @@ def main() -> None:
             for _ in range(ROUNDS):
                 for name, address in addresses.items():
                     loads[name].append(
-                        drive(address, IDENTIFY, asked, in_flight=in_flight, seconds=SECONDS, go_on=True)
+                        drive(address, IDENTIFY, asked, in_flight=in_flight, seconds=told.seconds, go_on=True)
                     )
-                loads["Milvus directly"].append(direct.drive(probes, in_flight))
+                loads["Milvus directly"].append(direct.drive(probes, in_flight, told.seconds))
             ours = [load.per_second for load in loads["on Milvus"]]
             for name, found in loads.items():
                 ratio = statistics.median(a / max(b.per_second, 1e-9) for a, b in zip(ours, found, strict=True))
@@ -157,7 +158,7 @@ def main() -> None:
                 lines.append((in_flight, name, middle.per_second, middle.p50_ms, middle.p99_ms, ratio))
         enrolled = [
             (name, in_flight, drive(address, ENROLL, [enrolling(f"e{i}", point) for i, point in enumerate(points)],
-                                    in_flight=in_flight, seconds=SECONDS, go_on=True))
+                                    in_flight=in_flight, seconds=told.seconds, go_on=True))
             for name, address in addresses.items()
             for in_flight in (1, 64)
         ]  # fmt: skip

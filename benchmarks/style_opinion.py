@@ -28,7 +28,7 @@ from PIL import Image
 from benchmarks.report import table
 from oneglance_exporter.data.photos import read_photos
 from oneglance_exporter.perceptual.pictures import Rgb, fitted, read_picture
-from oneglance_exporter.stylizer.measure import Deployed
+from oneglance_exporter.stylizer.deployed import Deployed
 from oneglance_exporter.stylizer.styles import read_styles
 from oneglance_server.settings import BUNDLED_STYLIZER
 

@@ -20,7 +20,7 @@ from oneglance_exporter.data.photos import read_photos
 from oneglance_exporter.perceptual.objective import Objective
 from oneglance_exporter.perceptual.pictures import Rgb, fitted, to_tensor
 from oneglance_exporter.perceptual.vgg import load_loss_network
-from oneglance_exporter.stylizer.measure import Deployed
+from oneglance_exporter.stylizer.deployed import Deployed
 from oneglance_exporter.stylizer.styles import read_styles
 
 SIZE, EVALUATIONS, SCALED = 256, 50, 1e5

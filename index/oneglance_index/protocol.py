@@ -211,8 +211,8 @@ class GalleryStore(Protocol):
 
     def set_keep_crops(self, gallery_id: str, keep: bool) -> Future[Gallery]:
         """Whether crops that come with encodings from now on are kept. If not, all that there are get deleted, in the
-        same step; of a gallery that moves to another encoder, those of the one that waits, too. GalleryNotFound. The
-        result is the gallery as it is then."""
+        same step; of a gallery that moves to another encoder, those of the one that waits, too. GalleryNotFound,
+        GalleryWaits for the one that waits. The result is the gallery as it is then."""
 
     def enroll(
         self,
@@ -260,7 +260,7 @@ class GalleryStore(Protocol):
         encoding. At most MAX_CROP_BYTES each, and of one subject 4 MiB together: what is beyond isn't kept.
 
         `filling`: the encodings were made of crops, of these encodings in the gallery that answers, for the one that
-        waits. SubjectChanged where these, or what the subject has there, aren't so any more.
+        waits. SubjectChanged where these, their crops, or what the subject has there, aren't so any more.
 
         `caller` is whoever asks for it: enrollments of several take turns. With `patient` it is never refused for
         a full queue: whoever calls bounds how many of these wait.

@@ -146,10 +146,12 @@ class Server:
         self._certificates = _certificates(settings)
         self._access: Access | None = None
         self._files = RemoteFiles() if settings.uses_keeper else LocalFiles(settings.data_dir)
-        if settings.policy:
+        # Servers that share these galleries may know callers where this one doesn't.
+        self._keys = ApiKeys(self._files) if settings.policy or settings.share else None
+        if settings.policy and self._keys is not None:
             if not settings.uses_keeper:
                 settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._access = Access(Path(settings.policy), ApiKeys(self._files))
+            self._access = Access(Path(settings.policy), self._keys)
         self._interceptor = CallInterceptor(
             self._metrics,
             self._backlog,
@@ -240,8 +242,8 @@ class Server:
         self._watches.append(asyncio.create_task(self._backlog.watch()))
         if settings.http:
             await self._serve_http(ours.methods)
-        if self._access is not None or certificates is not None:
-            self._watches.append(asyncio.create_task(self._watch_access(self._access)))
+        if self._keys is not None or certificates is not None:
+            self._watches.append(asyncio.create_task(self._watch_access()))
         if settings.metrics:
             metrics_host, _, metrics_port = settings.metrics.rpartition(":")
             try:
@@ -391,20 +393,26 @@ class Server:
         await server.start()
         log.info("galleries shared", address=self.shared_address)
 
-    async def _watch_access(self, access: Access | None) -> None:
-        """Read its files again when they change, tell so, and end the streams of those whose credentials are good no
-        longer."""
+    async def _watch_access(self) -> None:
+        """Read files that say who may call again when they change, tell so, and end the streams of those whose
+        credentials are good no longer."""
+        files = self._access or self._keys
+        look: Callable[[], object] | None = None if files is None else files.look
+        told = ""
         while True:
             await asyncio.sleep(_ACCESS_SECONDS)
             try:
-                if access is not None:
-                    await asyncio.get_running_loop().run_in_executor(None, access.look)
+                if look is not None:
+                    await asyncio.get_running_loop().run_in_executor(None, look)
                 if self._audit is not None:
                     await self._audit.let_in_by(self._let_in_by())
                 if self._http is not None:
                     await self._http.look()
+                told = ""
             except Exception as error:  # want of memory, or a full disk, say: it looks again
-                log.error("looking at who may call failed", exc_info=error)
+                if told != str(error):
+                    told = str(error)
+                    log.error("looking at who may call failed", exc_info=error)
             self._interceptor.end_without_credential()
 
     def _let_in_by(self) -> dict[str, object]:

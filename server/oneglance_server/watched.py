@@ -65,9 +65,12 @@ class Watched(Generic[T]):
             if not stat.S_ISREG(found.st_mode):
                 raise OSError(f"{self.path} is no file")
             data = file.read(self._max_bytes + 1)
+        return _of(found), self._made_of(data), data, sha256_of(data)
+
+    def _made_of(self, data: bytes) -> T:
         if len(data) > self._max_bytes:
             raise OSError(f"{self.path} has more than {self._max_bytes} bytes")
-        return _of(found), self._read(self.path, data), data, sha256_of(data)
+        return self._read(self.path, data)
 
 
 class SharedFile(Protocol[Made]):
@@ -124,8 +127,8 @@ class LocalFiles:
         return {name: file.data for name, file in list(self._files.items())}
 
     def replace(self, name: str, former: str, text: str) -> bool:
-        """The text of a file, if what there is has SHA-256 ``former``; whether it had. Raises OSError, and ValueError
-        for a name that is none of these."""
+        """The text of a file, if what there is has SHA-256 ``former``; whether it had. Raises OSError, what reads it,
+        and ValueError for a name that is none of these."""
         if name not in self._files:
             raise ValueError(f"there is no file {name!r}")
         try:
@@ -175,9 +178,10 @@ class _Shared(Watched[T]):
                 self._look()
                 if former not in (None, self.sha256):
                     raise _AnotherOne
-                text = make(self.value)
+                data = make(self.value).encode()
+                self._made_of(data)  # what can't be read again is never written
                 with replacing(self.path, private=True) as fresh:
-                    fresh.write_text(text)
+                    fresh.write_bytes(data)
                 self._look()
         finally:
             self._on_change(True)  # what was seen of others, too

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from oneglance_core.faces.turns import turn_box
 from oneglance_core.glyphs import alphabet
@@ -41,6 +41,17 @@ def test_a_drawing_is_kept_as_it_is_and_in_gray() -> None:
     crop = read_crop(crop_of(pixels, MOST))
     assert Image.open(io.BytesIO(crop.picture)).mode == "L"
     assert (decoded(crop.picture) == pixels).all()
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (200, 30, 60)])
+def test_a_large_drawing_of_which_jpeg_has_more_bytes_is_kept_as_it_is(colour: tuple[int, int, int]) -> None:
+    drawing = Image.new("RGB", (512, 400), "white")
+    corners = np.random.default_rng(1).integers(0, 400, (40, 4)).tolist()
+    for one in corners:
+        ImageDraw.Draw(drawing).line(one, colour, 3)
+    crop = read_crop(crop_of(np.asarray(drawing), MOST))
+    assert len(crop.picture) < 64 << 10
+    assert (decoded(crop.picture) == np.asarray(drawing)).all()
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,19 @@ def test_what_is_mounted_is_what_the_settings_name() -> None:
         assert "master-key" not in volumes or kind.startswith("StatefulSet")
 
 
+def test_what_is_set_of_servers_alone_restarts_them_alone() -> None:
+    def template(made: dict[str, Any], kind: str) -> Any:
+        return made[kind]["spec"]["template"]
+
+    keeper, servers, _ = POD_MAKERS
+    before = rendered(SERVERS)
+    after = rendered(SERVERS | {"servers": SERVERS["servers"] | {"replicas": 5, "settings": {"max_batch": 8}}})
+    assert template(after, keeper) == template(before, keeper)
+    assert template(after, servers) != template(before, servers)
+    more = rendered(SERVERS | {"servers": SERVERS["servers"] | {"replicas": 5}})
+    assert template(more, servers) == template(before, servers)
+
+
 def test_two_servers_and_their_keeper_really_serve_with_these_settings(
     models: tuple[Path, Path], tmp_path: Path
 ) -> None:

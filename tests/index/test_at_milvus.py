@@ -3,15 +3,26 @@ one does tests/index/milvus tries, where there is one."""
 
 from __future__ import annotations
 
+import itertools
+import threading
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from oneglance_index import LocalGalleries
-from oneglance_index.search.milvus import index
+from oneglance_core.distance import squared_l2
+from oneglance_index import DeviceUnavailable, EngineUnavailable, Found, LocalGalleries, Search
+from oneglance_index.records import Integers, Rows, Vectors
+from oneglance_index.search.milvus import engine as engines
+from oneglance_index.search.milvus import held, index
+from oneglance_index.search.milvus.address import parse_address
+from oneglance_index.search.milvus.engine import MARK, WITNESS, Collection, Engine, Hits
+from oneglance_index.search.milvus.held import HeldRows
 from tests.index.conformance import PROMISES, Trial
 from tests.index.fake_milvus import URL, FakeMilvus
 from tests.index.milvus.test_milvus_conformance import REFUSED
@@ -59,3 +70,172 @@ def test_a_move_is_as_its_model_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
             super().open()
 
     run_state_machine_as_test(AtMilvus, settings=settings(max_examples=20, stateful_step_count=25, deadline=None))
+
+
+def test_an_address_says_where_and_how_often() -> None:
+    one = parse_address("milvus+tls://a.example:19530/people?replicas=2")
+    assert (one.uri, one.database, one.replicas) == ("https://a.example:19530", "people", 2)
+    other = parse_address("milvus://[::1]:1")
+    assert (other.uri, other.database, other.replicas) == ("http://[::1]:1", "default", 1)
+    for wrong in ("milvus://a:1?replicas=0", "milvus://a:1/d?replicas=x", "milvus://a:1/d?more=2", "milvus://u:p@a:1"):
+        with pytest.raises(DeviceUnavailable, match="replicas=N"):
+            parse_address(wrong)
+
+
+def test_a_gallery_is_compacted_while_others_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as there is more to write each time, it isn't waited for."""
+    FakeMilvus.installed(monkeypatch)
+    compacted, writes = threading.Event(), FakeMilvus.write
+
+    def write(fake: FakeMilvus, collection: Collection, gone: Integers, rows: Rows, stamps: Integers) -> int:
+        if not compacted.is_set():
+            number = next(numbers)
+            assert number < 50
+            galleries.enroll("g", f"s{number}", np.ones((1, 4), np.float32)).result()
+        return writes(fake, collection, gone, rows, stamps)
+
+    numbers = itertools.count()
+    monkeypatch.setattr(FakeMilvus, "write", write)
+    with LocalGalleries.open(tmp_path, device=URL) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        galleries.enroll("g", "first", np.ones((1, 4), np.float32)).result()
+        galleries.compact("g")
+        compacted.set()
+
+
+def test_a_row_whose_deletion_milvus_lost_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one of a deleted subject nor one that was replaced; at Milvus it is deleted once more."""
+    fake = FakeMilvus.installed(monkeypatch)
+    near, far = np.ones((1, 4), np.float32), np.full((1, 4), 9, np.float32)
+    with LocalGalleries.open(tmp_path, device=URL) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        for name, vector in (("gone", near), ("changed", near * 2), ("kept", far)):
+            galleries.enroll("g", name, vector).result()
+        galleries.compact("g")
+        (there,) = fake.collections.values()
+        before = dict(there)
+        galleries.delete_subject("g", "gone").result()
+        galleries.enroll("g", "changed", far, on_existing="replace").result()
+        galleries.compact("g")
+        lost = {number: before[number] for number in before.keys() - there.keys()}
+        assert len(lost) == 2
+        there.update(lost)
+        (found,) = galleries.search_many("g", [Search(near, "e", 3, 30.0, 5)])
+        assert isinstance(found, Found)
+        assert {one.subject_id for one in found.candidates[0]} == {"changed", "kept"}
+        assert not found.matches[0]
+        until(lambda: not lost.keys() & there.keys())
+
+
+def test_rows_are_held_as_a_dictionary_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held, "_ASIDE", 5)
+    rows, model, random = HeldRows(), dict[int, int](), np.random.default_rng(0)
+    everybody = np.arange(30)
+    for _ in range(200):
+        numbers = np.unique(random.integers(0, 30, 3))
+        if random.random() < 0.5:
+            stamps = random.integers(0, 3, len(numbers))
+            rows.add(numbers, stamps)
+            model.update(zip(numbers.tolist(), stamps.tolist(), strict=True))
+        else:
+            rows.remove(numbers)
+            model = {number: stamp for number, stamp in model.items() if number not in numbers}
+        stamps = random.integers(0, 3, 30)
+        expected = [model.get(number) == stamp for number, stamp in enumerate(stamps.tolist())]
+        assert rows.count(everybody, stamps).tolist() == expected
+        assert {number for number in range(30) if number in rows} == model.keys()
+
+
+def test_no_answer_is_larger_than_milvus_sends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are asked for; and all are told."""
+    FakeMilvus.installed(monkeypatch)
+    monkeypatch.setattr(engines, "_ANSWER_BYTES", 8 * 4 * 20)
+    asked: list[int] = []
+    nearest = FakeMilvus.nearest
+
+    def noted(fake: FakeMilvus, collection: Collection, probes: Vectors, most: int, *rest: Any) -> Hits:
+        asked.append((len(probes) + 1) * most * 4 * collection.dimension)
+        return nearest(fake, collection, probes, most, *rest)
+
+    monkeypatch.setattr(FakeMilvus, "nearest", noted)
+    vectors = np.random.default_rng(0).standard_normal((90, 4), dtype=np.float32)
+    with LocalGalleries.open(tmp_path, device=URL) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        for i, vector in enumerate(vectors):
+            galleries.enroll("g", f"s{i}", vector[None]).result()
+        galleries.compact("g")
+        found = galleries.search_many("g", [Search(vectors[:7], "e", 3), Search(vectors[:2], "e", 70, 4.0, 80)])
+    few, many = (one for one in found if isinstance(one, Found))
+    for probe, candidates in zip(vectors[:7], few.candidates, strict=True):
+        order = np.argsort(squared_l2(vectors, probe), kind="stable")
+        assert [one.subject_id for one in candidates] == [f"s{at}" for at in order[:3]]
+    for probe, candidates, matches in zip(vectors[:2], many.candidates, many.matches, strict=True):
+        away = squared_l2(vectors, probe)
+        order = np.argsort(away, kind="stable")
+        assert [one.subject_id for one in candidates] == [f"s{at}" for at in order[:70]]
+        assert [one.subject_id for one in matches] == [f"s{at}" for at in order if away[at] <= 4]
+    assert 0 < max(asked) <= 8 * 4 * 20
+
+
+def test_an_answer_that_lacks_rows_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Milvus gives it for some seconds after a query node died, and says nothing."""
+    collection = Collection(1, "encodings", 4)
+    engine = Forgetful()
+    monkeypatch.setattr(engines, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(engines, "_WHILE_DOWN_SECONDS", 0.0)
+    probe = np.zeros((1, 4), np.float32)
+    hits = engine.nearest(collection, probe, 5, 0, "subject in [1]")
+    assert hits.numbers.tolist() == [[7, WITNESS]]
+    assert hits.subjects.tolist() == [[7, MARK]]
+    assert engine.filters == [f"(subject in [1]) or number == {WITNESS}"]
+    known = engine.known(collection)
+    assert known is not None
+    assert known.numbers.tolist() == [7]
+    engine.sealed = False
+    with pytest.raises(EngineUnavailable, match="without all its rows"):
+        engine.nearest(collection, probe, 5, 0)
+    assert engine.trouble()
+    with pytest.raises(EngineUnavailable, match="without all its rows"):
+        engine.known(collection)
+    engine.sealed = True
+    assert engine.nearest(collection, probe, 5, 0).numbers.tolist() == [[7, WITNESS]]
+    assert engine.trouble() is None
+
+
+class Forgetful(Engine):
+    """Its client has one row, 7, and WITNESS if it is `sealed`."""
+
+    def __init__(self) -> None:
+        self.name, self._down, self._store_id, self._replicas = URL, None, "store", 1
+        self.sealed, self.filters = True, list[str]()
+        self._client = self
+
+    def search(self, _: str, data: Sequence[Vectors], filter: str, **__: object) -> list[list[dict[str, object]]]:
+        self.filters.append(filter)
+        return [self._rows() for _ in data]
+
+    def query(self, *_: object, **__: object) -> list[dict[str, int]]:
+        return [{"number": row["entity"]["number"], "stamp": 0} for row in self._rows()]
+
+    def _rows(self) -> list[dict[str, Any]]:
+        numbers = [7, WITNESS] if self.sealed else [7]
+        near = [{"number": number, "subject": max(number, -1), "vector": [0.0] * 4} for number in numbers]
+        return [{"distance": 0.0, "entity": one} for one in near]
+
+    def _names(self) -> list[str]:
+        return ["oneglance_1_encodings"]
+
+    def _dimension_of(self, name: str) -> int:
+        return 4
+
+    def list_indexes(self, *_: object, **__: object) -> list[str]:
+        return ["vector"]
+
+    def get_load_state(self, *_: object, **__: object) -> dict[str, Any]:
+        return {"state": SimpleNamespace(name="Loaded")}
+
+    def describe_replica(self, *_: object, **__: object) -> list[int]:
+        return [1]
+
+    def load_collection(self, *_: object, **__: object) -> None:
+        pass

@@ -14,6 +14,7 @@ from oneglance_index import (
     MAX_CROP_BYTES,
     EncoderMismatch,
     Filling,
+    GalleryWaits,
     LeftCrops,
     LocalGalleries,
     Note,
@@ -120,6 +121,18 @@ def test_switched_off_those_of_both_galleries_go(galleries: LocalGalleries) -> N
     assert [len(one.encodings) for one in galleries.list_subjects("g").subjects] == [2, 2]
 
 
+def test_it_is_switched_in_the_one_that_answers_alone(galleries: LocalGalleries) -> None:
+    enroll(galleries, "s", b"one")
+    move(galleries)
+    fill(galleries, left(galleries)["s"])
+    for change in (galleries.cut_over, galleries.roll_back, galleries.end_move):
+        for keep in (False, True):
+            with pytest.raises(GalleryWaits):
+                galleries.set_keep_crops("new", keep).result()
+        assert galleries.get_gallery("new").keep_crops
+        change("g").result()
+
+
 def test_whoever_is_filled_has_keys_labels_and_crops(galleries: LocalGalleries) -> None:
     notes = [Note("front", "a.png"), Note("", "b.png")]
     galleries.enroll("g", "s", vectors(2), crops=[b"one", b"two"], notes=notes, labels={"n": "1"}).result()
@@ -176,6 +189,18 @@ def test_what_changed_meanwhile_is_not_filled(galleries: LocalGalleries, change:
     with pytest.raises((SubjectChanged, SubjectNotMoving, EncoderMismatch)):
         fill(galleries, seen)
     assert galleries.list_subjects("new").subjects == before
+
+
+def test_a_crop_that_was_deleted_meanwhile_does_not_come_back(galleries: LocalGalleries) -> None:
+    """Though crops are kept again by then."""
+    enroll(galleries, "s", b"one")
+    move(galleries)
+    seen = left(galleries)["s"]
+    galleries.set_keep_crops("g", False).result()
+    galleries.set_keep_crops("g", True).result()
+    with pytest.raises(SubjectChanged):
+        fill(galleries, seen)
+    assert galleries.list_subjects("new").subjects == ()
 
 
 def test_a_gallery_that_moves_no_more_is_not_filled(galleries: LocalGalleries) -> None:

@@ -92,11 +92,25 @@ def test_who_decides_nothing_is_not_waited_for(gallery: Gallery, monkeypatch: py
     news.seconds = LONG
     assert news.grant(gone)
     news.leave(gone, at_once=True)
-    back = User(news, "comes back")
-    assert news.grant(back)
-    news.leave(back, at_once=False)
-    User(news, "comes back")
     until(Telling(news, {"g": changed(gallery, 2)}).is_done)
+
+
+def test_one_that_comes_back_is_waited_for_until_it_has_heard_all(gallery: Gallery) -> None:
+    """By what it was granted before it may decide until then."""
+    news = begun(LONG, gallery)
+    former = User(news)
+    assert news.grant(former)
+    before = Telling(news, {"g": changed(gallery, 1)})
+    until(lambda: len(former.told) == 2)
+    news.leave(former, at_once=False)
+    back = User(news)
+    meanwhile = Telling(news, {"g": changed(gallery, 2)})
+    until(lambda: len(back.told) == 2)
+    assert not before.is_done()
+    assert not meanwhile.is_done()
+    back.confirm()
+    until(lambda: before.is_done() and meanwhile.is_done())
+    assert len(former.told) == 2
 
 
 def test_what_is_granted_comes_after_all_that_was_told(gallery: Gallery) -> None:

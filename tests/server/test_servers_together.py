@@ -199,6 +199,26 @@ def test_keys_and_styles_made_or_ended_at_one_server_are_so_at_all(
     assert not (tmp_path / "one").exists()
 
 
+def test_a_keeper_that_knows_no_callers_keeps_the_keys_of_servers_that_do(
+    models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    share, policy = f"unix:{tmp_path}/share", tmp_path / "policy.toml"
+    policy.write_text(grant(["key:*"], ["*"], ["*"]))
+    of = {"models": models, "galleries": f"keeper+{share}", "policy": str(policy)}
+    with ExitStack() as opened:
+        opened.enter_context(server_thread(data_dir=tmp_path / "kept", share=share, models=models))
+        servers = [opened.enter_context(server_thread(data_dir=tmp_path / name, **of)) for name in ("one", "other")]
+        admin = key_of(tmp_path / "kept", "admin")  # while it serves
+        one, other = (opened.enter_context(Client(server.address, token=admin)) for server in servers)
+        until(lambda: lets_in(one) and lets_in(other))
+        made = one.create_api_key("door")
+        with Client(servers[1].address, token=made.secret) as door:
+            assert door.get_identity().name == "key:door"
+            other.revoke_api_key(made.key.id)
+            with pytest.raises(UnauthenticatedError):
+                door.get_identity()
+
+
 @pytest.mark.parametrize(
     ("token", "told"), [("env:ONEGLANCE_TEST_TOKEN", "another token"), ("env:NO_SUCH", "can't be read")]
 )
@@ -237,6 +257,13 @@ def check_all(writers: list[Writer], client: Client, digest: str) -> None:
         writer.check(client, stored, digest)
     gallery = client.get_gallery("g")
     assert (gallery.subject_count, gallery.encoding_count) == (len(stored), sum(stored.values()))
+
+
+def lets_in(client: Client) -> bool:
+    with contextlib.suppress(UnauthenticatedError):
+        client.get_identity()
+        return True
+    return False
 
 
 def answers(client: Client) -> bool:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pytest
 
-from oneglance_index import EngineUnavailable, GalleryStore
+from oneglance_index import EngineUnavailable, GalleryStore, StoreIOError
 from oneglance_server.access.api_keys import FILE, ApiKeys
 from oneglance_server.errors import ApiKeyNotFound, ApiKeysBusy
 from oneglance_server.sharing import files as shared
+from oneglance_server.sharing.beside import Beside
 from oneglance_server.sharing.files import RemoteFiles
 from oneglance_server.sharing.remote import open_remote
 from oneglance_server.watched import LocalFiles
@@ -64,6 +66,17 @@ def test_what_one_revokes_no_other_takes_from_then_on(keeper: Kept, users: list[
             one.keys.revoke(made.id)
 
 
+def test_what_no_server_could_read_again_is_not_written(keeper: Kept, users: list[Elsewhere]) -> None:
+    made, secret = users[0].keys.create("door")
+    asked = cast(Beside, users[0].store)
+    before = (keeper.data_dir / FILE).read_bytes()
+    for text in ("no keys", "[" * 100_000, '{"keys": []}' + " " * (5 << 20)):
+        with pytest.raises((ValueError, StoreIOError)):
+            asked.replace_file(FILE, users[0].keys.sha256, text)
+    assert (keeper.data_dir / FILE).read_bytes() == before
+    assert users[1].keys.find(secret) == made
+
+
 def test_of_keys_that_many_make_at_once_none_is_lost(users: list[Elsewhere]) -> None:
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda i: users[i % 2].keys.create(f"k{i}"), range(12)))
@@ -104,6 +117,67 @@ def test_one_that_hears_nothing_takes_no_key_once_a_revocation_is_acknowledged(t
     until(lambda: not _finds(user.keys, secret))
     keeper.close()
     user.store.close()
+
+
+def test_one_that_comes_back_takes_no_key_that_was_revoked_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what it was granted before, it decides until it hears the first message."""
+    back, deaf, hear = threading.Event(), threading.Event(), RemoteFiles.hear
+
+    def waits(self: RemoteFiles, told: dict[str, bytes], *, anew: bool) -> None:
+        back.set()
+        deaf.wait(PATIENCE_SECONDS)
+        hear(self, told, anew=anew)
+
+    with ExitStack() as opened:
+        keeper = opened.enter_context(closing(Kept(tmp_path / "kept", seconds=3.0)))
+        keys = ApiKeys(keeper.files)
+        user = elsewhere(keeper)
+        opened.callback(user.store.close)
+        opened.callback(deaf.set)
+        made, secret = keys.create("door")
+        until(lambda: user.keys.find(secret) == made)
+        monkeypatch.setattr(RemoteFiles, "hear", waits)
+        monkeypatch.setattr(keeper.news, "grant", lambda follower: False)  # not yet
+        vars(user.store)["_session"].cancel()
+        assert back.wait(PATIENCE_SECONDS)
+        keys.revoke(made.id)
+        with pytest.raises(EngineUnavailable):
+            user.keys.find(secret)
+        monkeypatch.undo()
+        deaf.set()
+        until(lambda: not _finds(user.keys, secret))
+
+
+def test_that_a_key_is_gone_is_told_once_it_is_refused_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To who asks again, say, because the first answer didn't come."""
+    deaf, hear = threading.Event(), RemoteFiles.hear
+
+    def waits(self: RemoteFiles, told: dict[str, bytes], *, anew: bool) -> None:
+        if self is late.files:
+            deaf.wait(PATIENCE_SECONDS)
+        hear(self, told, anew=anew)
+
+    with ExitStack() as opened:
+        keeper = opened.enter_context(closing(Kept(tmp_path / "kept", seconds=3.0)))
+        keys = ApiKeys(keeper.files)
+        one, late = users = [elsewhere(keeper) for _ in range(2)]
+        for user in users:
+            opened.callback(user.store.close)
+        opened.callback(deaf.set)
+        made, secret = one.keys.create("door")
+        until(lambda: late.keys.find(secret) == made)
+        monkeypatch.setattr(RemoteFiles, "hear", waits)
+        ApiKeys(LocalFiles(keeper.data_dir)).revoke(made.id)  # and the keeper isn't told
+        assert keys.look()
+        until(lambda: one.keys.find(secret) is None)
+        with pytest.raises(ApiKeyNotFound):
+            one.keys.revoke(made.id)
+        with pytest.raises(EngineUnavailable):
+            late.keys.find(secret)
 
 
 def _finds(keys: ApiKeys, secret: str) -> bool:

@@ -272,9 +272,10 @@ def test_what_is_wrong_says_what_to_change(client: Client, gallery: str) -> None
         client.enroll("s", "nobody", png(picture(3)))
     assert unknown.value.reason == "SUBJECT_NOT_MOVING"
     assert [field for field, _ in unknown.value.field_violations] == ["subject_id"]
-    with pytest.raises(FailedPreconditionError) as waits:
-        client.rename_subject("s", "s0", "other")
-    assert waits.value.reason == "GALLERY_WAITS"
+    for refused in (lambda: client.rename_subject("s", "s0", "other"), lambda: client.set_keep_crops("s", True)):
+        with pytest.raises(FailedPreconditionError) as waits:
+            refused()
+        assert waits.value.reason == "GALLERY_WAITS"
     assert waits.value.metadata["other_gallery_id"] == "g"
     with pytest.raises(FailedPreconditionError) as conflict:
         client.roll_back("g")

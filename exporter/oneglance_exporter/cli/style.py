@@ -38,6 +38,14 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="longer side in pixels [%(default)s]",
     )
     evaluate.add_argument(
+        "--sizes",
+        type=within(int, least=32, most=8192),
+        nargs="+",
+        default=(),
+        metavar="N",
+        help="grid and shift at these sizes, too",
+    )
+    evaluate.add_argument(
         "--gatys",
         type=within(int, least=0, most=1_000_000),
         default=0,
@@ -74,6 +82,7 @@ def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
         options.styles,
         options.photos,
         size=options.size,
+        sizes=options.sizes,
         evaluations=options.gatys,
         references=options.references,
         loss_network=options.loss_network,
@@ -81,8 +90,8 @@ def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
         report=report,
     )
     if options.json:
-        rows = [dataclasses.asdict(row) for row in found.rows]
-        print(json.dumps({"styles": found.by_style(), "photos": rows}, indent=2))
+        rows, at_sizes = ([dataclasses.asdict(row) for row in part] for part in (found.rows, found.at_sizes))
+        print(json.dumps({"styles": found.by_style(), "photos": rows, "sizes": at_sizes}, indent=2))
     else:
         print(found)
     if options.sheet:  # after the numbers: should it fail, they are there

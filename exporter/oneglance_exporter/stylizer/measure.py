@@ -15,7 +15,7 @@ For each style and photo:
 And for each style light: the difference in mean brightness between a white picture and a black one, of the 1 that it
 was.
 
-The network is run as a server runs it: by ONNX Runtime, on 8-bit pictures and to 8-bit pictures.
+If asked for, grid and shift at other sizes, too (``sizes``).
 """
 
 import hashlib
@@ -26,13 +26,11 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 
 from oneglance_core.files import replacing
-from oneglance_core.folder import read_any_model_folder
-from oneglance_core.manifests import Arrays, StylizerManifest
+from oneglance_core.manifests import StylizerManifest
 from oneglance_exporter.data.photos import read_photos
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.gatys.optimize import optimize
@@ -40,55 +38,15 @@ from oneglance_exporter.gatys.settings import GatysSettings
 from oneglance_exporter.perceptual.objective import Objective, Terms
 from oneglance_exporter.perceptual.pictures import Rgb, read_picture, to_tensor
 from oneglance_exporter.perceptual.vgg import load_loss_network
-from oneglance_exporter.runtime import session_of
+from oneglance_exporter.stylizer.deployed import Deployed
+from oneglance_exporter.stylizer.faults import OnGreys, crop, flash_of, gain_of, grid_on, on_greys, room_of, shift_of
 from oneglance_exporter.stylizer.settings import MEASURED_SIDE
 from oneglance_exporter.stylizer.sheet import grid
+from oneglance_exporter.stylizer.sizes import AtSize, at_size, sizes_table
 from oneglance_exporter.stylizer.styles import read_styles
 from oneglance_exporter.training.checkpoint import writing
 
-_SHIFTS = (1, 2, 3, 5)  # pixels; multiples of 4 would not show a grid
-_CELL = 4  # pixels: the longest period of a grid that the network's strides could leave
-_NOISE = 4  # standard deviation, of 0..255
-_GREYS = (0, 64, 128, 192, 255)
-_FADE = np.linspace(1, 0, 25)  # the share of the photo's light in each frame of a fade
 _PHOTO_PIXELS = 2048 * 2048
-Moments = npt.NDArray[np.float32]
-
-
-class Deployed:
-    """A stylizer's model folder on ONNX Runtime. Raises ModelFolderError, ExportError."""
-
-    def __init__(self, path: Path, threads: int = 1) -> None:
-        folder = read_any_model_folder(path).of(StylizerManifest)
-        self.manifest = folder.manifest
-        self._session = session_of(folder.model, threads)
-
-    def __call__(self, pictures: Rgb, weights: Sequence[float], moments: Moments | None = None) -> Rgb:
-        """uint8 [N, H, W, 3], sides multiples of the manifest's, in one mixture of styles: uint8 [N, H, W, 3].
-
-        moments: float32 [N, M, 2], instead of the pictures' own.
-        """
-        stylized: Rgb = np.rint(self._run("stylized", pictures, weights, moments)).astype(np.uint8)
-        return stylized
-
-    def moments(self, pictures: Rgb, weights: Sequence[float]) -> Moments:
-        """The pictures' own, [N, M, 2]."""
-        return self._run("used", pictures, weights, None)
-
-    def _run(self, output: str, pictures: Rgb, weights: Sequence[float], moments: Moments | None) -> Moments:
-        count = len(pictures)
-        inputs: Arrays = {
-            "image": pictures,
-            "weights": np.tile(np.asarray(weights, np.float32), (count, 1)),
-            "moments": np.zeros((count, self.manifest.moments, 2), np.float32) if moments is None else moments,
-            "own": np.full(count, moments is None, np.float32),
-        }
-        found: Moments = self._session.run([output], inputs)[0]
-        return found
-
-    def style(self, name: str) -> list[float]:
-        """The weights of one style."""
-        return [float(style.name == name) for style in self.manifest.styles]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +99,6 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class OnGreys:
-    """One style on pictures of one grey. light: of 1. grid: levels."""
-
-    light: float
-    grid: float
-
-
-@dataclass(frozen=True, slots=True)
 class Measurements:
     """All styles on all photos, and a contact sheet: a row per photo, a column per style."""
 
@@ -156,6 +106,7 @@ class Measurements:
     greys: dict[str, OnGreys]
     sheet: Image.Image
     evaluations: int
+    at_sizes: tuple[AtSize, ...] = ()
 
     def by_style(self) -> list[dict[str, Any]]:
         """A dict per style: medians over the photos, but the worst shift, gain, grid and flash."""
@@ -185,6 +136,8 @@ class Measurements:
                 _shown(row["flash"], ".1f"),
             ]
             lines.append(f"| {' | '.join(cells)} |")
+        if self.at_sizes:
+            lines += ["", *sizes_table(self.at_sizes)]
         return "\n".join(lines)
 
 
@@ -194,6 +147,7 @@ def measure(
     photos: Sequence[str],
     *,
     size: int = MEASURED_SIDE,
+    sizes: Sequence[int] = (),
     evaluations: int = 0,
     references: Path | None = None,
     loss_network: Path | None = None,
@@ -202,10 +156,11 @@ def measure(
 ) -> Measurements:
     """Measure the stylizer in ``model`` on ``photos`` it never saw, shrunk to ``size`` pixels on the longer side.
 
-    styles: the pictures it was trained on, as ``train stylizer`` took them. evaluations: of J by Gatys' optimisation,
-    L-BFGS from noise; 0 leaves it out. references: a folder to keep its pictures in, and to take them from when they
-    are there already, since they take far longer than the rest; they are known by style, number of the photo and
-    evaluations, so other photos or betas need another folder.
+    styles: the pictures it was trained on, as ``train stylizer`` took them. sizes: longer sides, each at least 32, at
+    which grid and shift are measured, too. evaluations: of J by Gatys' optimisation, L-BFGS from noise; 0 leaves it
+    out. references: a folder to keep its pictures in, and to take them from when they are there already, since they
+    take far longer than the rest; they are known by style, number of the photo and evaluations, so other photos or
+    betas need another folder.
 
     Raises SettingsError when the styles or the loss network are others than the model's; RunError when ``references``
     can't be written; DataError, WeightsError, ModelFolderError.
@@ -224,15 +179,16 @@ def measure(
         with writing(references):
             references.mkdir(parents=True, exist_ok=True)
     rows: list[Measured] = []
-    seen = [_room(photo, size, net.manifest.multiple) for photo in read_photos(photos, 64, _PHOTO_PIXELS)]
-    shown_at = [_crop(photo, 0, 0) for photo in seen]
+    given = read_photos(photos, 64, _PHOTO_PIXELS)
+    seen = [room_of(photo, size, net.manifest.multiple) for photo in given]
+    shown_at = [crop(photo, 0, 0) for photo in seen]
     sheet: list[list[Rgb]] = [[photo] for photo in shown_at]
     greys: dict[str, OnGreys] = {}
     for picture in pictures:
         objective = Objective(network, alpha=training.alpha, beta=training.betas[picture.style.name])
         style = objective.style_of(to_tensor(picture.picture))
         weights = net.style(picture.style.name)
-        greys[picture.style.name] = _on_greys(net, weights, size)
+        greys[picture.style.name] = on_greys(net, weights, size)
         for i, (room, photo) in enumerate(zip(seen, shown_at, strict=True)):
             stylized = net(photo[np.newaxis], weights)[0]
             content = objective.content_of(to_tensor(photo))
@@ -254,16 +210,20 @@ def measure(
                     net=j(stylized),
                     untouched=j(photo),
                     gatys=by_gatys,
-                    shift=max(_shift(net, room, stylized, by, weights) for by in _SHIFTS),
-                    gain=_gain(net, photo, stylized, weights),
-                    grid=_grid_on_photo(net, room, weights),
-                    flash=_flash(net, photo, weights),
+                    shift=shift_of(net, room, weights),
+                    gain=gain_of(net, photo, stylized, weights),
+                    grid=grid_on(net, room, weights),
+                    flash=flash_of(net, photo, weights),
                 )
             )
             sheet[i].append(stylized)
             report(f"{picture.style.name}, photo {i + 1} of {len(seen)}")
+    at_sizes = []
+    for side in sizes:
+        report(f"at {side} px")
+        at_sizes += [at_size(net, picture.style.name, given, side) for picture in pictures]
     titles = ["photo", *(picture.style.name for picture in pictures)]
-    return Measurements(tuple(rows), greys, grid(sheet, titles), evaluations)
+    return Measurements(tuple(rows), greys, grid(sheet, titles), evaluations, tuple(at_sizes))
 
 
 def _by_gatys(photo: Rgb, style: Rgb, objective: Objective, evaluations: int, threads: int, kept: Path | None) -> Rgb:
@@ -289,73 +249,6 @@ def _by_gatys(photo: Rgb, style: Rgb, objective: Objective, evaluations: int, th
         with writing(kept.parent), replacing(kept) as fresh:
             Image.fromarray(made).save(fresh, "PNG")
     return made
-
-
-def _room(photo: Rgb, size: int, multiple: int) -> Rgb:
-    """A photo, ``size`` on its longer side, with room to move what is seen of it: uint8 [H + 5, W + 5, 3]."""
-    height, width = photo.shape[:2]
-    scale = size / max(height, width)
-    high, wide = (
-        max(4 * multiple, round(side * scale / multiple) * multiple) + max(_SHIFTS) for side in (height, width)
-    )
-    return np.asarray(Image.fromarray(photo).resize((wide, high), Image.Resampling.LANCZOS))
-
-
-def _crop(room: Rgb, y: int, x: int) -> Rgb:
-    height, width = (side - max(_SHIFTS) for side in room.shape[:2])
-    return room[y : y + height, x : x + width]
-
-
-def _shift(net: Deployed, room: Rgb, stylized: Rgb, by: int, weights: Sequence[float]) -> float:
-    moved = net(_crop(room, 0, by)[np.newaxis], weights)[0]
-    return _rmse(stylized[:, by:], moved[:, :-by]) / 255
-
-
-def _grid_on_photo(net: Deployed, room: Rgb, weights: Sequence[float]) -> float:
-    """Of points that come to every place of a cell once, as 16 crops begin at the room's first 4 x 4 points; all under
-    one crop's moments."""
-    last = _CELL - 1
-    moments = net.moments(_crop(room, 0, 0)[np.newaxis], weights)
-    places = np.zeros((_CELL, _CELL, 3))
-    for y in range(_CELL):
-        for x in range(_CELL):
-            seen = net(_crop(room, y, x)[np.newaxis], weights, moments)[0, last - y :, last - x :]
-            places += np.roll(_places(seen[: seen.shape[0] - y, : seen.shape[1] - x]), (last - y, last - x), (0, 1))
-    return _largest(places / _CELL**2)
-
-
-def _places(picture: Rgb) -> npt.NDArray[np.float64]:
-    """Mean of each place in cells of 4 x 4: [4, 4, 3]."""
-    height, width = (side // _CELL for side in picture.shape[:2])
-    cells = picture[: height * _CELL, : width * _CELL].reshape(height, _CELL, width, _CELL, 3)
-    return cells.mean((0, 2), dtype=np.float64)  # type: ignore[no-any-return]
-
-
-def _largest(places: npt.NDArray[np.float64]) -> float:
-    return float(np.abs(places - places.mean((0, 1))).max())
-
-
-def _flash(net: Deployed, photo: Rgb, weights: Sequence[float]) -> float:
-    frames = (np.rint(photo * light).astype(np.uint8) for light in _FADE)
-    means = [float(net(frame[np.newaxis], weights).mean()) for frame in frames]
-    return max(0.0, float(np.diff(means).max()))
-
-
-def _on_greys(net: Deployed, weights: Sequence[float], size: int) -> OnGreys:
-    side = size // net.manifest.multiple * net.manifest.multiple
-    pictures = [net(np.full((1, side, side, 3), grey, np.uint8), weights)[0] for grey in _GREYS]
-    light = (float(pictures[-1].mean()) - float(pictures[0].mean())) / 255
-    return OnGreys(light, max(_largest(_places(picture)) for picture in pictures))
-
-
-def _gain(net: Deployed, photo: Rgb, stylized: Rgb, weights: Sequence[float]) -> float:
-    noise = np.random.default_rng(0).normal(0, _NOISE, photo.shape)
-    noisy = np.rint(photo + noise).clip(0, 255).astype(np.uint8)
-    return _rmse(net(noisy[np.newaxis], weights)[0], stylized) / _rmse(noisy, photo)
-
-
-def _rmse(a: Rgb, b: Rgb) -> float:
-    return float(np.sqrt(np.square(a.astype(np.float64) - b).mean()))
 
 
 def _shown(value: float | None, form: str) -> str:

@@ -45,7 +45,7 @@ class StylizerSettings(TrainingSettings):
         0.0,
         ge=0,
         description="weight of the squared difference, of 1, between the pictures of two crops up to 3 pixels apart, "
-        "where both show the same, beyond 0.05^2: what is painted is to move along with the photo",
+        "where both show the same, beyond 0.06^2: what is painted is to move along with the photo",
     )
     level: float = Field(
         20.0,

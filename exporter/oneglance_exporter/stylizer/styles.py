@@ -11,7 +11,8 @@ from oneglance_core.toml_files import read_toml
 from oneglance_exporter.errors import DataError, SettingsError
 from oneglance_exporter.perceptual.pictures import Rgb, read_picture, with_shorter_side
 
-_Found = tuple[Style, Path, float | None]  # what is told of it, its picture, its own beta
+_Found = tuple[Style, Path, dict[str, float]]  # what is told of it, its picture, its own _WEIGHTS
+_WEIGHTS = {"beta": "above 0", "level": "from 0"}  # settings that a style may have for itself
 _LONGEST_STYLE = 16  # its longer side by its shorter: J of a thin strip, enlarged, would take all memory
 _TOML = """\
 [[style]]
@@ -21,16 +22,18 @@ title = "Katsushika Hokusai: The Great Wave off Kanagawa, 1831"
 source = "where the picture is from"
 license = "public domain"
 beta = 0.002                               # instead of --beta, for this one
+level = 100                                # instead of --level, for this one
 """
 
 
 @dataclass(frozen=True, slots=True)
 class StylePicture:
-    """A style: what the manifest tells of it, its picture, uint8 [H, W, 3] rgb, and beta if it has one of its own."""
+    """A style: what the manifest tells of it, its picture, uint8 [H, W, 3] rgb, its own beta and level, if any."""
 
     style: Style
     picture: Rgb
     beta: float | None = None
+    level: float | None = None
 
 
 def read_styles(paths: Sequence[str], size: int) -> list[StylePicture]:
@@ -45,7 +48,7 @@ def read_styles(paths: Sequence[str], size: int) -> list[StylePicture]:
     for name in names:
         if names.count(name) > 1:
             raise SettingsError(f"two styles are named {name!r}; name them in a .toml:\n\n{_TOML}")
-    return [StylePicture(style, _style_picture(path, size), beta) for style, path, beta in found]
+    return [StylePicture(style, _style_picture(path, size), **weights) for style, path, weights in found]
 
 
 def _style_picture(path: Path, size: int) -> Rgb:
@@ -57,10 +60,13 @@ def _style_picture(path: Path, size: int) -> Rgb:
 
 
 def _entry(entry: dict[str, Any], folder: Path) -> _Found:
-    picture, beta = folder / entry.pop("picture"), entry.pop("beta", None)
-    if beta is not None and (isinstance(beta, bool) or not isinstance(beta, float | int) or not 0 < beta < 1e30):
-        raise ValueError("beta must be a number above 0 and below 1e30")
-    return Style(**entry), picture, beta
+    picture = folder / entry.pop("picture")
+    weights = {name: entry.pop(name) for name in _WEIGHTS if name in entry}
+    for name, value in weights.items():
+        number = isinstance(value, float | int) and not isinstance(value, bool)
+        if not number or not (0 < value < 1e30 or (name == "level" and value == 0)):
+            raise ValueError(f"{name} must be a number {_WEIGHTS[name]} and below 1e30")
+    return Style(**entry), picture, weights
 
 
 def _named(path: Path) -> _Found:
@@ -68,7 +74,7 @@ def _named(path: Path) -> _Found:
     if not name:
         raise SettingsError(f"{path}: its name makes no name of a style; name it in a .toml:\n\n{_TOML}")
     title = path.stem.encode(errors="replace").decode()  # a file's name may hold what no text does
-    return Style(name=name, title=title), path, None
+    return Style(name=name, title=title), path, {}
 
 
 def _listed(path: Path) -> list[_Found]:

@@ -13,7 +13,8 @@ are ours:
   calmer ones cost style;
 * the brightness of a part of the picture is to be the style's, lighter or darker by _LEVEL_KEPT of what the photo's is
   (``level``). J asks for no level, and a fade to black would flash. So some crops are faded (``fade``): of those, less
-  style is asked for;
+  style is asked for. Of the others less level is, since J pulls against it there: its gradient and that of J_style are
+  opposed;
 * what all cells of 4 x 4 pixels have in common is to be flat (``grid``): a network with strides likes to lay its
   strokes on the lattice of these.
 """
@@ -50,9 +51,10 @@ _SCALE_DECAY = 0.95  # of the moving mean of a style's J
 _FIRST_BETA = 0.03  # of beta, where its rise begins
 _NOISE = (2 / 255, 8 / 255)  # standard deviation of the noise for ``calm``, of pixels in [0, 1]
 _FARTHEST = 3  # pixels that a crop is moved by, for ``shift``: a lattice of 4 pixels knows no other ways
-_STIR = 0.05  # RMSE between what is painted of a crop and of the crop moved, of 1
+_STIR = 0.06  # RMSE between what is painted of a crop and of the crop moved, of 1
 _SHEET_PHOTOS, _SHEET_SIDE = 3, 256
 _LEVEL_KEPT = 0.62  # of a difference in brightness
+_LEVEL_SHOWN = 0.4  # of ``level``, for crops that aren't faded
 _LEVELS = (0.35, 0.65)  # of a middle grey's brightness in any style: so there is room for darker and lighter
 _CELL, _WINDOW = 4, 64  # pixels: of the lattice of the network's strides, of a window whose cells are compared
 _FLAT = 0.25  # of the faded crops
@@ -148,6 +150,7 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self.optimizer = optimizer_of(self.model, checkpoint.fixed, settings)
         self.betas = torch.tensor(checkpoint.betas[checkpoint.fixed :])
+        self.levels = torch.tensor([settings.level if new.level is None else new.level for new in styles])
 
     def step(self, step: int, done: float) -> tuple[Tensor, StylizerFigures]:
         settings, objective = self.settings, self.objective
@@ -182,9 +185,10 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
         scale = _follow(torch.tensor(self.checkpoint.scale), chosen, whole)
         self.checkpoint.scale = scale.tolist()
         wanted = self.middle[chosen].view(-1, 1, 1, 1) + _LEVEL_KEPT * (brightness(crops) - 0.5)
-        level = (brightness(generated) - wanted).square().mean()
+        level = (brightness(generated) - wanted).square().mean((1, 2, 3))
+        order = self.levels[chosen] * torch.ones(count).where(contrast < 1, _LEVEL_SHOWN)
         loss = (total / scale[chosen].where(scale[chosen] > 0, total.detach())).mean()
-        loss = loss + settings.calm * gain + settings.level * level + settings.grid * grid_of(generated).square().mean()
+        loss = loss + settings.calm * gain + (order * level).mean() + settings.grid * grid_of(generated).square().mean()
         if shift is not None:
             loss = loss + settings.shift * (shift - _STIR**2).relu().mean()
         figures = StylizerFigures(
@@ -193,7 +197,7 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
             style=(beta * terms.style).mean().item(),
             gain=gain.item() ** 0.5,
             shift=None if shift is None else shift.mean().item() ** 0.5,
-            level=level.item() ** 0.5,
+            level=level.mean().item() ** 0.5,
             by_style=dict(zip(self.names, self.checkpoint.scale, strict=True)),
         )
         return loss, figures

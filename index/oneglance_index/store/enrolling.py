@@ -237,7 +237,7 @@ class Enroll:
         if subject is None:
             raise SubjectNotMoving(at.gallery_id, self.subject_id, other_id)
         if self.filling is not None:
-            check_filling(db, other, at, subject, self.filling)
+            check_filling(db, at, subject, self.filling)
         known = self.labels is None and queries.find_subject(db, at.number, subject.id, exactly=True) is not None
         labels = None if known else json.loads(queries.labels(db, subject))
         return replace(self, subject_id=subject.id, labels=labels, retention=subject.retention)

@@ -74,13 +74,11 @@ def _alike(one: KeptCrop, other: KeptCrop) -> bool:
     return one.crop == other.crop
 
 
-def check_filling(
-    db: sqlite3.Connection, answers: Place, waits: Place, subject: StoredSubject, filling: Filling
-) -> None:
-    """That a subject of the gallery that answers, and of the one that waits, is as it was when it was looked at. Raises
-    SubjectChanged."""
-    own = queries.encoding_numbers(db, answers.generation, subject)
+def check_filling(db: sqlite3.Connection, waits: Place, subject: StoredSubject, filling: Filling) -> None:
+    """That a subject of the gallery that answers still has the crops, and in the one that waits what it had when it was
+    looked at. Raises SubjectChanged."""
+    rows = db.execute("SELECT encoding FROM crops WHERE subject = ?", (subject.number,)).fetchall()
     there = queries.find_subject(db, waits.number, subject.id, exactly=True)
     held = () if there is None else queries.encoding_numbers(db, waits.generation, there)
-    if not set(filling.made_of) <= set(map(str, own)) or filling.beside != tuple(map(str, held)):
+    if not set(filling.made_of) <= {str(row["encoding"]) for row in rows} or filling.beside != tuple(map(str, held)):
         raise SubjectChanged(waits.gallery_id, subject.id)

@@ -4,7 +4,7 @@ So nothing that was deleted comes back with the cut-over, nor with a roll-back, 
 both. Where the other gallery can't have the same, since an example isn't there by its encoder, or one encoding of
 several goes, whose counterpart nobody knows, its whole subject goes: it is left to be moved then, and told as such.
 
-Whether pictures are kept is the same in both, too.
+Whether pictures are kept is the same in both, too, and set in the one that answers.
 
 What is done to the gallery that waits concerns that alone. Its subjects are those of the other one: they are renamed,
 relabelled, merged and kept for longer there only. But for those that were left at a cut-over, or at a roll-back: only
@@ -61,8 +61,8 @@ _CANT = (
     NegativeEnrolled,
     NegativeOfTheOther,
 )
-# Of subjects of the gallery that waits.
-_ELSEWHERE = (RenameSubject, UpdateLabels, MergeSubjects, MoveEncodings, SetRetention)
+# Of subjects of the gallery that waits, and whether pictures of them are kept.
+_ELSEWHERE = (RenameSubject, UpdateLabels, MergeSubjects, MoveEncodings, SetRetention, SetKeepCrops)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 NAME = "reserve"
-BYTES = (
-    12 << 20
-)  # what it takes to encrypt the rest of a subject of 1,000 encodings, 512-d, and as many crops as it may
-# have (crops.py), with a new key
+# What it takes to encrypt the rest of a subject of 1,000 encodings, 512-d, and as many crops as it may have (crops.py),
+# with a new key.
+BYTES = 12 << 20
 # So much is given away at once: others may want the room, too, and take it before it can be taken back.
 _GIVEN_BYTES = 1 << 20
 # Where there isn't room for all of it, a part is better than nothing: so many of these.

@@ -131,8 +131,7 @@ CREATE INDEX negatives_by_subject ON negatives (subject);
 CREATE INDEX negatives_by_generation ON negatives (generation);
 """
 # What is kept of the pictures that encodings were made of, where the gallery keeps that: one for each encoding, at
-# most.
-# The picture comes last, so that to read the rest of a row is to read none of it.
+# most. The picture comes last, so that to read the rest of a row is to read none of it.
 CROPS = """
 CREATE TABLE crops (
     encoding INTEGER PRIMARY KEY REFERENCES encodings (number) ON DELETE CASCADE,

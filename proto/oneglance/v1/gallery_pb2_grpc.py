@@ -313,8 +313,8 @@ class GalleryServiceServicer(object):
     def SetKeepCrops(self, request, context):
         """Sets whether crops of pictures are kept from now on, encrypted with their subjects' keys, for FillFromCrops alone: nothing
         else reads them, and no answer has them. If not, those that there are are deleted, and their keys, before the answer, which
-        takes longer the more subjects have some. Of a gallery that moves to another encoder it concerns both. Needs the right
-        "administer".
+        takes longer the more subjects have some. Of a gallery that moves to another encoder it concerns both, and is asked
+        of the one that answers (else FAILED_PRECONDITION, GALLERY_WAITS). Needs the right "administer".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

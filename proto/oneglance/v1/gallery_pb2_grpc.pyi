@@ -762,8 +762,8 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     SetKeepCrops: _GalleryServiceSetKeepCropsType
     """Sets whether crops of pictures are kept from now on, encrypted with their subjects' keys, for FillFromCrops alone: nothing
     else reads them, and no answer has them. If not, those that there are are deleted, and their keys, before the answer, which
-    takes longer the more subjects have some. Of a gallery that moves to another encoder it concerns both. Needs the right
-    "administer".
+    takes longer the more subjects have some. Of a gallery that moves to another encoder it concerns both, and is asked
+    of the one that answers (else FAILED_PRECONDITION, GALLERY_WAITS). Needs the right "administer".
     """
 
     ListThresholds: _GalleryServiceListThresholdsType
@@ -1109,8 +1109,8 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[oneglance.v1.gallery_pb2.SetKeepCropsResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.SetKeepCropsResponse]]:
         """Sets whether crops of pictures are kept from now on, encrypted with their subjects' keys, for FillFromCrops alone: nothing
         else reads them, and no answer has them. If not, those that there are are deleted, and their keys, before the answer, which
-        takes longer the more subjects have some. Of a gallery that moves to another encoder it concerns both. Needs the right
-        "administer".
+        takes longer the more subjects have some. Of a gallery that moves to another encoder it concerns both, and is asked
+        of the one that answers (else FAILED_PRECONDITION, GALLERY_WAITS). Needs the right "administer".
         """
 
     @abc.abstractmethod

@@ -14,6 +14,7 @@ from oneglance_server.watched import MAX_BYTES, SharedFile, sha256_of
 
 T = TypeVar("T")
 _TRIES = 20  # to change a file that others change, too
+_NO_FILE = "-"  # a SHA-256 that no file has
 # Goes on while this machine sleeps, where it can: what was granted before isn't good any more then.
 clock = functools.partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
@@ -60,7 +61,9 @@ class RemoteFiles:
 class _RemoteFile(Generic[T]):
     def __init__(self, files: RemoteFiles, name: str, read: Callable[[Path, bytes], T], missing: T) -> None:
         self._files, self._name, self._read, self._missing = files, name, read, missing
-        self._now, self._heard = (missing, b""), False  # what was made of what: one thing, to be read by any thread
+        # What was made of what, and its SHA-256: one thing, to be read by any thread.
+        self._now, self._heard = (missing, b"", ""), False
+        self._changing = threading.Lock()
         self.check = files.check
 
     @property
@@ -69,11 +72,12 @@ class _RemoteFile(Generic[T]):
 
     @property
     def sha256(self) -> str:
-        return sha256_of(self._now[1])
+        return self._now[2]
 
     def hear(self, data: bytes) -> None:
         if data != self._now[1]:
-            self._now = self._read(Path(self._name), data) if data else self._missing, data
+            value = self._read(Path(self._name), data) if data else self._missing
+            self._now = value, data, sha256_of(data)
             self._heard = True
 
     def look(self) -> bool:
@@ -81,12 +85,24 @@ class _RemoteFile(Generic[T]):
         return heard
 
     def change(self, make: Callable[[T], str]) -> None:
-        for _ in range(_TRIES):
-            self.check()
-            (value, data), keeping = self._now, self._files.keeping
-            try:
-                if keeping is not None and keeping.replace_file(self._name, sha256_of(data), make(value)):
+        with self._changing:  # here they take turns, so that only other servers are in the way
+            for _ in range(_TRIES):
+                self.check()
+                value, _data, former = self._now
+                try:
+                    text = make(value)
+                except BaseException:
+                    self._replace(_NO_FILE, "")  # what this is raised for is known everywhere, too
+                    raise
+                if self._replace(former, text):
                     return
-            except StoreIOError as error:
-                raise OSError(str(error)) from error
         raise OSError(f"{self._name} is changed by others all the time")
+
+    def _replace(self, former: str, text: str) -> bool:
+        keeping = self._files.keeping
+        if keeping is None:
+            return False
+        try:
+            return keeping.replace_file(self._name, former, text)
+        except StoreIOError as error:
+            raise OSError(str(error)) from error

@@ -192,9 +192,10 @@ class Keeper:
 
 
 def _failed(number: int, error: BaseException) -> Answer:
-    if not isinstance(error, GalleryError | ValueError | TypeError):
+    fault = fault_of(error)
+    if not fault.kind:
         log.error("a call of another process failed", exc_info=error)
-    return Answer(number, _NOTHING, fault_of(error))
+    return Answer(number, _NOTHING, fault)
 
 
 class _Asking(NamedTuple):

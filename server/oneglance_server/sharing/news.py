@@ -131,14 +131,17 @@ class News:
             del self._followers[follower]
 
     def follow(self, follower: Follower, name: str) -> None:
-        """It is told all galleries, then each change; another one of this name decides no more."""
+        """It is told all galleries, then each change. The time that another one of this name was granted is its own:
+        until it has heard all that, it may decide by what the other one was told."""
         with self._changed:
-            for former in [one for one, following in self._followers.items() if following.name == name]:
+            following = _Following(name, self._news)
+            for former in [one for one, its in self._followers.items() if its.name == name]:
+                following.until, following.heard = self._followers[former].until, self._followers[former].heard
                 del self._followers[former]
-            self._changed.notify_all()
             files = {name: data for name, (_, data) in self._files.items()}
             follower.tell(self._news, {name: gallery for name, gallery in self._galleries.items() if gallery}, files)
-            self._followers[follower] = _Following(name, self._news)
+            self._followers[follower] = following
+            self._changed.notify_all()
 
     def heard(self, follower: Follower, news: int) -> None:
         """It knows what was told up to this."""

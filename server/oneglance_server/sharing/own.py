@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from oneglance_index.errors import StoreIOError
+from oneglance_server.errors import StartupError
 from oneglance_server.service.backups import Backups
 from oneglance_server.watched import LocalFiles
 
@@ -23,3 +24,5 @@ class KeepersOwn:
             return self._files.replace(name, former, text)
         except OSError as error:
             raise StoreIOError(self._files.folder / name, str(error)) from error
+        except StartupError as error:
+            raise ValueError(str(error)) from error

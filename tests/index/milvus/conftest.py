@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.index.milvus.engine import Engine, installation, why_not
+from tests.index.milvus.engine import Cluster, Engine, installation, why_no_cluster, why_not
 
 
 @pytest.fixture(scope="session")
@@ -17,14 +17,36 @@ def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     engine.close()
 
 
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Another one, in several processes."""
+    reason = why_no_cluster()
+    if reason:
+        pytest.skip(reason)
+    cluster = Cluster(installation(tmp_path_factory.mktemp("installed")), tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.close()
+
+
 @pytest.fixture
 def empty(milvus: Engine) -> Engine:
     """The Milvus, without the rows of former tests."""
+    return emptied(milvus)
+
+
+@pytest.fixture
+def empty_cluster(cluster: Cluster) -> Cluster:
+    emptied(cluster)
+    return cluster
+
+
+def emptied(engine: Engine) -> Engine:
     from pymilvus import MilvusClient
 
-    milvus.tell("stay")
-    client = MilvusClient(uri=f"http://127.0.0.1:{milvus.port}")
+    for role in engine.roles:
+        engine.tell("stay", role)
+    client = MilvusClient(uri=f"http://127.0.0.1:{engine.port}")
     for name in client.list_collections():
         client.drop_collection(name)
     client.close()
-    return milvus
+    return engine

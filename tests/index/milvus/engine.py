@@ -7,6 +7,7 @@ import importlib.util
 import lzma
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -21,7 +22,7 @@ _SETTINGS = {
     "rocksmq_data_dir": "milvus/rocksmq",
     "system_log_path": "milvus/logs",
 }
-_CHANGED = {"ttl": "3", "gracefulStopTimeout": "2", "timeTickInterval": "50"}
+_CHANGED = {"ttl": "10", "gracefulStopTimeout": "2", "timeTickInterval": "50"}
 
 
 def unpack(wheel: Path, folder: Path) -> None:
@@ -46,6 +47,21 @@ def why_not() -> str:
     if subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode:
         return "no network of its own can be had here, and Milvus listens on all addresses"
     return ""
+
+
+def why_no_cluster() -> str:
+    """Why no cluster of it can be started here, in words; "" where one can."""
+    if reason := why_not():
+        return reason
+    if not etcd_program():
+        return "there is no etcd: Debian's etcd-server has it; ONEGLANCE_ETCD names one elsewhere"
+    if importlib.util.find_spec("confluent_kafka") is None:
+        return "confluent-kafka isn't installed, whose mock of Kafka is the cluster's message queue"
+    return ""
+
+
+def etcd_program() -> str:
+    return os.environ.get("ONEGLANCE_ETCD") or shutil.which("etcd") or ""
 
 
 def installation(scratch: Path) -> Path:
@@ -74,26 +90,29 @@ def write_settings(installed: Path, data: Path) -> None:
 class Engine:
     """A running Milvus; `port` on 127.0.0.1 leads to it."""
 
+    module = "real_engine"
+    roles: tuple[str, ...] = ("standalone",)
+
     def __init__(self, installed: Path, data: Path) -> None:
         data.mkdir(parents=True, exist_ok=True)
         write_settings(installed, data)
         self.data = data
-        program = [sys.executable, "-m", "tests.index.milvus.real_engine", str(installed), str(data)]
+        program = [sys.executable, "-m", f"tests.index.milvus.{self.module}", str(installed), str(data)]
         self._process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         told = self._told()
         if not told.isdigit():
-            raise RuntimeError(f"Milvus doesn't start: see {data / 'milvus.log'}")
+            raise RuntimeError(f"Milvus doesn't start: see {data}/*.log")
         self.port = int(told)
 
     def url(self, database: str = "default") -> str:
         return f"milvus://127.0.0.1:{self.port}/{database}"
 
-    def tell(self, act: str) -> None:
+    def tell(self, act: str, role: str = "standalone") -> None:
         """ "kill", "start", "pause", "go" or "stay"; it is so when this returns."""
         assert self._process.stdin is not None
-        print(act, file=self._process.stdin, flush=True)
+        print(act, role, file=self._process.stdin, flush=True)
         if self._told() != "done":
-            raise RuntimeError(f"{act} failed: see {self.data / 'milvus.log'}")
+            raise RuntimeError(f"{act} failed: see {self.data}/*.log")
 
     def _told(self) -> str:
         assert self._process.stdout is not None
@@ -105,6 +124,13 @@ class Engine:
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
+
+
+class Cluster(Engine):
+    """A running cluster, each role a process."""
+
+    module = "real_cluster"
+    roles = ("coordinators", "datanode", "indexnode", "querynode-1", "querynode-2", "proxy")
 
 
 if __name__ == "__main__":

@@ -7,22 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from oneglance_index import EngineUnsupported, Found, LocalGalleries, Search, SubjectFilter
+from tests.index.milvus.brute_force import Row, nearest
 from tests.index.milvus.engine import Engine
 
 PROBES = 2000
-
-
-Row = tuple[str, NDArray[np.float32]]
-
-
-def nearest(rows: list[Row], probe: NDArray[np.float32]) -> list[tuple[str, float]]:
-    """(subject, distance) of all subjects, nearest first: brute force in float64. The oldest row comes first."""
-    apart = np.stack([vector for _, vector in rows]).astype(np.float64) - probe.astype(np.float64)
-    distances = (apart * apart).sum(axis=1).astype(np.float32)
-    best: dict[str, float] = {}
-    for at in np.argsort(distances, kind="stable").tolist():
-        best.setdefault(rows[at][0], float(distances[at]))
-    return list(best.items())
 
 
 def test_no_decision_differs_from_float64(tmp_path: Path, empty: Engine) -> None:

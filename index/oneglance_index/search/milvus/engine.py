@@ -4,12 +4,17 @@ A row is a number, by which it is upserted, a subject's number, a stamp (a hash 
 was written is seen by a search that names the time of that write (`guarantee_timestamp`): Milvus's weaker levels
 return rows that were deleted, and Strong waits for a time tick at each search. A deletion is told no time, so each
 write ends with an upsert of a row that is nobody's, MARK.
+
+While a query node takes over another's rows, Milvus answers for some seconds without those that it has sealed, and
+tells nobody. So each collection has a sealed row of nobody's, WITNESS, that every request asks for besides: an answer
+without it isn't taken.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +30,7 @@ from oneglance_index.search.milvus.address import Address
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
+SCHEMA = 2
 PREFIX = "oneglance_"
 # The parts of a generation, by rule of fusion: where there are some, there are no others.
 FAMILIES = ({"encodings"}, {"templates", "singles"})
@@ -33,6 +38,8 @@ FAMILIES = ({"encodings"}, {"templates", "singles"})
 MOST_ROWS = 16_384
 # A row of nobody, upserted behind each write.
 MARK = -1
+# Another one, the first of each collection.
+WITNESS = -2
 MAX_DIMENSION = 32_768
 # How long a call is tried again while Milvus doesn't answer: a query node that died is replaced in 3 to 8 s.
 PATIENCE_SECONDS = 12.0
@@ -44,6 +51,20 @@ _CALL_SECONDS = 10.0
 _EVERY_SECONDS = 60.0
 _VALUES_AT_ONCE = 1 << 20  # of an upsert: 4 MB, below the size of a message
 _LARGEST = 1 << 62
+# Of an answer's vectors: Milvus sends 64 MB at most.
+_ANSWER_BYTES = 48 << 20
+
+
+def most_rows(dimension: int) -> int:
+    """So many rows can be asked for near each probe; twice as many in all, with those near the witness."""
+    return min(MOST_ROWS, _ANSWER_BYTES // (8 * dimension))
+
+
+class _Incomplete(Exception):
+    """Milvus answered without rows that it has."""
+
+    def __init__(self) -> None:
+        super().__init__("it answers without all its rows, as while a query node is replaced")
 
 
 class Hits(NamedTuple):
@@ -86,7 +107,7 @@ class Engine:
     """Safe for any thread. Calls raise EngineUnavailable where Milvus doesn't answer."""
 
     def __init__(self, address: Address, token: str, certificate: str) -> None:
-        self.name = address.name
+        self.name, self._replicas = address.name, address.replicas
         try:
             from pymilvus import MilvusClient
         except ImportError as error:
@@ -143,13 +164,15 @@ class Engine:
         schema.add_field("subject", DataType.INT64)
         schema.add_field("stamp", DataType.INT64)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=collection.dimension)
+        name, long = collection.name, {"timeout": _EVERY_SECONDS}
+        self._patiently(lambda: client.create_collection(name, schema=schema, consistency_level="Strong", **long))
+        self._patiently(lambda: self._upserted(name, [_nobody(WITNESS, self._place_of_witness(collection.dimension))]))
+        self.seal(collection)
+        # Whoever finds an index knows that all above is done.
         index = client.prepare_index_params()
         index.add_index("vector", index_type="FLAT", metric_type="L2")
-        self._patiently(
-            lambda: client.create_collection(
-                collection.name, schema=schema, index_params=index, consistency_level="Strong", timeout=_EVERY_SECONDS
-            )
-        )
+        self._patiently(lambda: client.create_index(name, index, **long))
+        self._load(name)
 
     def drop(self, collection: Collection) -> None:
         self._drop(collection.name)
@@ -159,11 +182,11 @@ class Engine:
         name = collection.name
         if name not in self._names() or self._dimension_of(name) != collection.dimension:
             return None
-        # The client makes a collection, its index, and loads it, in calls of their own: a kill may come in between.
+        # A collection is made in several calls: a kill may come in between.
         if not self._patiently(lambda: self._client.list_indexes(name, timeout=_CALL_SECONDS)):
             return None
-        self._patiently(lambda: self._client.load_collection(collection.name, timeout=_EVERY_SECONDS))
-        found = self._between(collection.name, 0, _LARGEST, self._count(collection.name, 0, _LARGEST))
+        self._load(name)
+        found = self._between(name, 0, _LARGEST)
         rows = np.array([(one["number"], one["stamp"]) for one in found], np.int64).reshape(-1, 2)
         rows = rows[np.argsort(rows[:, 0], kind="stable")]
         return Known(rows[:, 0].copy(), rows[:, 1].copy())
@@ -181,8 +204,7 @@ class Engine:
                 rows.numbers.tolist(), rows.subjects.tolist(), stamps.tolist(), rows.vectors, strict=True
             )
         ]
-        nobody = np.zeros(collection.dimension, np.float32)
-        entries.append({"number": MARK, "subject": MARK, "stamp": 0, "vector": nobody})
+        entries.append(_nobody(MARK, self._place_of_witness(collection.dimension)))
         at = 0
         for start in range(0, len(entries), step):
             part = entries[start : start + step]
@@ -219,20 +241,27 @@ class Engine:
         """The `most` rows nearest to each probe float32 [q, D], by Milvus's distance, of those that the expression
         `where` and the distance `reach` let through; `since` is a time that write() returned."""
         parameters: dict[str, Any] = {"metric_type": "L2", "params": {} if reach is None else {"radius": reach}}
-        found = self._patiently(
-            lambda: self._client.search(
+        asked = [*probes, self._place_of_witness(collection.dimension)]
+
+        def search() -> list[Any]:
+            found: list[Any]
+            *found, of_nobody = self._client.search(
                 collection.name,
-                data=list(probes),
+                data=asked,
                 anns_field="vector",
                 limit=most,
-                filter=where,
+                filter=where and f"({where}) or number == {WITNESS}",
                 search_params=parameters,
                 output_fields=["number", "subject", "vector"],
                 consistency_level="Customized",
                 guarantee_timestamp=since,
                 timeout=_CALL_SECONDS,
             )
-        )
+            if WITNESS not in {one["entity"]["number"] for one in of_nobody}:
+                raise _Incomplete
+            return found
+
+        found = self._patiently(search)
         widest = max((len(near) for near in found), default=0)
         shape = (len(probes), widest)
         hits = Hits(
@@ -265,6 +294,18 @@ class Engine:
         names = self._patiently(lambda: self._client.list_collections(timeout=_CALL_SECONDS))
         return [name for name in names if name.startswith(PREFIX)]
 
+    def _load(self, name: str) -> None:
+        """Returns once it can be searched."""
+        soon = {"timeout": _CALL_SECONDS}
+        state = self._patiently(lambda: self._client.get_load_state(name, **soon))["state"]
+        if state.name == "Loaded":  # by as many query nodes as are said now? Else it is refused
+            now = self._patiently(lambda: self._client.describe_replica(name, **soon))
+            if len(now) != self._replicas:
+                self._patiently(lambda: self._client.release_collection(name, timeout=_EVERY_SECONDS))
+        self._patiently(
+            lambda: self._client.load_collection(name, replica_number=self._replicas, timeout=_EVERY_SECONDS)
+        )
+
     def _drop(self, name: str) -> None:
         self._patiently(lambda: self._client.drop_collection(name, timeout=_CALL_SECONDS))
 
@@ -278,35 +319,32 @@ class Engine:
             )
         return next(int(field["params"]["dim"]) for field in told["fields"] if field["name"] == "vector")
 
-    def _count(self, name: str, first: int, end: int) -> int:
-        (told,) = self._strongly(name, first, end, ["count(*)"])
-        return int(told["count(*)"])
+    def _place_of_witness(self, dimension: int) -> Vectors:
+        """Far from unit vectors, where no other's row is, and so that float32 tells its distance to itself exactly."""
+        return np.array(random.Random(self._store_id).choices((-1.0, 1.0), k=dimension), np.float32)
 
-    def _between(self, name: str, first: int, end: int, count: int) -> list[dict[str, Any]]:
-        """Rows whose number is in [first, end), of which there are `count`: by halves, since Milvus pages in no
-        order."""
-        if count == 0:
-            return []
-        if count <= MOST_ROWS or end - first <= 1:
-            return self._strongly(name, first, end, ["number", "stamp"])
-        middle = (first + end) // 2
-        below = self._count(name, first, middle)
-        return self._between(name, first, middle, below) + self._between(name, middle, end, count - below)
+    def _between(self, name: str, first: int, end: int) -> list[dict[str, Any]]:
+        """Rows whose number is in [first, end): by halves where they are many, since Milvus pages in no order."""
 
-    def _strongly(self, name: str, first: int, end: int, fields: list[str]) -> list[dict[str, Any]]:
-        counting = fields == ["count(*)"]
-        return list(
-            self._patiently(
-                lambda: self._client.query(
-                    name,
-                    filter=f"number >= {first} and number < {end}",
-                    output_fields=fields,
-                    consistency_level="Strong",
-                    timeout=_CALL_SECONDS,
-                    **({} if counting else {"limit": MOST_ROWS}),
-                )
+        def query() -> list[dict[str, Any]]:
+            told = self._client.query(
+                name,
+                filter=f"(number >= {first} and number < {end}) or number == {WITNESS}",
+                output_fields=["number", "stamp"],
+                consistency_level="Strong",
+                timeout=_CALL_SECONDS,
+                limit=MOST_ROWS,
             )
-        )
+            found = [one for one in told if one["number"] != WITNESS]
+            if len(found) == len(told) < MOST_ROWS:
+                raise _Incomplete
+            return found
+
+        found = self._patiently(query)
+        if len(found) < MOST_ROWS - 1:
+            return found
+        middle = (first + end) // 2
+        return self._between(name, first, middle) + self._between(name, middle, end)
 
     def _patiently(self, act: Callable[[], T]) -> T:
         """Tries again for a while; but not for long while it is known not to answer."""
@@ -329,3 +367,7 @@ class Engine:
                     log.info("%s answers again", self.name)
                 self._down = None
                 return result
+
+
+def _nobody(number: int, vector: Vectors) -> dict[str, Any]:
+    return {"number": number, "subject": MARK, "stamp": 0, "vector": vector}

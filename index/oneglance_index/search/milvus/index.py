@@ -9,7 +9,8 @@ search: what is written to Milvus is masked by what is here for every search tha
 When it is loaded, number and stamp of every row at Milvus are compared with the store; what differs is written. So
 whatever was under way when either of them died comes out whole.
 
-Not here, but in this process, once a search had a filter: ids and labels of subjects, about 200 bytes each.
+Not here, but in this process: number and stamp of each row; and once a search had a filter ids and labels of subjects,
+about 200 bytes each.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ from oneglance_index.search.arrivals import Arrivals
 from oneglance_index.search.exact import wanted_by
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.labelled import Directory, HeldSubjects, read_everybody
-from oneglance_index.search.milvus.engine import Collection, Engine, Hits, Known
+from oneglance_index.search.milvus.engine import MARK, Collection, Engine, Hits, Known
+from oneglance_index.search.milvus.held import HeldRows
 from oneglance_index.search.milvus.nearest import Finder, Local
 from oneglance_index.threads import started
 
@@ -89,6 +91,7 @@ class MilvusIndex:
         self._unclaimed: Known | None = None  # while it is loaded
         self._claimed = np.empty(0, np.bool_)
         self._gone = 0
+        self._held = HeldRows()
         # Guards everything above; held during a search.
         self._lock = threading.Lock()
         # Rows written since Milvus was last asked to seal them; guarded by `_writing`.
@@ -122,7 +125,9 @@ class MilvusIndex:
     def append(self, rows: Rows) -> None:
         with self._lock:
             self._subjects.came(rows.subjects)
-            missing = self._claim(rows)
+            stamps = stamps_of(rows)
+            self._held.add(rows.numbers, stamps)
+            missing = self._claim(rows, stamps)
             for number, subject, vector in zip(
                 missing.numbers.tolist(), missing.subjects.tolist(), missing.vectors, strict=True
             ):
@@ -133,13 +138,13 @@ class MilvusIndex:
         if many:
             self.write()
 
-    def _claim(self, rows: Rows) -> Rows:
+    def _claim(self, rows: Rows, stamps: Integers) -> Rows:
         """Those of these rows that Milvus doesn't have as they are."""
         known = self._unclaimed
         if known is None or not len(known.numbers):
             return rows
         at = np.minimum(np.searchsorted(known.numbers, rows.numbers), len(known.numbers) - 1)
-        same = (known.numbers[at] == rows.numbers) & (known.stamps[at] == stamps_of(rows))
+        same = (known.numbers[at] == rows.numbers) & (known.stamps[at] == stamps)
         self._claimed[at[same]] = True
         return rows.at(~same)
 
@@ -190,8 +195,11 @@ class MilvusIndex:
         for change in changes:
             if change.subject_id and change.removed_subject is None:
                 self._subjects.put(change.subject, change.subject_id, change.labels)
+            self._held.remove(change.removed)
             for number in change.removed.tolist():
                 self._put(number, -1, None)
+            added = Rows(change.added, np.full(len(change.added), change.subject, np.int64), change.vectors)
+            self._held.add(change.added, stamps_of(added))
             for number, vector in zip(change.added.tolist(), change.vectors, strict=True):
                 self._put(number, change.subject, vector)
             self._rows += len(change.added) - len(change.removed)
@@ -254,7 +262,21 @@ class MilvusIndex:
             nobody = np.empty((q, 0), np.int64)
             nothing = np.empty((q, 0), np.float32)
             return Hits(nothing, nobody, nobody, np.empty((q, 0, self.dimension), np.float32), np.ones(q, np.bool_))
-        return self._engine.nearest(self._collection, probes, most, self._since, where, reach)
+        hits = self._engine.nearest(self._collection, probes, most, self._since, where, reach)
+        self._sift(hits)
+        return hits
+
+    def _sift(self, hits: Hits) -> None:
+        """Makes rows that don't count those of nobody, and has them deleted once more."""
+        there = hits.numbers >= 0
+        rows = Rows(hits.numbers[there], hits.subjects[there], hits.vectors[there])
+        strays = ~self._held.count(rows.numbers, stamps_of(rows))
+        rows.subjects[strays] = MARK
+        hits.subjects[there] = rows.subjects
+        for number in set(rows.numbers[strays].tolist()) - self._here.keys():
+            if number not in self._held:
+                self._put(number, -1, None)
+                self._writer.due(self)
 
     def _local_rows(self) -> Local:
         if self._local is None:
@@ -353,8 +375,7 @@ class MilvusIndex:
 
     def compact(self) -> None:
         gone = self._gone
-        while self.write():
-            pass
+        self.write()  # once: there is always more while others write
         if self._made:
             self._engine.compact(self._collection)
         with self._lock:

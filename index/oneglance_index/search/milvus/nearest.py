@@ -26,11 +26,10 @@ from oneglance_index.search.exact import (
     rank,
 )
 from oneglance_index.search.labelled import LetThrough
-from oneglance_index.search.milvus.engine import MARK, MOST_ROWS, Hits
+from oneglance_index.search.milvus.engine import MARK, Hits, most_rows
 
-# Subjects named in one expression, and rows with their vectors in one answer.
+# Subjects named in one expression.
 _SUBJECTS_AT_ONCE = 8192
-_FETCH_AT_ONCE = 1 << 15
 # With more subjects than this let through, all are searched, and those that aren't are left out here.
 _FEW_SUBJECTS = 4 * _SUBJECTS_AT_ONCE
 
@@ -57,7 +56,7 @@ class Finder:
         self, ask: Ask, dimension: int, local: Local, through: LetThrough | None, live: int, rows_each: int
     ) -> None:
         self._ask = ask
-        self._dimension = dimension
+        self._dimension, self._most = dimension, most_rows(dimension)
         self._through = through
         self._live, self._rows_each = live, rows_each
         if through is not None:
@@ -75,12 +74,12 @@ class Finder:
             return [(table, nobody)] * len(probes)
         wanted = wanted._replace(candidates=np.minimum(wanted.candidates, self._live))
         few = wanted.candidates * self._rows_each + SLACK_ROWS + len(self._local.masked)
-        needs = np.minimum(np.where(wanted.candidates > 0, few, FIRST_MATCH_ROWS), MOST_ROWS)
+        needs = np.minimum(np.where(wanted.candidates > 0, few, FIRST_MATCH_ROWS), self._most)
         waiting = np.arange(len(probes))
         while len(waiting):
             together = waiting[needs[waiting] <= GROWTH * needs[waiting].min()]
             fetch = int(needs[together].max())
-            step = max(1, _FETCH_AT_ONCE // fetch)
+            step = max(1, 2 * self._most // fetch - 1)
             for start in range(0, len(together), step):
                 batch = together[start : start + step]
                 asked = Wanted(wanted.candidates[batch], wanted.within[batch], wanted.matches[batch])
@@ -90,10 +89,10 @@ class Finder:
                 for at, which in enumerate(batch.tolist()):
                     if sure[at]:
                         answers[which] = table, ranked(at)
-                    elif np.isfinite(cuts[at]) or fetch == MOST_ROWS:
+                    elif np.isfinite(cuts[at]) or fetch == self._most:
                         one = slice(which, which + 1)
                         answers[which] = self._far(probes[one], only(asked, at), float(cuts[at]), hits, at)
-            needs[together] = np.minimum(fetch * GROWTH, MOST_ROWS)
+            needs[together] = np.minimum(fetch * GROWTH, self._most)
             waiting = np.array([one for one in waiting.tolist() if one not in answers], np.int64)
         return [answers[at] for at in range(len(probes))]
 
@@ -147,7 +146,7 @@ class Finder:
             known = [f"subject not in {part.tolist()}" for part in _slices(np.unique(live))]
             masked = [f"number not in {part.tolist()}" for part in _slices(self._local.masked)]
             parts = [" and ".join(filter(None, [part, *known, *masked])) for part in self._parts()]
-            more = self._hits(probe, MOST_ROWS, parts)
+            more = self._hits(probe, self._most, parts)
             one = _joined([one, more])
             table, ranked, cuts = self._ranked(probe, one, wanted)
             if more.all[0] and not np.isfinite(cuts[0]):  # all subjects that there are: all their rows
@@ -168,7 +167,7 @@ class Finder:
     def _within(self, probe: Vectors, part: str, reach: float, more: str = "") -> list[Hits]:
         """All rows up to a distance: where they are too many, by halves of their numbers."""
         where = " and ".join(filter(None, [part, more]))
-        hits = self._ask(probe, MOST_ROWS, where, reach)
+        hits = self._ask(probe, self._most, where, reach)
         if hits.all[0]:
             return [hits]
         middle = int(np.median(hits.numbers[0]))

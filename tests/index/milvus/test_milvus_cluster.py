@@ -1,0 +1,163 @@
+"""kill -9 of a part of a real cluster, while four write and search: every answer is that of brute force in float64, or
+ENGINE_UNAVAILABLE; nothing acknowledged is lost, nothing deleted comes back."""
+
+import contextlib
+import itertools
+import os
+import random
+import statistics
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from oneglance_index import EngineUnavailable, Found, LocalGalleries, Search
+from tests.index.milvus.brute_force import Row, nearest
+from tests.index.milvus.engine import Cluster
+
+ROUNDS = int(os.environ.get("ONEGLANCE_MILVUS_ROUNDS", "2"))
+CALLERS, DIMENSION, FIRST_ROWS = 4, 8, 150
+APART = 1000.0  # of two callers' places: each knows all that is near its own
+REACH = 10_000.0
+
+
+class Caller(threading.Thread):
+    """Enrolls, deletes and searches in a place of its own, where it knows what every answer must be."""
+
+    def __init__(self, galleries: LocalGalleries, number: int, ended: threading.Event) -> None:
+        super().__init__()
+        self.galleries, self.number, self._ended = galleries, number, ended
+        self.random = np.random.default_rng(number)
+        self.rows: list[Row] = []  # those that must be there, the oldest first
+        self.acknowledged = 0
+        self.answered: list[float] = []  # when each right answer came
+        self.failure: BaseException | None = None
+
+    def somewhere(self) -> NDArray[np.float32]:
+        place = np.zeros(DIMENSION, np.float32)
+        place[0] = APART * (self.number + 1)
+        return place + self.random.standard_normal(DIMENSION, dtype=np.float32)
+
+    def enroll(self, name: str) -> None:
+        row = (f"{self.number}-{name}", self.somewhere())
+        self.galleries.enroll("g", row[0], row[1][None]).result()
+        self.rows.append(row)
+        self.acknowledged += 1
+
+    def delete(self) -> None:
+        subject, _ = self.rows[int(self.random.integers(len(self.rows)))]
+        self.galleries.delete_subject("g", subject).result()
+        self.rows = [row for row in self.rows if row[0] != subject]
+        self.acknowledged += 1
+
+    def search(self, probes: NDArray[np.float32]) -> None:
+        """Raises AssertionError for a wrong answer, and EngineUnavailable."""
+        (found,) = self.galleries.search_many("g", [Search(probes, "e", 5, REACH, 10_000)])
+        if isinstance(found, Exception):
+            raise found
+        assert isinstance(found, Found)
+        for probe, candidates, matches in zip(probes, found.candidates, found.matches, strict=True):
+            expected = nearest(self.rows, probe)
+            assert [(one.subject_id, one.distance) for one in candidates] == expected[:5]
+            assert [one.subject_id for one in matches] == [subject for subject, _ in expected]
+        self.answered.append(time.monotonic())
+
+    def run(self) -> None:
+        try:
+            for turn in itertools.count():
+                if self._ended.is_set():
+                    return
+                self.enroll(f"{turn}")
+                if turn % 3 == 2:
+                    self.delete()
+                probes = np.stack([self.somewhere(), self.rows[-1][1]])
+                try:
+                    self.search(probes)
+                except EngineUnavailable:
+                    self._ended.wait(0.05)
+        except BaseException as failure:
+            self.failure = failure
+
+
+@pytest.mark.timeout(1200 + 300 * ROUNDS)
+@pytest.mark.parametrize(
+    ("killed", "replicas"), [("querynode", 1), ("querynode", 2), ("datanode", 1), ("proxy", 1)], ids=str
+)
+def test_no_answer_is_wrong_while_a_part_is_killed(
+    tmp_path: Path, empty_cluster: Cluster, capsys: pytest.CaptureFixture[str], killed: str, replicas: int
+) -> None:
+    device = f"{empty_cluster.url()}?replicas={replicas}"
+    ended = threading.Event()
+    without: list[float] = []
+    with LocalGalleries.open(tmp_path, device=device) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
+        callers = [Caller(galleries, number, ended) for number in range(CALLERS)]
+        for caller in callers:
+            for i in range(FIRST_ROWS):
+                caller.enroll(f"first-{i}")
+        galleries.compact("g")  # they are sealed
+        for caller in callers:
+            caller.start()
+        try:
+            for round_ in range(ROUNDS):
+                seen = [len(caller.answered) for caller in callers]
+                await_answers(callers, seen, random.randint(2, 20))
+                role = f"querynode-{round_ % 2 + 1}" if killed == "querynode" else killed
+                before = time.monotonic()
+                empty_cluster.tell("kill", role)
+                if killed == "querynode" and replicas == 1:  # the other one takes over
+                    await_answers(callers, [len(caller.answered) for caller in callers], 2)
+                empty_cluster.tell("start", role)
+                await_answers(callers, [len(caller.answered) for caller in callers], 20)
+                without.append(longest_gap(callers, before))
+                galleries.compact("g")
+        finally:
+            ended.set()
+            for caller in callers:
+                caller.join()
+        check(callers)
+        final(galleries, callers)
+    with LocalGalleries.open(tmp_path, device=device) as galleries:
+        final(galleries, callers)
+    with LocalGalleries.open(tmp_path) as galleries:
+        final(galleries, callers)
+    acknowledged = sum(caller.acknowledged for caller in callers)
+    answers = sum(len(caller.answered) for caller in callers)
+    with capsys.disabled():
+        print(f"\n{ROUNDS} kills of a {killed}, replicas: {replicas}; {acknowledged} acknowledged writes, none lost;")
+        print(f"{answers} answers, all right; seconds without any:", end=" ")
+        print(f"median {statistics.median(without):.1f}, worst {max(without):.1f}")
+
+
+def check(callers: list[Caller]) -> None:
+    for caller in callers:
+        if caller.failure is not None:
+            raise caller.failure
+
+
+def await_answers(callers: list[Caller], seen: list[int], more: int) -> None:
+    """Returns once each caller has had so many more answers."""
+    while any(len(caller.answered) < had + more for caller, had in zip(callers, seen, strict=True)):
+        check(callers)
+        time.sleep(0.05)
+
+
+def longest_gap(callers: list[Caller], since: float) -> float:
+    """The longest time in which nobody had an answer."""
+    times = sorted(at for caller in callers for at in caller.answered if at >= since)
+    return max(later - earlier for earlier, later in itertools.pairwise([since, *times]))
+
+
+def final(galleries: LocalGalleries, callers: list[Caller]) -> None:
+    """All that must be there is, and nothing else."""
+    for caller in callers:
+        caller.galleries = galleries
+        probes = np.stack([vector for _, vector in caller.rows[-50:]])
+        while True:
+            with contextlib.suppress(EngineUnavailable):
+                caller.search(probes)
+                break
+    assert set(galleries.subject_ids("g")) == {subject for caller in callers for subject, _ in caller.rows}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from oneglance_core.mapping import EncodingMap
+from oneglance_server.errors import PairsMissing
 from oneglance_server.service import mapping
 from oneglance_server.service.mapping import MappingService
 from tests.waiting import loop_turns
@@ -66,5 +67,5 @@ async def test_a_call_that_is_cancelled_keeps_others_waiting_until_its_thread_en
 async def test_where_there_are_no_pairs_the_next_one_may() -> None:
     fitting = service(AsyncMock(return_value=[]))
     for _ in range(2):
-        with pytest.raises(mapping.PairsMissing):
+        with pytest.raises(PairsMissing):
             await fitting.fit(Mock(), "g")

@@ -102,13 +102,19 @@ def test_a_grid_and_a_flash_are_found(
 
 
 def test_large_pictures_are_measured_by_a_tile_under_the_moments_of_a_small_copy(
-    model: Path, pictures: tuple[list[str], list[str]], monkeypatch: pytest.MonkeyPatch
+    model: Path, pictures: tuple[list[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     styles, photos = pictures
     found = measure(model, styles, photos, size=64, sizes=(64, 1024))
     assert [(row.style, row.size) for row in found.at_sizes] == [(n, s) for s in (64, 1024) for n in STYLES[:2]]
-    for row, told in zip(found.at_sizes[:2], found.by_style(), strict=True):
-        assert (row.grid, row.shift) == (told["grid"], told["shift"])
+    assert [row.shift for row in found.at_sizes[:2]] == [told["shift"] for told in found.by_style()]
+    assert found.at_sizes[0].grid < found.by_style()[0]["grid"]  # of the mean over the photos, not of the worst
+    (tmp_path / "one").mkdir()
+    (Path(photos[0]) / "a.png").rename(tmp_path / "one" / "a.png")
+    alone = measure(model, styles, [str(tmp_path / "one")], size=64, sizes=(64,))
+    assert [row.grid for row in alone.at_sizes] == [told["grid"] for told in alone.by_style()]
+    (tmp_path / "one" / "a.png").rename(Path(photos[0]) / "a.png")
+
     table = str(found).splitlines()[-4:]
     assert table[0] == "| grid, shift at | 64 px | 1024 px |"
     assert table[3].startswith(f"| {STYLES[1]} | {found.at_sizes[1].grid:.2f}, {found.at_sizes[1].shift:.3f} | ")

@@ -18,6 +18,7 @@ _CELL = 4  # pixels: the longest period of a grid that the network's strides cou
 _NOISE = 4  # standard deviation, of 0..255
 _GREYS = (0, 64, 128, 192, 255)
 _FADE = np.linspace(1, 0, 25)  # the share of the photo's light in each frame of a fade
+Places = npt.NDArray[np.float64]  # [4, 4, 3]: levels, by the place in a cell of 4 x 4 pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,9 @@ def shift_of(net: Deployed, room: Rgb, weights: Sequence[float], moments: Moment
     return max(_rmse(stylized[:, by:], picture[:, :-by]) / 255 for by, picture in moved)
 
 
-def grid_on(net: Deployed, room: Rgb, weights: Sequence[float], moments: Moments | None = None) -> float:
-    """Of points that come to every place of a cell once, as 16 crops begin at the room's first 4 x 4 points; all under
-    the given moments, or the first crop's."""
+def grid_on(net: Deployed, room: Rgb, weights: Sequence[float], moments: Moments | None = None) -> Places:
+    """What each place of a cell differs by, of points that come to every place once, as 16 crops begin at the room's
+    first 4 x 4 points; all under the given moments, or the first crop's."""
     last = _CELL - 1
     if moments is None:
         moments = net.moments(crop(room, 0, 0)[np.newaxis], weights)
@@ -62,18 +63,24 @@ def grid_on(net: Deployed, room: Rgb, weights: Sequence[float], moments: Moments
         for x in range(_CELL):
             seen = net(crop(room, y, x)[np.newaxis], weights, moments)[0, last - y :, last - x :]
             places += np.roll(_places(seen[: seen.shape[0] - y, : seen.shape[1] - x]), (last - y, last - x), (0, 1))
-    return _largest(places / _CELL**2)
+    return _from_mean(places / _CELL**2)
 
 
-def _places(picture: Rgb) -> npt.NDArray[np.float64]:
-    """Mean of each place in cells of 4 x 4: [4, 4, 3]."""
+def largest(grid: Places) -> float:
+    """Of what its places differ by."""
+    return float(np.abs(grid).max())
+
+
+def _places(picture: Rgb) -> Places:
+    """Mean of each place in cells of 4 x 4."""
     height, width = (side // _CELL for side in picture.shape[:2])
     cells = picture[: height * _CELL, : width * _CELL].reshape(height, _CELL, width, _CELL, 3)
     return cells.mean((0, 2), dtype=np.float64)  # type: ignore[no-any-return]
 
 
-def _largest(places: npt.NDArray[np.float64]) -> float:
-    return float(np.abs(places - places.mean((0, 1))).max())
+def _from_mean(places: Places) -> Places:
+    found: Places = places - places.mean((0, 1))
+    return found
 
 
 def flash_of(net: Deployed, photo: Rgb, weights: Sequence[float]) -> float:
@@ -88,7 +95,7 @@ def on_greys(net: Deployed, weights: Sequence[float], size: int) -> OnGreys:
     side = size // net.manifest.multiple * net.manifest.multiple
     pictures = [net(np.full((1, side, side, 3), grey, np.uint8), weights)[0] for grey in _GREYS]
     light = (float(pictures[-1].mean()) - float(pictures[0].mean())) / 255
-    return OnGreys(light, max(_largest(_places(picture)) for picture in pictures))
+    return OnGreys(light, max(largest(_from_mean(_places(picture))) for picture in pictures))
 
 
 def gain_of(net: Deployed, photo: Rgb, stylized: Rgb, weights: Sequence[float]) -> float:

@@ -39,7 +39,17 @@ from oneglance_exporter.perceptual.objective import Objective, Terms
 from oneglance_exporter.perceptual.pictures import Rgb, read_picture, to_tensor
 from oneglance_exporter.perceptual.vgg import load_loss_network
 from oneglance_exporter.stylizer.deployed import Deployed
-from oneglance_exporter.stylizer.faults import OnGreys, crop, flash_of, gain_of, grid_on, on_greys, room_of, shift_of
+from oneglance_exporter.stylizer.faults import (
+    OnGreys,
+    crop,
+    flash_of,
+    gain_of,
+    grid_on,
+    largest,
+    on_greys,
+    room_of,
+    shift_of,
+)
 from oneglance_exporter.stylizer.settings import MEASURED_SIDE
 from oneglance_exporter.stylizer.sheet import grid
 from oneglance_exporter.stylizer.sizes import AtSize, at_size, sizes_table
@@ -212,7 +222,7 @@ def measure(
                     gatys=by_gatys,
                     shift=shift_of(net, room, weights),
                     gain=gain_of(net, photo, stylized, weights),
-                    grid=grid_on(net, room, weights),
+                    grid=largest(grid_on(net, room, weights)),
                     flash=flash_of(net, photo, weights),
                 )
             )

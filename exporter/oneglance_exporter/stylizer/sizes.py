@@ -8,14 +8,15 @@ from PIL import Image
 
 from oneglance_exporter.perceptual.pictures import Rgb
 from oneglance_exporter.stylizer.deployed import Deployed
-from oneglance_exporter.stylizer.faults import SHIFTS, grid_on, on_greys, room_of, shift_of
+from oneglance_exporter.stylizer.faults import SHIFTS, grid_on, largest, on_greys, room_of, shift_of
 
 _TILE = 512  # pixels: longer side of a tile
 
 
 @dataclass(frozen=True, slots=True)
 class AtSize:
-    """One style at one size: the worst photo, for the grid greys, too. grid: levels. shift: RMSE, of 1."""
+    """One style at one size. grid: levels, of the mean over the photos, or of the worst grey if that is more: a small
+    picture has too few cells to tell by itself. shift: RMSE, of 1, the worst photo."""
 
     style: str
     size: int
@@ -29,7 +30,7 @@ def at_size(net: Deployed, style: str, photos: Sequence[Rgb], size: int) -> AtSi
     Of one of more than _TILE pixels a tile in the middle is looked at, under the moments of a small copy of the whole.
     """
     weights, multiple = net.style(style), net.manifest.multiple
-    grids, shifts = [on_greys(net, weights, min(size, _TILE)).grid], []
+    grids, shifts = [], []
     for photo in photos:
         room, moments = room_of(photo, size, multiple), None
         if size > _TILE:
@@ -38,7 +39,8 @@ def at_size(net: Deployed, style: str, photos: Sequence[Rgb], size: int) -> AtSi
             room, moments = _middle(room), net.moments(small[np.newaxis], weights)
         grids.append(grid_on(net, room, weights, moments))
         shifts.append(shift_of(net, room, weights, moments))
-    return AtSize(style, size, max(grids), max(shifts))
+    on_photos, of_greys = largest(np.mean(grids, axis=0)), on_greys(net, weights, min(size, _TILE)).grid
+    return AtSize(style, size, max(on_photos, of_greys), max(shifts))
 
 
 def sizes_table(rows: Sequence[AtSize]) -> list[str]:

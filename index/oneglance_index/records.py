@@ -190,7 +190,8 @@ class MapLoss:
     before anything was mapped, on subjects that it was not fitted on, at `tau`.
 
     Of `probes`, `missed` were not identified in a gallery of mapped encodings, `missed_true` in one of true encodings
-    of the same examples; `let_in` and `let_in_true` matched somebody else where their own subject wasn't there.
+    of the same examples; `let_in` and `let_in_true` matched somebody else where their own subject wasn't there. Without
+    any probes (UNKNOWN_LOSS) nobody knows.
     """
 
     kind: str
@@ -206,6 +207,10 @@ class MapLoss:
     let_in: int
     let_in_true: int
     tau: float
+
+
+UNKNOWN_LOSS = MapLoss("", "", "", "", *(0,) * 8, 0.0)
+"""Of a map, where a damaged store lost what it costs."""
 
 
 @dataclass(frozen=True, slots=True)

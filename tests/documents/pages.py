@@ -201,6 +201,9 @@ PAGES: dict[str, Page] = {
             " --galleries-ca ca.pem": MILVUS,
             "python -m tests.index.milvus.engine milvus-2.3.5-*.whl /tmp/milvus": MILVUS,
             "ONEGLANCE_MILVUS=/tmp/milvus pytest -n 0 tests/index/milvus": MILVUS,
+            "ONEGLANCE_MILVUS_ROUNDS=33 ONEGLANCE_MILVUS=/tmp/milvus pytest -n 0 tests/index/milvus -k killed": MILVUS,
+            "oneglance serve --galleries 'milvus://milvus.example:19530/people?replicas=2'": MILVUS,
+            "apt-get install etcd-server && pip install confluent-kafka": MILVUS,
         },
     ),
     "docs/servers.md": Page(

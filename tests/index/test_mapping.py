@@ -3,8 +3,10 @@ and kill -9 at any moment. The model of test_succession.py has the rest."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import sqlite3
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +28,8 @@ from oneglance_index import (
     read_trail,
     repair,
 )
+from oneglance_index.records import UNKNOWN_LOSS
+from oneglance_index.store.directory import DATABASE_NAME
 from tests.index import asking, mapping_child
 from tests.index.mapping_child import SUBJECTS, a_map, encoding_of
 from tests.killing import running
@@ -88,6 +92,18 @@ def test_pairs_are_what_was_enrolled_in_both_at_once_or_has_one_key(tmp_path: Pa
             galleries.list_pairs("g")
 
 
+def test_of_what_was_enrolled_at_once_nothing_is_paired_once_one_gallery_lacks_some(tmp_path: Path) -> None:
+    with moving(tmp_path, 0) as galleries:
+        for row in (0, 1):
+            rows = OLD[[row, 2]], {"new": NEW[[row, 2]]}
+            galleries.enroll("g", "a", rows[0], encoder_digest="old", others=rows[1]).result()
+        first = galleries.get_subject("s", "a").encodings[0]
+        galleries.delete_encoding("s", "a", encoding_id=first.id).result()
+        (pairs,) = galleries.list_pairs("g").subjects
+        np.testing.assert_array_equal(pairs.old, OLD[[1, 2]])
+        np.testing.assert_array_equal(pairs.new, NEW[[1, 2]])
+
+
 def test_what_can_not_be_mapped_is_left_and_told(tmp_path: Path) -> None:
     with moving(tmp_path) as galleries:
         made, loss = a_map(1)
@@ -145,6 +161,43 @@ def test_a_store_that_is_put_right_knows_who_is_mapped(tmp_path: Path) -> None:
     with LocalGalleries.open(tmp_path) as galleries:
         assert galleries.get_gallery("s").mapped == loss
         assert [one.mapped for one in galleries.list_subjects("s").subjects] == [True, False, False]
+
+
+@pytest.mark.parametrize("damage", ["UPDATE mapped SET version = 7", "UPDATE mapped SET generation = 1"])
+def test_whose_mark_was_damaged_is_mapped_still(tmp_path: Path, damage: str) -> None:
+    with moving(tmp_path) as galleries:
+        galleries.fill_by_map("g", *a_map(1)).result()
+        galleries.enroll("s", "s1", encoding_of("s1", 5)).result()
+    change(tmp_path, damage)
+    repair(tmp_path, "")
+    assert list(check_directory(tmp_path, "")) == []
+    with LocalGalleries.open(tmp_path) as galleries:
+        assert [one.mapped for one in galleries.list_subjects("s").subjects] == [True, False, True]
+        assert galleries.get_gallery("s").mapped is not None
+
+
+def test_where_what_a_map_costs_is_lost_its_encodings_are_told_as_mapped(tmp_path: Path) -> None:
+    with moving(tmp_path) as galleries:
+        galleries.fill_by_map("g", *a_map(1)).result()
+    change(tmp_path, "DELETE FROM maps")
+    _, lost = repair(tmp_path, "")
+    assert any("costs" in line for line in lost)
+    assert list(check_directory(tmp_path, "")) == []
+    with LocalGalleries.open(tmp_path) as galleries:
+        told = galleries.get_gallery("s").mapped
+        assert told is not None
+        assert (told.subjects, told.loss) == (3, UNKNOWN_LOSS)
+        found = asking.nearest(galleries, "s", NEW[:1], 3, encoder_digest="new")
+        assert (found.mapped, [one.mapped for one in found.candidates[0]]) == (told, [True] * 3)
+        galleries.fill_by_map("g", *a_map(2)).result()
+        again = galleries.get_gallery("s").mapped
+        assert again is not None
+        assert (again.subjects, again.outdated, again.loss) == (3, 0, a_map(2)[1])
+
+
+def change(data_dir: Path, statement: str) -> None:
+    with contextlib.closing(sqlite3.connect(data_dir / DATABASE_NAME)) as db, db:
+        db.execute(statement)
 
 
 @pytest.mark.timeout(600)

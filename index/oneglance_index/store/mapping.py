@@ -12,6 +12,7 @@ import itertools
 import json
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
@@ -34,11 +35,12 @@ from oneglance_index.store.succession import answering, by_age, pair
 
 class _Example(NamedTuple):
     """What tells which example an encoding is of: its owner's name of it; else when it was enrolled, and the how
-    manieth it was of those."""
+    manieth it was of how many. Where one of these went from one gallery alone, nobody knows which."""
 
     key: str
-    created: float
-    place: int
+    created: float = 0.0
+    place: int = 0
+    of: int = 0
 
 
 def list_pairs(
@@ -81,11 +83,11 @@ def _examples(db: sqlite3.Connection, at: Place, subject_id: str) -> dict[_Examp
     times = [row.created for row in queries.subject_encodings(db, at.generation, subject)]
     keys = [note.key for note in queries.subject_notes(db, at, subject).values()]
     _, vectors = queries.subject_vectors(db, at, subject)
-    counts: dict[float, itertools.count[int]] = {}
+    together, places = Counter(times), Counter[float]()
     found = {}
     for key, created, vector in zip(keys, times, vectors, strict=True):
-        place = next(counts.setdefault(created, itertools.count()))
-        found[_Example(key, 0.0, 0) if key else _Example("", created, place)] = vector
+        found[_Example(key) if key else _Example("", created, places[created], together[created])] = vector
+        places[created] += 1
     return found
 
 
@@ -107,23 +109,23 @@ class FillByMap:
         answers, move = answering(db, self.gallery_id)
         if not move.origin:
             raise MoveConflict(answers.gallery.id, "it is cut over: roll back first")
-        waits = queries.gallery(db, move.other)
-        encoders = answers.place.encoder_digest, waits.place.encoder_digest
+        waits = queries.place(db, move.other)
+        encoders = answers.place.encoder_digest, waits.encoder_digest
         if (self.loss.from_encoder, self.loss.to_encoder) != encoders:
             raise MoveConflict(answers.gallery.id, "the map is one between other encoders")
-        version, known = self._version(db, waits.place)
-        subjects = self._next(db, answers.place, waits.place, version)
+        version, known = self._version(db, waits)
+        subjects = self._next(db, answers.place, waits, version)
         after = subjects[self.most - 1].id if len(subjects) > self.most else None
         made = [self._mapped(db, answers.place, one, move.other, version) for one in subjects[: self.most]]
         done = [one for one in made if one is not None]
         if not done:
-            return Applied(MappedStep(0, len(made), after, waits.place.revision))
+            return Applied(MappedStep(0, len(made), after, waits.revision))
         changes = [*itertools.chain.from_iterable(effect.changes for one in done for effect in one.effects)]
         if not known:
             changes.append(unchanged(self._record(db, queries.place(db, move.other), version)))
         gallery = queries.gallery(db, move.other).gallery
         effect = Effect(
-            *(waits.place.generation, move.other, tuple(changes)),
+            *(waits.generation, move.other, tuple(changes)),
             updated=gallery,
             mapped=NOBODY.union(*(effect.mapped for one in done for effect in one.effects)),
         )

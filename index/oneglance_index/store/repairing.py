@@ -9,16 +9,18 @@ of one of its blocks was deleted, that block has no key any more. Snapshots are 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 import uuid
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from oneglance_core.files import replacing, sync_folder
 from oneglance_index.errors import MasterKeyWrong, StoreDamaged, StoreError
-from oneglance_index.records import Rows, move_of
+from oneglance_index.records import UNKNOWN_LOSS, Rows, move_of
 from oneglance_index.search import snapshot
 from oneglance_index.search.snapshot import SnapshotUnusable
 from oneglance_index.store import ciphers, ledger, queries
@@ -122,6 +124,7 @@ def _write_repaired(target: Path, path: Path, keys: Keys, backup: Path | None) -
         lost += _less_than_known(db, path, keys, as_they_were=not lost and not made)
         lost = [line for line in lost if not _is_there(db, line)]
         lost += _finish_subjects(db)
+        lost += _finish_maps(db)
         _count(db)
         _keep_last_numbers(db, path, keys)
         lost += _keep_trail(db, path, keys, len(lost))
@@ -278,9 +281,20 @@ class _Salvage:
     def _mapped(self) -> None:
         """Before the subjects: of one that isn't there yet, and so comes as it is here. Whoever else has true encodings
         has them still."""
-        for row in self._sound(MAPPED) if there(self._source, (MAPPED,)) else ():
+        if not there(self._source, (MAPPED,)):
+            return
+        for row in (*self._sound(MAPPED), *self._damaged_mapped()):
             if not self._db.execute("SELECT 1 FROM subjects WHERE number = ?", (row[0],)).fetchall():
                 self._copy(MAPPED, row)
+
+    def _damaged_mapped(self) -> Iterator[tuple[Any, ...]]:
+        """Rows that aren't sound, or are found by their index only: nobody's mapped encodings become true ones because
+        what says so was damaged."""
+        for way in ("NOT INDEXED", "INDEXED BY mapped_by_generation"):
+            with contextlib.suppress(sqlite3.Error):
+                for row in self._source.execute(f"SELECT subject, generation, version FROM mapped {way}"):
+                    if all(type(value) is int for value in row):
+                        yield (*row, 0)
 
     def _requests(self) -> None:
         """That of a subject that isn't there says that it was, as it says after a deletion."""
@@ -459,6 +473,24 @@ def _end_broken_moves(db: ciphers.Connection) -> None:
         move = moves[row[id_place]]
         if move is not None and not move.fits(row[id_place], moves.get(move.other)):
             ledger.update(db, GALLERIES, row, policies=None)
+
+
+def _finish_maps(db: ciphers.Connection) -> Iterator[str]:
+    """Where what a map costs is lost, a line each, that is told as unknown: what it made stays known as mapped."""
+    columns = ", ".join(f"m.{name}" for name in MAPPED.columns.split(", "))
+    for *row, generation in db.execute(
+        f"SELECT {columns}, a.number FROM mapped AS m JOIN subjects AS s ON s.number = m.subject"
+        " JOIN generations AS a ON a.gallery = s.gallery AND a.state = 'active' WHERE a.number != m.generation"
+    ).fetchall():
+        ledger.update(db, MAPPED, row, generation=generation)
+    rows = db.execute(
+        "SELECT generation, MAX(version) FROM mapped WHERE generation NOT IN (SELECT generation FROM maps)"
+        " AND generation IN (SELECT number FROM generations) GROUP BY generation"
+    ).fetchall()
+    for generation, version in rows:
+        values = (generation, version, 0.0, json.dumps(asdict(UNKNOWN_LOSS)), 0)
+        db.execute(f"INSERT INTO maps ({MAPS.columns}) VALUES (?, ?, ?, ?, ?)", (*values[:-1], MAPS.seal(db, values)))
+        yield f"what the map costs that made encodings of generation {generation}"
 
 
 def _count(db: ciphers.Connection) -> None:

@@ -2,6 +2,7 @@
 left: fitted on the pairs that both galleries have, and measured before anything is written."""
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -64,7 +65,7 @@ class MappingService:
         self._encoders = encoders
         self._thresholds = thresholds
         self._audit = audit
-        self._fitting = asyncio.Semaphore()  # it takes a core
+        self._fitting = asyncio.Semaphore()  # it takes a core, and the memory of all pairs
 
     async def fit(self, call: Call, gallery_id: str) -> Fitted:
         """The map, and what it costs. Nothing is written."""
@@ -83,15 +84,19 @@ class MappingService:
                 f"gallery {successor.id!r} has no tau to measure the map at: set or calibrate it first",
                 metadata={"gallery_id": successor.id},
             )
-        fitted, measured = _divided(await self._pairs(call, origin.id))
         scores = _scores(encoder, successor.active.decided_by)
-        unit_norm, fusion = encoder.manifest.output.unit_norm, successor.active.fusion
-        work = functools.partial(_fit, fitted, measured, unit_norm, tau.value, fusion, scores)
-        async with self._fitting:
+        how = encoder.manifest.output.unit_norm, tau.value, successor.active.fusion, scores
+        await self._fitting.acquire()
+        with contextlib.ExitStack() as held:
+            held.callback(self._fitting.release)
+            fitted, measured = _divided(await self._pairs(call, origin.id))
             try:
-                made, found = await asyncio.get_running_loop().run_in_executor(None, work)
+                work = asyncio.get_running_loop().run_in_executor(None, _fit, fitted, measured, *how)
             except RuntimeError as error:  # it was shut down
                 raise NotServing("the server is draining") from error
+            held.pop_all()
+        work.add_done_callback(lambda _: self._fitting.release())  # its thread goes on where the call is cancelled
+        made, found = await asyncio.shield(work)
         loss = MapLoss(
             made.kind,
             origin.active.encoder_digest,
@@ -120,6 +125,7 @@ class MappingService:
         mapped = refused = 0
         after: str | None = None
         while True:
+            may_move(call, self._store, fitted.gallery_id)
             call.spend("encodings", max(1, min(_STEP_SUBJECTS, fitted.subjects - mapped)))
             filling = self._store.fill_by_map(
                 fitted.gallery_id, fitted.made, fitted.loss, most=_STEP_SUBJECTS, after=after

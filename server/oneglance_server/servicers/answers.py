@@ -234,8 +234,8 @@ def to_loss(loss: MapLoss) -> MapLossMessage:
         measured_subject_count=loss.measured_subjects,
         tau=loss.tau,
         probe_count=loss.probes,
-        fnir=loss.missed / loss.probes,
-        true_fnir=loss.missed_true / loss.probes,
+        fnir=loss.missed / loss.probes if loss.probes else 1.0,  # where it is lost: the worst
+        true_fnir=loss.missed_true / loss.probes if loss.probes else 1.0,
         missed_count=loss.missed,
         true_missed_count=loss.missed_true,
         let_in_count=loss.let_in,

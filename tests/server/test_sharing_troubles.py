@@ -325,7 +325,8 @@ def test_one_that_reads_nothing_of_what_it_asks_for_is_cut_off(
     keeper: Kept, user: GalleryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else all answers would pile up in the keeper's memory."""
-    user.enroll("g", "s", VECTORS, labels={"a": "x" * 250}).result()
+    for each in range(100):  # so that all answers are more than what gRPC takes that nobody has read
+        user.enroll("g", f"s{each}", VECTORS[:1], labels={"a": "x" * 250}).result()
     monkeypatch.setattr(keeping, "_MOST_UNREAD_BYTES", 100_000)
     over = threading.Event()
 

@@ -57,8 +57,8 @@ def whether_crops_are_kept_is_known(t: Trial) -> None:
         after = t.store.set_keep_crops("g", keep).result()
         for gallery in (after, t.store.get_gallery("g"), t.store.known("g")):
             assert (gallery.keep_crops, gallery.revision) == (keep, before + 1)
-        t.enroll("s", along(2), on_existing="replace", crops=[b"a crop"])
-        assert len(t.store.get_subject("g", "s").encodings) == 1
+        t.enroll(f"s{before}", along(2), crops=[b"a crop"])
+        assert len(t.store.get_subject("g", f"s{before}").encodings) == 1
 
 
 @promise

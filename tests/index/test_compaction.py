@@ -1,13 +1,16 @@
 """Deleted encodings leave the disk without anybody asking, and an index that runs out of memory loses nothing."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from oneglance_index import EncoderMismatch, IndexSettings, LocalGalleries, OutOfMemory
-from oneglance_index.search import flat
+from oneglance_index import EncoderMismatch, IndexSettings, LocalGalleries, OutOfMemory, StoreBusy
+from oneglance_index.search import flat, snapshot, upkeep
+from oneglance_index.store.database import Store
 from tests.index import asking
 from tests.waiting import until
 
@@ -33,6 +36,37 @@ def test_the_background_takes_the_ids_of_who_was_deleted_off_the_disk(tmp_path: 
         until(lambda: not any(holds(tmp_path, f"subject {i:03}") for i in range(200)))
         assert holds(tmp_path, "subject 299")
         assert asking.nearest(galleries, "g", vectors[299:], 5).candidates[0][0].subject_id == "subject 299"
+
+
+@pytest.mark.parametrize("failing", ["snapshot", "checkpoint"])
+def test_what_failed_after_a_compaction_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    failed = []
+
+    def once(real: Callable[..., Any]) -> Callable[..., Any]:
+        def act(*arguments: object) -> Any:
+            if not failed:
+                failed.append(True)
+                raise StoreBusy(tmp_path, "a reader is in the way")
+            return real(*arguments)
+
+        return act
+
+    monkeypatch.setattr(upkeep, "_RETRY_SECONDS", 0.01)
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=8).result()
+        for i, vector in enumerate(np.eye(8, dtype=np.float32).repeat(20, axis=0)):
+            galleries.enroll("g", f"subject {i:03}", vector[None]).result()
+        galleries.snapshot()
+        if failing == "snapshot":
+            monkeypatch.setattr(snapshot, "write", once(snapshot.write))
+        else:
+            monkeypatch.setattr(Store, "checkpoint", once(Store.checkpoint))
+        for i in range(80):
+            galleries.delete_subject("g", f"subject {i:03}").result()
+        until(lambda: failed)
+        until(lambda: not any(holds(tmp_path, f"subject {i:03}") for i in range(10)))
 
 
 def test_a_failure_in_the_background_is_told_with_its_kind(

@@ -64,6 +64,7 @@ class Timed:
 class _Kept:
     """An index looked after; `snapshot_revision` is that of its vouched-for file, -1 without one.
 
+    `compacting`: a compaction was begun, and what was deleted may still be in the snapshot or the write-ahead log.
     `working` is held while a snapshot or a compaction of this index is under way.
     """
 
@@ -71,10 +72,14 @@ class _Kept:
     snapshot_revision: int
     changed_encodings: int = 0
     unimproved: int = 0
+    compacting: bool = False
     working: threading.Lock = field(default_factory=threading.Lock)
 
+    def wants_compaction(self) -> bool:
+        return self.compacting or self.index.wants_compaction()
+
     def wants_snapshot(self, every: int) -> bool:
-        return self.changed_encodings >= every or self.index.wants_compaction()
+        return self.changed_encodings >= every or self.wants_compaction()
 
 
 @dataclass(slots=True)
@@ -236,7 +241,7 @@ class Upkeep:
             if time.monotonic() >= self._not_before:
                 for number, kept in self._chosen(None):
                     if kept.wants_snapshot(self._snapshot_every) and not self._closing.is_set():
-                        self._try(number, kept, compact=kept.index.wants_compaction())
+                        self._try(number, kept, compact=kept.wants_compaction())
             self._improve()
 
     def _improve(self) -> None:
@@ -282,12 +287,14 @@ class Upkeep:
 
     def _try(self, number: int, kept: _Kept, compact: bool) -> None:
         try:
+            kept.compacting = compact
             with kept.working:
                 if compact:
                     kept.index.compact()
                 self._snapshot(number, kept)
             if compact:  # so that what was deleted leaves the disk too
                 self._store.checkpoint(self._closing)
+            kept.compacting = False
         except SnapshotAbandoned:
             log.info("no time for a snapshot of generation number %d", number)
         except Exception as error:  # whatever it is: the others are to be looked after, too

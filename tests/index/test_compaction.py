@@ -42,7 +42,7 @@ def test_the_background_takes_the_ids_of_who_was_deleted_off_the_disk(tmp_path: 
 def test_what_failed_after_a_compaction_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    failed = []
+    failed: list[bool] = []
 
     def once(real: Callable[..., Any]) -> Callable[..., Any]:
         def act(*arguments: object) -> Any:

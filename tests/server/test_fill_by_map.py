@@ -15,15 +15,14 @@ from oneglance import Client, FailedPreconditionError, NotFoundError
 from oneglance.v1.mapping_pb2 import FillByMapResponse
 from oneglance.v1.moving_pb2 import ExportGalleryRequest, ExportSettings
 from oneglance_apps.cli.main import main
-from oneglance_core.manifests import InputSpec
 from oneglance_server.app import Server
 from oneglance_server.service.mapping import LEAST_FITTED, LEAST_MEASURED
-from tests.models import SIDE, pixels_model, values_model
+from tests.models import SIDE, pixels_model
 from tests.pictures import picture, png
 from tests.running import measured, server_thread
+from tests.server.test_succession import small_model
 from tests.waiting import until
 
-HALF = SIDE // 2
 LEFT = 5
 PAIRED = LEAST_FITTED + LEAST_MEASURED
 TAU = 20_000.0
@@ -39,8 +38,7 @@ def example(subject: int, number: int) -> bytes:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("mapped")
-    spec = InputSpec(kind="image", shape=(HALF, HALF, 1), dtype="uint8", color="gray", resize="box")
-    models = (pixels_model(folder / "pixels"), values_model(folder / "small", spec, name="small"))
+    models = (pixels_model(folder / "pixels"), small_model(folder / "small"))
     with server_thread(data_dir=folder / "data", models=models) as running:
         yield running
 

@@ -15,7 +15,7 @@ def test_a_gallery_moves_there_and_back(empty: Engine, fusion: str) -> None:
 
     machine = AtMilvus()
     try:
-        machine.start(fusion)
+        machine.start(fusion, keep=True)
         steps: tuple[Callable[[], object], ...] = (
             lambda: machine.enroll("s1", [1, 2], {"a": "x"}, True, False),
             lambda: machine.enroll("s2", [3], None, True, False),

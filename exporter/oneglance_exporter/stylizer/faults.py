@@ -5,6 +5,7 @@ What each figure is: ``measure``.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,12 @@ _NOISE = 4  # standard deviation, of 0..255
 _GREYS = (0, 64, 128, 192, 255)
 _FADE = np.linspace(1, 0, 25)  # the share of the photo's light in each frame of a fade
 Places = npt.NDArray[np.float64]  # [4, 4, 3]: levels, by the place in a cell of 4 x 4 pixels
+
+
+class Net(Protocol):
+    """What paints pictures as ``Deployed`` does."""
+
+    def __call__(self, pictures: Rgb, weights: Sequence[float], moments: Moments | None = None) -> Rgb: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ def crop(room: Rgb, y: int, x: int) -> Rgb:
     return room[y : y + height, x : x + width]
 
 
-def shift_of(net: Deployed, room: Rgb, weights: Sequence[float], moments: Moments | None = None) -> float:
+def shift_of(net: Net, room: Rgb, weights: Sequence[float], moments: Moments | None = None) -> float:
     """The worst of all SHIFTS. moments: instead of each crop's own."""
     stylized = net(crop(room, 0, 0)[np.newaxis], weights, moments)[0]
     moved = ((by, net(crop(room, 0, by)[np.newaxis], weights, moments)[0]) for by in SHIFTS)

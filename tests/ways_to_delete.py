@@ -155,7 +155,7 @@ def while_the_gallery_moves_to_another_encoder(data_dir: Path, thief: Thief) -> 
         gone = (*vectors_of("part")[1:], *_halves_of("part"))
         yield "encodings: the subject of the other gallery goes", {"part": tuple(one.tobytes() for one in gone)}
         galleries.set_retention("g", "expired", Retention(1.0)).result()
-        galleries._sweep()
+        galleries._sweeper.sweep()
         yield "whose time is over", by_both("expired")
         galleries.cut_over("g", leave=True).result()
         galleries.snapshot()
@@ -210,7 +210,7 @@ def of_pictures(data_dir: Path, thief: Thief) -> Iterator[tuple[str, Secrets]]:
         galleries.delete_subject("g", "into").result()
         yield "what was moved and merged", {"into": (*crops_of("into"), *crops_of("merged"), crops_of("moved")[0])}
         galleries.set_retention("g", "expired", Retention(1.0)).result()
-        galleries._sweep()
+        galleries._sweeper.sweep()
         yield "whose time is over", {"expired": tuple(crops_of("expired"))}
         assert thief.of({"stays": tuple(crops_of("stays"))})
         galleries.set_keep_crops("g", False).result()

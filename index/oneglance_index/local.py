@@ -39,8 +39,6 @@ from oneglance_index.errors import (
     OutOfMemory,
     RulesConflict,
     StoreClosed,
-    StoreDamaged,
-    SubjectNotFound,
 )
 from oneglance_index.moved import ExportStep, KnownSubjects, MovedSubject
 from oneglance_index.opened import OnGalleries, Opened, OpenedGalleries, nobody_decides
@@ -94,7 +92,7 @@ from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.settings import IndexSettings
 from oneglance_index.start_check import StartCheck
 from oneglance_index.store import exporting, importing, managing, mapping, mutations, pages, queries, succession
-from oneglance_index.store.auditing import Prune, Record
+from oneglance_index.store.auditing import Record
 from oneglance_index.store.crops import SetKeepCrops
 from oneglance_index.store.database import Store
 from oneglance_index.store.enrolling import Enroll
@@ -104,13 +102,11 @@ from oneglance_index.store.requests import RequestMemory
 from oneglance_index.store.slots import KeyDestroyed
 from oneglance_index.store.subjects import told_subjects
 from oneglance_index.store.writer import MUTATION_BYTES, OnChange, unheard
+from oneglance_index.sweeping import Sweeper
 from oneglance_index.waiting import then
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-_SWEPT_AT_ONCE = 256
-_PRUNED_AT_ONCE = 1024
-_DAY_SECONDS = 86_400
 
 
 class LocalGalleries:
@@ -131,7 +127,6 @@ class LocalGalleries:
         self.device = device.name
         self._device = device
         self.settings = settings
-        self._prune_at = 0.0
         self._request_memory = RequestMemory(
             settings.request_ttl_seconds, settings.min_requests_kept, settings.max_requests_kept
         )
@@ -142,10 +137,11 @@ class LocalGalleries:
             self._opened = OpenedGalleries(machine, data_dir, settings.approximate_checked_share, on_galleries)
             self._store = Store(data_dir, self._opened, settings, on_change)
             self._check = StartCheck(self._store, [])  # until it is known what there is
+            self._sweeper = Sweeper(self._store, settings.audit_days, self._delete_expired)
             try:
                 self._upkeep = Upkeep(
                     *(data_dir, self._store, settings.snapshot_every_encodings),
-                    *(self._sweep, settings.sweep_every_seconds),
+                    *(self._sweeper.sweep, settings.sweep_every_seconds),
                 )
             except BaseException:
                 self._store.close(until=0)
@@ -430,54 +426,13 @@ class LocalGalleries:
         return self._submit(mutations.SetRetention(gallery_id, subject_id, retention))
 
     def expired(self, now: float, most: int = 1000, after: tuple[float, int] | None = None) -> list[Expired]:
-        return self._store.read(lambda db: queries.expired(db, now, most, after))
+        return self._sweeper.expired(now, most, after)
 
     def record(self, events: Sequence[Event]) -> Future[None]:
         return self._store.write(Record(tuple(events)), self, patient=True)
 
-    def _sweep(self) -> None:
-        """Deletes what is over: subjects, and entries of the audit trail."""
-        self._sweep_subjects()
-        if self.settings.audit_days and time.monotonic() >= self._prune_at:
-            before = time.time() - _DAY_SECONDS * self.settings.audit_days
-            while self._store.write(Prune(before, _PRUNED_AT_ONCE), self, patient=True).result() == _PRUNED_AT_ONCE:
-                pass
-            self._prune_at = time.monotonic() + _DAY_SECONDS  # each time is told: not more often
-
-    def _sweep_subjects(self) -> None:
-        """Deletes the subjects whose time is over. Those that can't be deleted are told, and stay until the next."""
-        now, most = time.time(), _SWEPT_AT_ONCE
-        before: list[Expired] = []
-        while True:
-            try:
-                found = self.expired(now, most)
-            except StoreDamaged as error:
-                log.error("who is over can't be found: %s", error)
-                return
-            deleted = self._delete_expired(found, now)
-            if deleted:
-                log.info("swept %d subjects whose time is over", deleted)
-            elif found == before and len(found) < most:
-                break
-            before, most = found, len(found) - deleted + _SWEPT_AT_ONCE
-        if found:
-            log.error(
-                "%d subjects whose time is over can't be deleted: check the store with `oneglance check`", len(found)
-            )
-
-    def _delete_expired(self, found: Sequence[Expired], now: float) -> int:
-        """How many of them could be deleted."""
-        due = [
-            self._write(mutations.DeleteEncodings(one.gallery_id, one.subject_id, None, now), patient=True)
-            for one in found
-        ]
-        deleted = 0
-        for one in due:
-            # Deleted meanwhile, or kept longer; or damaged.
-            with contextlib.suppress(SubjectNotFound, GalleryNotFound, StoreDamaged):
-                one.result()
-                deleted += 1
-        return deleted
+    def _delete_expired(self, one: Expired, now: float) -> Future[Deleted]:
+        return self._write(mutations.DeleteEncodings(one.gallery_id, one.subject_id, None, now), patient=True)
 
     def _with_receipt(self, gone: Deleted, what: str, gallery_id: str, **more: object) -> Deleted:
         return replace(gone, receipt=self._store.receipts.sign(what, gallery_id, gone.revision, **more))

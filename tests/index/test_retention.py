@@ -12,6 +12,7 @@ import pytest
 
 from oneglance_index import IndexSettings, LocalGalleries, Retention, StoreDamaged
 from oneglance_index.store.mutations import DeleteEncodings
+from oneglance_index.sweeping import Sweeper
 from tests.waiting import until
 
 VECTORS = np.eye(4, dtype=np.float32)
@@ -24,7 +25,7 @@ def subjects(galleries: LocalGalleries) -> list[str]:
 
 def test_who_is_over_is_swept_and_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(LocalGalleries, "_sweep", lambda _: None)
+        patch.setattr(Sweeper, "sweep", lambda _: None)
         with LocalGalleries.open(tmp_path) as galleries:
             galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
             for name, retention in (("over", PAST), ("later", FUTURE), ("always", None)):
@@ -60,7 +61,7 @@ def test_a_sweep_ends_though_somebody_can_not_be_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As where an index of the database is damaged. Others are deleted, behind many of those, too."""
-    monkeypatch.setattr("oneglance_index.local._SWEPT_AT_ONCE", 1)
+    monkeypatch.setattr("oneglance_index.sweeping._SWEPT_AT_ONCE", 1)
     with LocalGalleries.open(tmp_path, settings=IndexSettings(sweep_every_seconds=3600)) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
         for name in ("s1", "s2", "s3"):
@@ -73,9 +74,9 @@ def test_a_sweep_ends_though_somebody_can_not_be_deleted(
             return write(mutation, **options)
 
         monkeypatch.setattr(galleries, "_write", missing)
-        galleries._sweep()
+        galleries._sweeper.sweep()
         assert subjects(galleries) == ["s1", "s2"]
         assert "2 subjects whose time is over can't be deleted" in caplog.text
         monkeypatch.setattr(galleries, "expired", Mock(side_effect=StoreDamaged(tmp_path, "a row")))
-        galleries._sweep()
+        galleries._sweeper.sweep()
         assert "a row" in caplog.text

@@ -274,7 +274,7 @@ class MovingMachine(RuleBasedStateMachine):
     def delete_subject(self, subject: str, expired: bool) -> None:
         if expired and subject in self.own:
             self.galleries.set_retention("g", subject, Retention(1.0)).result()
-            self.galleries._sweep()
+            self.galleries._sweeper.sweep()
         else:
             future = self.galleries.delete_subject("g", subject)
             if subject not in self.own:

@@ -261,9 +261,7 @@ def test_what_is_pruned_is_told_and_the_rest_is_a_chain(data_dir: Path) -> None:
         until(lambda: [one["did"] for one in told(data_dir)] == ["prune"])
         assert told(data_dir)[0]["up_to"] == 5
         assert verify_trail(data_dir) == []
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(LocalGalleries, "_sweep", lambda _: None)
-            galleries.set_threshold("g", 0.5).result()
+        galleries.set_threshold("g", 0.5).result()
     assert verify_trail(data_dir) == []
     assert verify_trail(data_dir, kept_head=before[-1]) == []
     with LocalGalleries.open(data_dir) as galleries:

@@ -77,6 +77,6 @@ def test_a_sweep_ends_though_somebody_can_not_be_deleted(
         galleries._sweeper.sweep()
         assert subjects(galleries) == ["s1", "s2"]
         assert "2 subjects whose time is over can't be deleted" in caplog.text
-        monkeypatch.setattr(galleries, "expired", Mock(side_effect=StoreDamaged(tmp_path, "a row")))
+        monkeypatch.setattr(galleries._sweeper, "expired", Mock(side_effect=StoreDamaged(tmp_path, "a row")))
         galleries._sweeper.sweep()
         assert "a row" in caplog.text

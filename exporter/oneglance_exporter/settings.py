@@ -12,6 +12,8 @@ HIGHEST_LEARNING_RATE = 1000.0  # far beyond use; what torch computes from it st
 
 Paths = Annotated[tuple[str, ...], Flag(metavar="PATH")]
 OptionalPath = Annotated[str | None, Flag(metavar="PATH")]
+DeviceName = Literal["cpu", "cuda"]
+DEVICE = "where the networks run; without a usable card, cuda is an error"
 Spellings = Literal["refuse", "distinct", "one"]
 """Subjects whose names are one name in two spellings are refused, left distinct, or made one."""
 

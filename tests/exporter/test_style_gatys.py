@@ -17,7 +17,7 @@ from oneglance_exporter.errors import DataError, SettingsError
 from oneglance_exporter.gatys.animation import moments_of
 from oneglance_exporter.gatys.colors import gray, luma, with_luma
 from oneglance_exporter.gatys.lbfgs import LBFGS
-from oneglance_exporter.gatys.optimize import DescentDivergedError, DescentReport, Result, optimize
+from oneglance_exporter.gatys.optimize import DescentDivergedError, DescentReport, Result, _Problem, optimize
 from oneglance_exporter.gatys.settings import GatysSettings
 from oneglance_exporter.perceptual.layers import STYLE_LAYERS
 from oneglance_exporter.perceptual.objective import Objective
@@ -208,6 +208,10 @@ class Breaks(LossNetwork):
     @property
     def dtype(self) -> torch.dtype:
         return torch.float32
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
 
     def forward(self, pictures: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         self.left -= 1
@@ -418,3 +422,26 @@ def test_lbfgs_stays_where_the_gradient_is_zero() -> None:
     x = torch.tensor([0.3, 0.7], requires_grad=True)
     descend(x, lambda x: (x * 0).sum(), 3)
     assert x.tolist() == pytest.approx([0.3, 0.7])
+
+
+@pytest.mark.parametrize("colors", [False, True])
+def test_all_of_a_problem_is_where_the_network_is(colors: bool) -> None:
+    """On torch's device without data, which takes none of the CPU's tensors, as a card wouldn't."""
+    problem = _Problem(tiny().to("meta"), photo(), painting(), GatysSettings(beta=1.0, keep_colors=colors))
+    pixels = problem.start()
+    content, style = problem.terms(pixels)
+    assert {one.device.type for one in (pixels, content, style)} == {"meta"}
+
+
+def test_without_a_card_nothing_is_optimised_on_the_cpu_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingsError, match=r"--device cuda: torch .*; nothing is computed on the CPU instead"):
+        made(device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU, and a torch built for it")
+@pytest.mark.parametrize("colors", [False, True])
+def test_a_card_comes_to_about_what_the_cpu_does(colors: bool) -> None:
+    cpu, card = made(keep_colors=colors), made(keep_colors=colors, device="cuda")
+    assert card.measured.total == pytest.approx(cpu.measured.total, rel=0.05)

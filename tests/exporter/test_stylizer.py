@@ -1,6 +1,7 @@
 """The stylizer: what a pixel sees, blends, moments; its training, resumed and extended; the exported graph."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -327,6 +328,46 @@ def test_a_style_s_own_level_weighs_its_light_less_where_nothing_is_faded(
         training.checkpoint.scale = [0.0]  # so J by its mean is 1
         loss, figures = training.step(step, 0.0)
         assert loss.item() - 1 == pytest.approx(share * 700 * figures.level**2, rel=1e-3)
+
+
+def test_all_of_a_step_is_where_the_loss_network_is(
+    styles: list[str], photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On torch's device without data, which takes none of the CPU's tensors, as a card wouldn't."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # it knows no such device
+    asked = settings(styles, photos, fade=0.5, shift=1.0, grid=1.0, batch=3)
+    read = read_styles(asked.styles, 48)
+    loss_network = load_loss_network_of(asked).to("meta")
+    training = StylizerTraining(first_checkpoint(asked, read, loss_network, ""), read, loss_network)
+    batch = training.batch(0, 0.5)
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        training.terms(batch, 0.5)
+    batch = batch.on(training.device)
+    loss = training.loss(batch, training.terms(batch, 0.5), torch.ones(2, device=training.device))
+    assert loss.device == training.device == torch.device("meta")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU, and a torch built for it")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_card_learns_about_what_the_cpu_does(styles: list[str], photos: Path, tmp_path: Path, precision: str) -> None:
+    wanted = {"steps": 6, "shift": 1.0, "grid": 1.0}
+    on_cpu: list[float] = []
+    on_card: list[float] = []
+    train(settings(styles, photos, **wanted), tmp_path / "cpu", "", lambda report: on_cpu.append(report.figures.total))
+    asked = settings(styles, photos, device="cuda", precision=precision, **wanted)
+    train(asked, tmp_path / "card", "", lambda report: on_card.append(report.figures.total))
+    assert on_card == pytest.approx(on_cpu, rel=0.05)
+    assert resume(tmp_path / "card", {"device": "cpu"}, quiet).step == 6
+
+
+def test_without_a_card_nothing_is_trained_on_the_cpu_instead(
+    styles: list[str], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingsError, match=r"--device cuda: torch .*; nothing is computed on the CPU instead"):
+        train(settings(styles, photos, device="cuda"), tmp_path / "run", "", quiet)
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 
 def shift_of(report: Report) -> float:

@@ -204,7 +204,7 @@ def test_cuda_without_a_card_is_an_error_before_the_work(
     assert main(list(map(str, arguments))) == 1
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith(f"oneglance-exporter: error: --device cuda: torch {torch.__version__} ")
-    assert error.endswith("nothing is trained on the CPU instead")
+    assert error.endswith("nothing is computed on the CPU instead")
     assert not (tmp_path / "run" / CHECKPOINT_FILE).exists()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)

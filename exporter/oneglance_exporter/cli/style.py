@@ -5,11 +5,13 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from oneglance_core.ranges import within
 from oneglance_exporter.cli import style_optimize as optimize_command
+from oneglance_exporter.settings import DeviceName
 from oneglance_exporter.stylizer.settings import MEASURED_SIDE
 
 
@@ -61,6 +63,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     evaluate.add_argument("--sheet", type=Path, metavar="FILE.png", help="write a contact sheet")
     evaluate.add_argument("--loss-network", type=Path, metavar="PATH", help="as it was trained with")
     evaluate.add_argument(
+        "--device", choices=get_args(DeviceName), default="cpu", help="where Gatys' pictures are made [%(default)s]"
+    )
+    evaluate.add_argument(
         "--threads", type=within(int, least=1, most=4096), default=1, metavar="N", help="[%(default)s]"
     )
     evaluate.add_argument("--json", action="store_true", help="print JSON: medians, and every photo in every style")
@@ -87,6 +92,7 @@ def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
         references=options.references,
         loss_network=options.loss_network,
         threads=options.threads,
+        device=options.device,
         report=report,
     )
     if options.json:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from oneglance_exporter.encoder.device import AUTOCAST
+from oneglance_exporter.device import AUTOCAST
 from oneglance_exporter.encoder.network import Encoder
 from oneglance_exporter.encoder.settings import TrainSettings
 from oneglance_exporter.encoder.shared_norm import SharedNorms

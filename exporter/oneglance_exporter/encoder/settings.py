@@ -146,9 +146,6 @@ class TrainSettings(DataSettings, TrainingSettings):
         3e-3, gt=0, le=HIGHEST_LEARNING_RATE, description="AdamW's highest; falls linearly to 0"
     )
     weight_decay: float = Field(0.05, ge=0, description="AdamW's decay of the weights")
-    device: Literal["cpu", "cuda"] = Field(
-        "cpu", description="where the network is trained; without a usable card, cuda is an error"
-    )
     processes: int = Field(
         1, ge=1, le=64, description="share each batch among so many processes; with cuda, each has a card of its own"
     )

@@ -16,11 +16,11 @@ from oneglance_core.folder import read_model_folder
 from oneglance_core.pair_head import PairHead
 from oneglance_core.trials import Encodings, OneShotTrials, one_shot_error
 from oneglance_exporter.data.examples import Examples
+from oneglance_exporter.device import usable_device
 from oneglance_exporter.encoder.backbones import backbone_digest
 from oneglance_exporter.encoder.batches import batches_of
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint, Learner
 from oneglance_exporter.encoder.data import Tell, TrainingData, read_training_data
-from oneglance_exporter.encoder.device import usable_device
 from oneglance_exporter.encoder.learning import learner_on
 from oneglance_exporter.encoder.made_for import made_for
 from oneglance_exporter.encoder.network import encode
@@ -70,7 +70,7 @@ def train(
     """
     check_new(run)
     check_writable(run)
-    device = usable_device(settings)
+    device = usable_device(settings.device, processes=settings.processes)
     data = read_training_data(settings, run, tell)
     torch.manual_seed(settings.seed)
     classes = batches_of(data.examples, settings, lambda inputs: inputs).classes
@@ -110,7 +110,7 @@ def resume(
     make it another training, and as ``drive``.
     """
     checkpoint = load_to_resume(run, EncoderCheckpoint, changed)
-    device = usable_device(checkpoint.settings)
+    device = usable_device(checkpoint.settings.device, processes=checkpoint.settings.processes)
     with _enough_memory(), Workers(checkpoint, device) as workers:
 
         def begin(checkpoint: EncoderCheckpoint) -> EncoderTraining:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
+from oneglance_exporter.device import usable_device
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
-from oneglance_exporter.encoder.device import usable_device
 from oneglance_exporter.encoder.learning import learner_on
 from oneglance_exporter.encoder.pieces import Pieces
 from oneglance_exporter.encoder.shares import READY, Shares, join
@@ -30,7 +30,7 @@ def main() -> None:
     checkpoint = EncoderCheckpoint.of(content)
     settings = checkpoint.settings
     torch.set_num_threads(settings.threads)
-    device = usable_device(settings, number)
+    device = usable_device(settings.device, number, settings.processes)
     encoder = learner_on(checkpoint, device).encoder
     os.write(ready, READY)
     os.close(ready)

@@ -27,6 +27,7 @@ import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 from PIL import Image
 from torch import Tensor
 
+from oneglance_exporter.device import usable_device
 from oneglance_exporter.errors import DataError, DivergedError
 from oneglance_exporter.gatys.animation import moments_of
 from oneglance_exporter.gatys.colors import gray, luma, with_luma
@@ -120,11 +121,13 @@ def optimize(
     """
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    device = usable_device(settings.device)
     levels = [_pictures(content, style, size, settings) for size, _ in settings.levels]
     if network is None:
         file = Path(settings.loss_network) if settings.loss_network else None
         network = load_loss_network(file, settings.pooling, settings.loss_network_sha256 or "")
-    quick = copy.deepcopy(network).to(torch.bfloat16) if settings.precision == "bf16" else network
+    dtype = torch.bfloat16 if settings.precision == "bf16" else network.dtype
+    quick = copy.deepcopy(network).to(device, dtype) if (device, dtype) != (network.device, network.dtype) else network
     run = _Descent(settings, report, stopped)
     try:
         for (photo, painting), (_, evaluations) in zip(levels, settings.levels, strict=True):
@@ -137,7 +140,8 @@ def optimize(
 
 
 class _Problem:
-    """J at one size, as a function of pixels [1, 3, H, W], or [1, 1, H, W] where luma alone is sought."""
+    """J at one size, as a function of pixels [1, 3, H, W], or [1, 1, H, W] where luma alone is sought, on the network's
+    device."""
 
     def __init__(self, network: LossNetwork, photo: Rgb, painting: Rgb, settings: GatysSettings) -> None:
         self.photo, self.painting = photo, painting
@@ -151,8 +155,8 @@ class _Problem:
             alpha=self.alpha,
             beta=self.beta,
         )
-        self._content = self._objective.content_of(self._seen(to_tensor(photo)))
-        self._style = self._objective.style_of(self._seen(to_tensor(painting)))
+        self._content = self._objective.content_of(self._seen(photo))
+        self._style = self._objective.style_of(self._seen(painting))
 
     def terms(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """J_content and J_style, with gradients."""
@@ -166,27 +170,31 @@ class _Problem:
     @torch.no_grad()
     def measured(self, picture: Rgb) -> J:
         """J of a finished picture uint8 [H, W, 3]."""
-        content, style = self.terms(self._seen(to_tensor(picture)))
+        content, style = self.terms(self._seen(picture))
         return self.j(content.item(), style.item())
 
     def start(self) -> Tensor:
         """What the settings say to begin with."""
         if self.settings.start == "photo":
-            photo = to_tensor(self.photo)
+            photo = self._on_device(self.photo)
             return luma(photo) if self.settings.keep_colors else photo
         height, width = self.photo.shape[:2]
         random = torch.Generator().manual_seed(self.settings.seed)
         noise = torch.rand(1, 1 if self.settings.keep_colors else 3, height, width, generator=random)
-        return 0.5 + _NOISE * (noise - 0.5)
+        return (0.5 + _NOISE * (noise - 0.5)).to(self._objective.network.device)
 
     def finished(self, pixels: Tensor) -> Rgb:
         """uint8 [H, W, 3] of G."""
-        colored = with_luma(to_tensor(self.photo), pixels) if self.settings.keep_colors else pixels
+        colored = with_luma(self._on_device(self.photo), pixels) if self.settings.keep_colors else pixels
         picture: Rgb = to_pictures(colored)[0]
         return picture
 
-    def _seen(self, picture: Tensor) -> Tensor:
-        return gray(picture) if self.settings.keep_colors else picture
+    def _seen(self, picture: Rgb) -> Tensor:
+        shown = self._on_device(picture)
+        return gray(shown) if self.settings.keep_colors else shown
+
+    def _on_device(self, picture: Rgb) -> Tensor:
+        return to_tensor(picture).to(self._objective.network.device)
 
 
 class _Descent:

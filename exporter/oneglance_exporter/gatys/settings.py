@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from oneglance_core.flags import Flag
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.perceptual.layers import CONTENT_LAYER, STYLE_LAYERS, activations, check_layers
-from oneglance_exporter.settings import HIGHEST_LEARNING_RATE, CommandSettings, OptionalPath
+from oneglance_exporter.settings import DEVICE, HIGHEST_LEARNING_RATE, CommandSettings, DeviceName, OptionalPath
 
 LARGEST_SIDE = 4096  # pixels; such a square needs about 45 GB of memory
 _BETA = 1e-3  # with normalisation "size" and alpha 1, whatever the picture's size
@@ -57,6 +57,7 @@ class GatysSettings(CommandSettings):
     frames: int = Field(
         12, ge=0, le=100, description="pictures of the animation before the result, evenly spaced in log evaluations"
     )
+    device: DeviceName = Field("cpu", description=DEVICE)
     precision: Literal["fp32", "bf16"] = Field(
         "fp32",
         description="fp32, or bf16 (about twice as fast on a CPU with avx512_bf16 or AMX); the result is measured in "

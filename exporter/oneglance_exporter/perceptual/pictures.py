@@ -48,6 +48,6 @@ def to_tensor(picture: Rgb) -> Tensor:
 def to_pictures(values: Tensor) -> npt.NDArray[np.uint8]:
     """float [B, 3, H, W] in [0, 1] -> uint8 [B, H, W, 3], rounded."""
     array: npt.NDArray[np.uint8] = (
-        values.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        values.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     )
     return array

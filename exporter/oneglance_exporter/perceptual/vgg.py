@@ -69,6 +69,10 @@ class LossNetwork(nn.Module):
     def dtype(self) -> torch.dtype:
         return next(self.convolutions.parameters()).dtype
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.convolutions.parameters()).device
+
     def forward(self, pictures: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """``pictures``: float [B, 3, H, W] rgb in [0, 1], sides at least ``layers.least_side``. Returns [B, C, h, w]
         by layer. Raises SettingsError for an unknown layer.

@@ -21,7 +21,7 @@ class StylizerCheckpoint(Checkpoint):
     FORMAT: ClassVar[str] = "oneglance-stylizer-run/1"
     SETTINGS: ClassVar[type[StylizerSettings]] = StylizerSettings
     FREE: ClassVar[frozenset[str]] = frozenset(
-        {"styles", "photos", "loss_network", "threads", "tensorboard", "checkpoint_seconds"}
+        {"styles", "photos", "loss_network", "device", "threads", "tensorboard", "checkpoint_seconds"}
     )
 
     settings: StylizerSettings

@@ -38,6 +38,7 @@ from oneglance_exporter.gatys.settings import GatysSettings
 from oneglance_exporter.perceptual.objective import Objective, Terms
 from oneglance_exporter.perceptual.pictures import Rgb, read_picture, to_tensor
 from oneglance_exporter.perceptual.vgg import load_loss_network
+from oneglance_exporter.settings import DeviceName
 from oneglance_exporter.stylizer.deployed import Deployed
 from oneglance_exporter.stylizer.faults import (
     OnGreys,
@@ -162,6 +163,7 @@ def measure(
     references: Path | None = None,
     loss_network: Path | None = None,
     threads: int = 1,
+    device: DeviceName = "cpu",
     report: Callable[[str], None] = lambda line: None,
 ) -> Measurements:
     """Measure the stylizer in ``model`` on ``photos`` it never saw, shrunk to ``size`` pixels on the longer side.
@@ -170,7 +172,7 @@ def measure(
     which grid and shift are measured, too. evaluations: of J by Gatys' optimisation, L-BFGS from noise; 0 leaves it
     out. references: a folder to keep its pictures in, and to take them from when they are there already, since they
     take far longer than the rest; they are known by style, number of the photo and evaluations, so other photos or
-    betas need another folder.
+    betas need another folder. device: where they are made.
 
     Raises SettingsError when the styles or the loss network are others than the model's; RunError when ``references``
     can't be written; DataError, WeightsError, ModelFolderError.
@@ -212,7 +214,7 @@ def measure(
             by_gatys = None
             if evaluations:
                 kept = references and references / f"{picture.style.name}-{i}-{evaluations}"
-                by_gatys = j(_by_gatys(photo, picture.picture, objective, evaluations, threads, kept))
+                by_gatys = j(_by_gatys(photo, picture.picture, objective, evaluations, threads, device, kept))
             rows.append(
                 Measured(
                     style=picture.style.name,
@@ -236,7 +238,15 @@ def measure(
     return Measurements(tuple(rows), greys, grid(sheet, titles), evaluations, tuple(at_sizes))
 
 
-def _by_gatys(photo: Rgb, style: Rgb, objective: Objective, evaluations: int, threads: int, kept: Path | None) -> Rgb:
+def _by_gatys(
+    photo: Rgb,
+    style: Rgb,
+    objective: Objective,
+    evaluations: int,
+    threads: int,
+    device: DeviceName,
+    kept: Path | None,
+) -> Rgb:
     if kept is not None:
         # So that another photo, style picture or J never gets this one's.
         network = objective.network.identity.sha256
@@ -253,6 +263,7 @@ def _by_gatys(photo: Rgb, style: Rgb, objective: Objective, evaluations: int, th
         beta=objective.beta,
         frames=0,
         threads=threads,
+        device=device,
     )
     made = optimize(photo, style, settings, network=objective.network).picture
     if kept is not None:

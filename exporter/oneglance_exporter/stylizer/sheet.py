@@ -33,9 +33,9 @@ def grid(rows: Sequence[Sequence[Rgb]], titles: Sequence[str]) -> Image.Image:
 @torch.no_grad()
 def stylize(model: Stylizer, photo: Rgb, style: int) -> Rgb:
     """A photo uint8 [H, W, 3], sides multiples of 4, in one style."""
-    weights = torch.zeros(1, model.styles)
-    weights[0, style] = 1
-    stylized: Rgb = to_pictures(model(to_tensor(photo), weights))[0]
+    device = model.keep.device
+    weights = torch.eye(model.styles, device=device)[style : style + 1]
+    stylized: Rgb = to_pictures(model(to_tensor(photo).to(device), weights))[0]
     return stylized
 
 

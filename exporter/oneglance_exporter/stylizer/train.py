@@ -22,12 +22,14 @@ are ours:
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 from torch import Tensor
 
+from oneglance_exporter.device import usable_device
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.perceptual.objective import Objective
 from oneglance_exporter.perceptual.pictures import to_tensor
@@ -96,8 +98,8 @@ def train(settings: StylizerSettings, run: Path, command: str, report: Reporter[
     styles = read_styles(settings.styles, settings.style_size)
     if not styles:
         raise SettingsError("say which styles to learn: --styles")
-    network = load_loss_network_of(settings)
-    return _drive(run, first_checkpoint(settings, styles, network, command), styles, network, report)
+    device, network = usable_device(settings.device), load_loss_network_of(settings)
+    return _drive(run, first_checkpoint(settings, styles, network, command), styles, network.to(device), report)
 
 
 def resume(run: Path, changed: dict[str, object], report: Reporter[StylizerFigures]) -> StylizerCheckpoint:
@@ -106,7 +108,7 @@ def resume(run: Path, changed: dict[str, object], report: Reporter[StylizerFigur
     Raises as ``train``, and SettingsError when a changed setting would make it another training.
     """
     checkpoint, styles, network = checkpoint_to_resume(run, changed)
-    return _drive(run, checkpoint, styles, network, report)
+    return _drive(run, checkpoint, styles, network.to(usable_device(checkpoint.settings.device)), report)
 
 
 def _drive(
@@ -121,10 +123,41 @@ def _drive(
     return drive(run, checkpoint, lambda checkpoint: StylizerTraining(checkpoint, styles, network), report)
 
 
+class Batch(NamedTuple):
+    """Crops to learn on. room: float [B, 3, H + 3, W + 3], of which the first [H, W] are the crops, and those at
+    ``moved``, down and right, are the ones that are compared. contrast: [B], of 1, what fading left. chosen: int64 [B],
+    the style, of those that are trained. noise: [B, 3, H, W], of standard deviations sigma [B]."""
+
+    room: Tensor
+    contrast: Tensor
+    chosen: Tensor
+    sigma: Tensor
+    noise: Tensor
+    moved: tuple[int, int]
+
+    def on(self, device: torch.device) -> "Batch":
+        room, contrast, chosen, sigma, noise = (one.to(device) for one in self[:-1])
+        return Batch(room, contrast, chosen, sigma, noise, self.moved)
+
+
+class Terms(NamedTuple):
+    """What a batch's loss is made of. total: J, [B]; content and style: its parts as they are weighted in it, of crops
+    that aren't faded. gain: of noise, squared. shift, level: squared, [B]; shift None where nothing is asked of it."""
+
+    total: Tensor
+    content: Tensor
+    style: Tensor
+    gain: Tensor
+    shift: Tensor | None
+    level: Tensor
+    grid: Tensor
+
+
 class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
     """The stylizer's network, crops and loss, and its contact sheets: ``sheets/step-N.png`` at each checkpoint.
 
-    styles: those that are trained. Raises DataError for unusable photos.
+    styles: those that are trained. network: the loss network, on the device to train on. Random numbers are the CPU's,
+    whatever the device: so batches are the same. Raises DataError for unusable photos.
     """
 
     model: Stylizer
@@ -135,72 +168,95 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
     def __init__(self, checkpoint: StylizerCheckpoint, styles: list[StylePicture], network: LossNetwork) -> None:
         super().__init__(checkpoint)
         settings = self.settings = checkpoint.settings
+        device = self.device = network.device
         self.names = [new.style.name for new in styles]
         self.photos = PhotoCrops(settings.photos, settings.seed)
         checkpoint.photos = len(self.photos)
         self.objective = Objective(network, alpha=settings.alpha, beta=settings.beta)
-        grams = [self.objective.style_of(to_tensor(style.picture)) for style in styles]
-        self.middle = torch.cat([brightness(to_tensor(style.picture)).mean((1, 2, 3)) for style in styles]).clamp(
-            *_LEVELS
-        )
+        pictures = [to_tensor(style.picture).to(device) for style in styles]
+        grams = [self.objective.style_of(picture) for picture in pictures]
+        self.middle = torch.cat([brightness(picture).mean((1, 2, 3)) for picture in pictures]).clamp(*_LEVELS)
         self.targets = {layer: torch.cat([gram[layer] for gram in grams]) for layer in self.objective.style_layers}
         if settings.precision == "bf16":
             network.to(torch.bfloat16)
-        self.model, self.average = Stylizer(len(checkpoint.styles)), Stylizer(len(checkpoint.styles)).eval()
+        self.model = Stylizer(len(checkpoint.styles)).to(device)
+        self.average = Stylizer(len(checkpoint.styles)).to(device).eval()
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self.optimizer = optimizer_of(self.model, checkpoint.fixed, settings)
-        self.betas = torch.tensor(checkpoint.betas[checkpoint.fixed :])
-        self.levels = torch.tensor([settings.level if new.level is None else new.level for new in styles])
+        self.betas = torch.tensor(checkpoint.betas[checkpoint.fixed :], device=device)
+        levels = [settings.level if new.level is None else new.level for new in styles]
+        self.levels = torch.tensor(levels, device=device)
 
     def step(self, step: int, done: float) -> tuple[Tensor, StylizerFigures]:
-        settings, objective = self.settings, self.objective
-        side, count = _batch(settings, done)
+        batch = self.batch(step, done).on(self.device)
+        terms = self.terms(batch, done)
+        whole = terms.total.detach().where(batch.contrast == 1, torch.nan)
+        scale = _follow(torch.tensor(self.checkpoint.scale), batch.chosen.cpu(), whole.cpu())
+        self.checkpoint.scale = scale.tolist()
+        figures = StylizerFigures(
+            total=terms.total.mean().item(),
+            content=terms.content.mean().item(),
+            style=terms.style.mean().item(),
+            gain=terms.gain.item() ** 0.5,
+            shift=None if terms.shift is None else terms.shift.mean().item() ** 0.5,
+            level=terms.level.mean().item() ** 0.5,
+            by_style=dict(zip(self.names, self.checkpoint.scale, strict=True)),
+        )
+        return self.loss(batch, terms, scale.to(self.device)), figures
+
+    def batch(self, step: int, done: float) -> Batch:
+        """What is drawn for a step, on the CPU."""
+        settings = self.settings
+        side, count = _size(settings, done)
         random = torch.Generator().manual_seed((settings.seed << 32) + step)
         room, contrast = _faded(to_tensor(self.photos.crops(step, count, side + _FARTHEST)), settings.fade, random)
-        crops = room[:, :, :side, :side].contiguous(memory_format=torch.channels_last)
-        chosen = _styles(step, count, len(self.names), settings.seed)  # of the styles that are trained
-        weights = F.one_hot(chosen + self.checkpoint.fixed, self.model.styles).float()
-        shaken = (count + 1) // 2  # crops that get noise and that are moved; all of them would teach little more
         sigma = torch.empty(count, 1, 1, 1).uniform_(*_NOISE, generator=random)
-        noise = torch.randn(crops.shape, generator=random) * sigma
-        down, right = divmod(int(torch.randint(1, (_FARTHEST + 1) ** 2, (), generator=random)), _FARTHEST + 1)
-        others = [(crops + noise)[:shaken]]
-        if settings.shift:
-            others.append(room[:shaken, :, down : down + side, right : right + side])
+        noise = torch.randn(count, 3, side, side, generator=random) * sigma
+        moved = divmod(int(torch.randint(1, (_FARTHEST + 1) ** 2, (), generator=random)), _FARTHEST + 1)
+        chosen = _styles(step, count, len(self.names), settings.seed)
+        return Batch(room, contrast, chosen, sigma.flatten(), noise, moved)
 
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
+    def terms(self, batch: Batch, done: float) -> Terms:
+        """J of a batch, and what else the loss is made of."""
+        settings, objective, side, (down, right) = self.settings, self.objective, batch.noise.shape[-1], batch.moved
+        crops = batch.room[:, :, :side, :side].contiguous(memory_format=torch.channels_last)
+        count = len(crops)
+        weights = F.one_hot(batch.chosen + self.checkpoint.fixed, self.model.styles).float()
+        shaken = (count + 1) // 2  # crops that get noise and that are moved; all of them would teach little more
+        others = [(crops + batch.noise)[:shaken]]
+        if settings.shift:
+            others.append(batch.room[:shaken, :, down : down + side, right : right + side])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             made = self.model(torch.cat((crops, *others)), torch.cat((weights, *[weights[:shaken]] * len(others))))
         generated, again, *elsewhere = made.split([count, *[shaken] * len(others)])
-        style = {layer: target[chosen] for layer, target in self.targets.items()}
-        terms = objective.terms(generated, objective.content_of(crops), style)
+        style = {layer: target[batch.chosen] for layer, target in self.targets.items()}
+        j = objective.terms(generated, objective.content_of(crops), style)
         changed = (again - generated[:shaken]).square().mean((1, 2, 3))
-        gain = (changed / sigma[:shaken].flatten().square()).mean()
         shift = None
         if elsewhere:
             same = elsewhere[0][:, :, : side - down, : side - right]
             shift = (generated[:shaken, :, down:, right:] - same).square().mean((1, 2, 3))
-        beta = self.betas[chosen] * _FIRST_BETA ** max(0.0, 1 - done / settings.rise if settings.rise else 0.0)
-        total = settings.alpha * terms.content + beta * contrast.square() * terms.style
-        whole = total.detach().where(contrast == 1, torch.nan)
-        scale = _follow(torch.tensor(self.checkpoint.scale), chosen, whole)
-        self.checkpoint.scale = scale.tolist()
-        wanted = self.middle[chosen].view(-1, 1, 1, 1) + _LEVEL_KEPT * (brightness(crops) - 0.5)
-        level = (brightness(generated) - wanted).square().mean((1, 2, 3))
-        order = self.levels[chosen] * torch.ones(count).where(contrast < 1, _LEVEL_SHOWN)
-        loss = (total / scale[chosen].where(scale[chosen] > 0, total.detach())).mean()
-        loss = loss + settings.calm * gain + (order * level).mean() + settings.grid * grid_of(generated).square().mean()
-        if shift is not None:
-            loss = loss + settings.shift * (shift - _STIR**2).relu().mean()
-        figures = StylizerFigures(
-            total=total.mean().item(),
-            content=settings.alpha * terms.content.mean().item(),
-            style=(beta * terms.style).mean().item(),
-            gain=gain.item() ** 0.5,
-            shift=None if shift is None else shift.mean().item() ** 0.5,
-            level=level.mean().item() ** 0.5,
-            by_style=dict(zip(self.names, self.checkpoint.scale, strict=True)),
+        beta = self.betas[batch.chosen] * _FIRST_BETA ** max(0.0, 1 - done / settings.rise if settings.rise else 0.0)
+        wanted = self.middle[batch.chosen].view(-1, 1, 1, 1) + _LEVEL_KEPT * (brightness(crops) - 0.5)
+        return Terms(
+            total=settings.alpha * j.content + beta * batch.contrast.square() * j.style,
+            content=settings.alpha * j.content,
+            style=beta * j.style,
+            gain=(changed / batch.sigma[:shaken].square()).mean(),
+            shift=shift,
+            level=(brightness(generated) - wanted).square().mean((1, 2, 3)),
+            grid=grid_of(generated).square().mean(),
         )
-        return loss, figures
+
+    def loss(self, batch: Batch, terms: Terms, scale: Tensor) -> Tensor:
+        """A scalar. scale: of each style's J, [S]."""
+        settings, total, of_style = self.settings, terms.total, scale[batch.chosen]
+        order = self.levels[batch.chosen] * torch.ones_like(total).where(batch.contrast < 1, _LEVEL_SHOWN)
+        loss = (total / of_style.where(of_style > 0, total.detach())).mean()
+        loss = loss + settings.calm * terms.gain + (order * terms.level).mean() + settings.grid * terms.grid
+        if terms.shift is not None:
+            loss = loss + settings.shift * (terms.shift - _STIR**2).relu().mean()
+        return loss
 
     def checkpoint_saved(self, run: Path) -> None:
         names = [style.name for style in self.checkpoint.styles]
@@ -222,7 +278,7 @@ def grid_of(pictures: Tensor) -> Tensor:
 
 def brightness(pictures: Tensor) -> Tensor:
     """Mean luminance of each of 4 x 4 parts of rgb pictures [B, 3, H, W] in [0, 1]: [B, 1, 4, 4]."""
-    luminance = (pictures * torch.tensor(_LUMINANCE).view(3, 1, 1)).sum(1, keepdim=True)
+    luminance = (pictures * pictures.new_tensor(_LUMINANCE).view(3, 1, 1)).sum(1, keepdim=True)
     return F.adaptive_avg_pool2d(luminance, _PARTS)
 
 
@@ -235,7 +291,7 @@ def _faded(crops: Tensor, share: float, random: torch.Generator) -> tuple[Tensor
     return crops * shown + level.view(-1, 1, 1, 1) * (1 - shown), contrast
 
 
-def _batch(settings: StylizerSettings, done: float) -> tuple[int, int]:
+def _size(settings: StylizerSettings, done: float) -> tuple[int, int]:
     """Side and number of the crops: larger and fewer in the last part of the training."""
     if done < 1 - settings.last_share:
         return settings.crop, settings.batch

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from oneglance_core.flags import flag_name
 from oneglance_exporter.errors import SettingsError
-from oneglance_exporter.settings import CommandSettings
+from oneglance_exporter.settings import DEVICE, CommandSettings, DeviceName
 
 
 class TrainingSettings(CommandSettings):
@@ -22,6 +22,7 @@ class TrainingSettings(CommandSettings):
         0.998, ge=0, lt=1, description="decay of the weights' moving average, which is what is exported"
     )
     precision: str = "fp32"
+    device: DeviceName = Field("cpu", description=DEVICE)
     seed: int = Field(0, ge=0, lt=2**32, description="decides first weights and every batch")
     threads: int = Field(1, ge=1, description="torch threads, of each process")
     tensorboard: bool = Field(

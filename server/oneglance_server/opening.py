@@ -14,7 +14,7 @@ from oneglance_index import (
     LocalGalleries,
     OpenProgress,
 )
-from oneglance_index.search.milvus.address import read_token
+from oneglance_index.search.milvus.access import read_token
 from oneglance_server.access.quotas import Quotas
 from oneglance_server.change_log import ChangeLogger
 from oneglance_server.errors import StartupError
@@ -83,6 +83,8 @@ def open_galleries(
         audit_days=settings.audit_days,
         engine_token=settings.galleries_token,
         engine_authority=settings.galleries_ca,
+        engine_certificate=settings.galleries_cert,
+        engine_key=settings.galleries_key,
     )
     try:
         return LocalGalleries.open(

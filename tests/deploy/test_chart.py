@@ -44,9 +44,10 @@ EVERY_SERVER: dict[str, Any] = EVERYTHING | {
     "servers": SERVERS["servers"]
     | {"settings": {"max_batch": 16, "traces": "on"}, "gpu": 1, "nodeSelector": {"a": "b"}},
     "milvus": {
-        "uri": "milvus+tls://milvus.engines.svc:19530/people",
+        "uri": "milvus+tls://milvus.engines.svc:19530/people?replicas=2",
         "tokenSecret": "milvus",
         "caSecret": "authority",
+        "clientSecret": "certificate",
         "to": [{"namespaceSelector": {"matchLabels": {"name": "engines"}}}],
     },
 }
@@ -108,7 +109,7 @@ def keeper_and_servers(values: dict[str, Any], tmp_path: Path) -> tuple[Settings
 def test_servers_take_their_settings_and_find_the_keeper(tmp_path: Path) -> None:
     keeper, servers = keeper_and_servers(EVERY_SERVER, tmp_path)
     made = rendered(EVERY_SERVER)
-    assert keeper.galleries == "milvus+tls://milvus.engines.svc:19530/people"
+    assert keeper.galleries == "milvus+tls://milvus.engines.svc:19530/people?replicas=2"
     assert servers.galleries == "keeper+tls://demo-oneglance-keeper.people.svc:50061"
     service = made["Service demo-oneglance-keeper"]["spec"]
     assert service["publishNotReadyAddresses"] is True
@@ -162,7 +163,7 @@ def test_what_is_mounted_is_what_the_settings_name() -> None:
         assert mounted["/etc/oneglance"]["configMap"]["name"] == config
         named = tomllib.loads(made[f"ConfigMap {config}"]["data"]["oneglance.toml"])
         paths = [Path(str(one).removeprefix("file:")) for one in named.values() if "/run/secrets" in str(one)]
-        assert len(paths) == {"demo-oneglance": 6, "demo-oneglance-servers": 5}[config]
+        assert len(paths) == {"demo-oneglance": 8, "demo-oneglance-servers": 5}[config]
         assert {str(path.parent) for path in paths} <= set(mounted)
         assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
         assert "master-key" not in volumes or kind.startswith("StatefulSet")
@@ -238,7 +239,7 @@ def test_pods_are_confined() -> None:
             "capabilities": {"drop": ["ALL"]},
         }
         assert container["image"] == "oneglance@sha256:" + "0" * 64
-    for name in ("tls", "master-key", "share-token", "milvus-token"):
+    for name in ("tls", "master-key", "share-token", "milvus-token", "milvus-client"):
         volumes = made["StatefulSet demo-oneglance"]["spec"]["template"]["spec"]["volumes"]
         assert [one["secret"]["defaultMode"] for one in volumes if one["name"] == name] == [0o440]
 
@@ -268,6 +269,8 @@ def test_each_probe_asks_what_it_is_for() -> None:
         (SAFE | {"servers": {"replicas": 1}}, "servers.tokenSecret"),
         (SERVERS | {"settings": {"workers": 2}}, "settings.workers"),
         (SAFE | {"milvus": {"caSecret": "a"}}, "milvus.uri"),
+        (SAFE | {"milvus": {"uri": "milvus://a:1/b", "caSecret": "a"}}, "milvus.caSecret"),
+        (SAFE | {"milvus": {"uri": "milvus+tls://a:1/b", "clientSecret": "a"}}, "milvus.caSecret"),
         (SAFE | {"milvus": {"uri": "milvus://root:secret@a:1/b"}}, "uri"),
         (SAFE | {"backups": {"size": 3}}, "size"),
     ],

@@ -75,9 +75,15 @@ def test_a_move_is_as_its_model_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_address_says_where_and_how_often() -> None:
     one = parse_address("milvus+tls://a.example:19530/people?replicas=2")
     assert (one.uri, one.database, one.replicas) == ("https://a.example:19530", "people", 2)
-    other = parse_address("milvus://[::1]:1")
-    assert (other.uri, other.database, other.replicas) == ("http://[::1]:1", "default", 1)
-    for wrong in ("milvus://a:1?replicas=0", "milvus://a:1/d?replicas=x", "milvus://a:1/d?more=2", "milvus://u:p@a:1"):
+    other = parse_address("milvus://127.0.0.1:1")
+    assert (other.uri, other.database, other.replicas) == ("http://127.0.0.1:1", "default", 1)
+    for wrong in (
+        "milvus://a:1?replicas=0",
+        "milvus://a:1/d?replicas=x",
+        "milvus://a:1/d?more=2",
+        "milvus://u:p@a:1",
+        "milvus://[::1]:1",
+    ):
         with pytest.raises(DeviceUnavailable, match="replicas=N"):
             parse_address(wrong)
 

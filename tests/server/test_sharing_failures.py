@@ -1,5 +1,6 @@
 """A server whose galleries another one keeps: what it says while that one is away, and what it does not start with."""
 
+import shutil
 import time
 import urllib.request
 from contextlib import ExitStack
@@ -12,9 +13,11 @@ from oneglance import Client, OneglanceError
 from oneglance_server.errors import StartupError
 from oneglance_server.settings import load_settings
 from tests.pictures import picture
-from tests.running import free_port, measured, server_thread
+from tests.running import PACKAGES, ServerDidNotStart, ServerProcess, free_port, measured, server_thread
 from tests.server.access.test_tls import Authority
 from tests.waiting import until
+
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -122,6 +125,29 @@ def test_who_is_not_let_in_is_told_at_once(tmp_path: Path) -> None:
         ):
             pass
         assert time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize(
+    "module", ["kept_styles", "watched", "errors", "access/api_keys", "access/quotas", "service/thresholds"]
+)
+def test_a_server_of_other_code_is_refused(models: tuple[Path, Path], tmp_path: Path, module: str) -> None:
+    """Also where what differs is only read by both, as the text of a file that they have in common."""
+    for package in PACKAGES:
+        (tmp_path / package).symlink_to(CHECKOUT / package)
+    (tmp_path / "server").unlink()
+    shutil.copytree(CHECKOUT / "server", tmp_path / "server", ignore=shutil.ignore_patterns("__pycache__"))
+    share = f"unix:{tmp_path}/share"
+
+    def other(name: str) -> ServerProcess:
+        return ServerProcess(tmp_path / name, checkout=tmp_path, models=models[0], galleries=f"keeper+{share}")
+
+    with server_thread(data_dir=tmp_path / "kept", models=(), share=share):
+        with other("same"):
+            pass
+        with (tmp_path / f"server/oneglance_server/{module}.py").open("a") as changed:
+            changed.write("# another\n")
+        with pytest.raises(ServerDidNotStart, match="of another version of oneglance"):
+            other("another")
 
 
 @pytest.mark.parametrize("secret", ["", "\n", "zwölf", "a\nb"])

@@ -30,11 +30,11 @@ from oneglance_index.records import Backup, Gallery
 from oneglance_index.threads import started
 from oneglance_server.sharing.addresses import Keeping
 from oneglance_server.sharing.beside import Beside
+from oneglance_server.sharing.code import code
 from oneglance_server.sharing.files import RemoteFiles, clock
 from oneglance_server.sharing.messages import (
     BYE,
     CANCELLED,
-    CODE,
     CODE_KEY,
     METHOD,
     METHODS,
@@ -308,7 +308,7 @@ class _Session:
         self._leaving = False
         self._begun = clock()
         self._channel = keeping.channel()
-        shown = ((CODE_KEY, CODE), (USER_KEY, name), *([(TOKEN_KEY, keeping.token)] if keeping.token else []))
+        shown = ((CODE_KEY, code()), (USER_KEY, name), *([(TOKEN_KEY, keeping.token)] if keeping.token else []))
         use: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(METHOD)
         self._stream = use(self._messages(), metadata=shown)
 

@@ -26,7 +26,6 @@ from oneglance_server.sharing.news import News
 from oneglance_server.sharing.remote import SharedGalleries, open_remote
 
 log = structlog.get_logger()
-PATIENCE_SECONDS = 30.0  # for the server that keeps the galleries, which may start at the same time
 
 
 def read_secret(source: str, flag: str) -> str:
@@ -113,6 +112,7 @@ def open_shared(
             Path(authority).read_bytes() if authority else None,
         )
         log.info("waiting for the keeper of the galleries", address=keeping.name)
-        return open_remote(keeping, patience_seconds=PATIENCE_SECONDS, spending=quotas, on_gone=on_gone, files=files)
+        patience = settings.galleries_wait_seconds
+        return open_remote(keeping, patience_seconds=patience, spending=quotas, on_gone=on_gone, files=files)
     except (GalleryError, OSError) as error:
         raise StartupError(f"can't use the galleries of {settings.galleries}: {error}") from error

@@ -120,6 +120,12 @@ class Settings(Frozen, BaseSettings):
     galleries_key: Annotated[str, Flag(metavar="FILE")] = Field(
         "", description="That certificate's key, PEM, without a password."
     )
+    galleries_wait_seconds: float = Field(
+        30.0,
+        ge=0,
+        description="How long a start waits for the server that keeps the galleries to be there, and of the same code. "
+        "Health says NOT_SERVING meanwhile.",
+    )
     share: Annotated[str, Flag(metavar="HOST:PORT|unix:PATH")] = Field(
         "",
         description="Where other servers may use this one's galleries, with --galleries keeper://...; see "

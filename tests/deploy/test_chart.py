@@ -1,5 +1,6 @@
 """The chart: rendered by Helm's own code (helm-python-sdk), and what it makes held against Kubernetes' schemas."""
 
+import re
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -220,9 +221,37 @@ def test_two_servers_and_their_keeper_really_serve_with_these_settings(
         assert [one.identify("g", picture(5), tau=0.1).results[0].subject_id for one in clients] == ["it"] * 3
 
 
-def test_names_are_not_too_long_for_kubernetes() -> None:
-    longest = rendered(EVERY_SERVER, name="a" * 53)
-    assert max(len(one["metadata"]["name"]) for one in longest.values()) <= 63
+NAMES = "a" * 53, "a" * 39, "a" * 40, f"{'a' * 27}-b-c", f"{'a' * 51}-b", f"{'a' * 51}-c", "a.b", "a-b", "1st", "r-1st"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_legal_whatever_the_release_is_called(name: str) -> None:
+    """Helm takes 53 characters, digits first, and dots; a Service's name is a label of DNS that begins with a letter;
+    with a StatefulSet's 11 more characters go into a label."""
+    made = rendered(EVERY_SERVER, name=name)
+    for one in made.values():
+        assert re.fullmatch("[a-z]([a-z0-9-]{0,61}[a-z0-9])?", one["metadata"]["name"])
+        assert one["kind"] != "StatefulSet" or len(one["metadata"]["name"]) <= 52
+    (config,) = (one for name, one in made.items() if name.startswith("ConfigMap") and name.endswith("-servers"))
+    keeper = tomllib.loads(config["data"]["oneglance.toml"])["galleries"]
+    host = keeper.removeprefix("keeper+tls://").removesuffix(":50061")
+    assert f"Service {host.removesuffix('.people.svc')}" in made
+
+
+def test_releases_share_no_name() -> None:
+    made = [set(rendered(EVERY_SERVER, name=name)) for name in NAMES]
+    assert sum(map(len, made)) == len(set().union(*made))
+    assert "Service demo-oneglance" in rendered(SAFE)
+    assert "Service oneglance" in rendered(SAFE, name="oneglance")
+
+
+def test_servers_wait_for_their_keeper_as_long_as_the_startup_probe(tmp_path: Path) -> None:
+    """Else they end while a volume is attached, a store is converted, or the keeper of the version before ends, and
+    Kubernetes lets minutes pass until it starts them again."""
+    _, servers = keeper_and_servers(EVERY_SERVER, tmp_path)
+    pod = rendered(EVERY_SERVER)["Deployment demo-oneglance-servers"]["spec"]["template"]["spec"]
+    probe = pod["containers"][0]["startupProbe"]
+    assert servers.galleries_wait_seconds == probe["periodSeconds"] * probe["failureThreshold"]
 
 
 def test_pods_are_confined() -> None:

@@ -3,6 +3,7 @@
 import shutil
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -132,22 +133,65 @@ def test_who_is_not_let_in_is_told_at_once(tmp_path: Path) -> None:
 )
 def test_a_server_of_other_code_is_refused(models: tuple[Path, Path], tmp_path: Path, module: str) -> None:
     """Also where what differs is only read by both, as the text of a file that they have in common."""
-    for package in PACKAGES:
-        (tmp_path / package).symlink_to(CHECKOUT / package)
-    (tmp_path / "server").unlink()
-    shutil.copytree(CHECKOUT / "server", tmp_path / "server", ignore=shutil.ignore_patterns("__pycache__"))
-    share = f"unix:{tmp_path}/share"
-
-    def other(name: str) -> ServerProcess:
-        return ServerProcess(tmp_path / name, checkout=tmp_path, models=models[0], galleries=f"keeper+{share}")
-
+    other, share = other_code(tmp_path, module), f"unix:{tmp_path}/share"
+    of: dict[str, Any] = {"models": models[0], "galleries": f"keeper+{share}", "galleries_wait_seconds": 1}
     with server_thread(data_dir=tmp_path / "kept", models=(), share=share):
-        with other("same"):
+        with ServerProcess(tmp_path / "same", **of):
             pass
-        with (tmp_path / f"server/oneglance_server/{module}.py").open("a") as changed:
-            changed.write("# another\n")
         with pytest.raises(ServerDidNotStart, match="of another version of oneglance"):
-            other("another")
+            ServerProcess(tmp_path / "another", checkout=other, **of)
+
+
+def other_code(folder: Path, module: str = "watched") -> Path:
+    """A checkout that differs in a comment of a module of the server."""
+    for package in PACKAGES:
+        if package != "server":
+            (folder / package).symlink_to(CHECKOUT / package)
+    shutil.copytree(CHECKOUT / "server", folder / "server", ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / f"server/oneglance_server/{module}.py").open("a") as changed:
+        changed.write("# another\n")
+    return folder
+
+
+def test_a_server_waits_for_a_keeper_and_for_one_of_its_code(models: tuple[Path, Path], tmp_path: Path) -> None:
+    """As where both are upgraded at once."""
+    other, share = other_code(tmp_path), f"unix:{tmp_path}/share"
+    own: dict[str, Any] = {"models": models[0], "checkout": other}
+    log, kept = tmp_path / "log", tmp_path / "kept"
+    with ThreadPoolExecutor(1) as pool:
+
+        def begins() -> ServerProcess:
+            of = {"galleries": f"keeper+{share}", "galleries_wait_seconds": 300, **own}
+            return ServerProcess(tmp_path / "one", log=log, **of)
+
+        beginning = pool.submit(begins)
+        until(lambda: log.exists() and "waiting for the keeper" in log.read_text())
+        with server_thread(data_dir=kept, models=(), share=share):
+            until(lambda: "of another version of oneglance" in log.read_text())
+            assert not beginning.done()
+        with (
+            ServerProcess(kept, share=share, **own) as keeper,
+            beginning.result() as one,
+            Client(keeper.address) as client,
+            Client(one.address) as asking,
+        ):
+            client.create_gallery("g", encoder="pixels")
+            assert [gallery.id for gallery in asking.list_galleries()] == ["g"]
+
+
+def test_a_start_waits_as_long_as_it_is_told(models: tuple[Path, Path], tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with (
+        pytest.raises(StartupError, match="can't use the galleries of keeper"),
+        server_thread(
+            data_dir=tmp_path / "one",
+            models=models,
+            galleries=f"keeper+unix:{tmp_path}/share",
+            galleries_wait_seconds=0.1,
+        ),
+    ):
+        pass
+    assert time.monotonic() - begun < 20
 
 
 @pytest.mark.parametrize("secret", ["", "\n", "zwölf", "a\nb"])

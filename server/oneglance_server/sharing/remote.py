@@ -61,7 +61,6 @@ _HELLOS = 4
 # A keeper that grants nothing for so many times that is taken for dead.
 _DEAD_AFTER = 4
 _RETRY_SECONDS = 0.25
-_REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.FAILED_PRECONDITION)
 # A keeper that is told goodbye ends the connection.
 _LEAVE_SECONDS = 1.0
 
@@ -76,7 +75,7 @@ def open_remote(
 ) -> SharedGalleries:
     """The galleries of a keeper. `spending`: of this process's callers; it is told to all others. `on_gone` hears, in a
     thread of this, of each that is gone, whoever deleted it. `files` become those of the keeper. Raises
-    EngineUnavailable where the keeper doesn't answer within that time, or doesn't let this one in."""
+    EngineUnavailable where a keeper of this code doesn't answer within that time, or wants another token."""
     opened = RemoteGalleries(keeping, spending, on_gone, files)
     try:
         opened.await_keeper(patience_seconds)
@@ -199,7 +198,7 @@ class RemoteGalleries:
     # The keeper.
 
     def await_keeper(self, seconds: float) -> None:
-        """Raises EngineUnavailable: at once where it doesn't let this one in."""
+        """Raises EngineUnavailable: at once where it wants another token; one of other code may be about to end."""
         with self._changed:
             self._changed.wait_for(lambda: self._session is not None or self._refused, seconds)
             if self._session is None:
@@ -232,7 +231,7 @@ class RemoteGalleries:
                         self._session, self._trouble = session, ""
                         self._changed.notify_all()
         except grpc.RpcError as error:
-            trouble, refused = error.details() or error.code().name, error.code() in _REFUSALS
+            trouble, refused = error.details() or error.code().name, error.code() == grpc.StatusCode.UNAUTHENTICATED
         except Exception as error:
             log.exception("what the keeper of the galleries said can't be understood")
             trouble = f"{type(error).__name__}: {error}"

@@ -1,5 +1,11 @@
+# Of objects: at most 49 characters, since "-check-upgrade" follows, letters, digits and "-", and a letter first, as a
+# Service's must be. Where the release's doesn't do, a hash of it tells it from others that begin alike.
 {{- define "oneglance.name" -}}
-{{- if eq .Release.Name "oneglance" }}oneglance{{ else }}{{ printf "%s-oneglance" .Release.Name | trunc 49 | trimSuffix "-" }}{{ end }}
+{{- $release := .Release.Name }}
+{{- if eq $release "oneglance" }}oneglance
+{{- else if regexMatch "^[a-z][a-z0-9-]{0,38}$" $release }}{{ $release }}-oneglance
+{{- else }}{{ regexReplaceAll "[^a-z0-9-]" (printf "r-%s" $release) "-" | trunc 30 | trimSuffix "-" }}-{{ sha256sum $release | trunc 8 }}-oneglance
+{{- end }}
 {{- end }}
 
 {{- define "oneglance.selector" -}}

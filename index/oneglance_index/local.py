@@ -43,6 +43,7 @@ from oneglance_index.errors import (
     SubjectNotFound,
 )
 from oneglance_index.moved import ExportStep, KnownSubjects, MovedSubject
+from oneglance_index.number_set import NumberSet
 from oneglance_index.opened import OnGalleries, Opened, OpenedGalleries, nobody_decides
 from oneglance_index.records import (
     EVERYBODY,
@@ -895,7 +896,7 @@ class LocalGalleries:
         self.close()
 
 
-def _told_mapped(found: Found, known: Mapped, mapped: Collection[frozenset[int]]) -> Found:
+def _told_mapped(found: Found, known: Mapped, mapped: Collection[NumberSet]) -> Found:
     """With what of the answer rests on mapped encodings: those of the subjects of these numbers. No union is made of
     the sets: of a million subjects that takes longer than the search."""
 

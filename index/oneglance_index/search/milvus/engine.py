@@ -18,7 +18,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -55,6 +55,7 @@ _CALL_SECONDS = 10.0
 _EVERY_SECONDS = 60.0
 _VALUES_AT_ONCE = 1 << 20  # of an upsert: 4 MB, below the size of a message
 _LARGEST = 1 << 62
+_ROWS_BY_STAMP = 256  # of up to 32,768 numbers each
 # Of an answer's vectors: Milvus sends 64 MB at most.
 _ANSWER_BYTES = 48 << 20
 
@@ -301,6 +302,27 @@ class Engine:
                 hits.subjects[i, : len(near)] = [row["subject"] for row in rows]
                 hits.vectors[i, : len(near)] = [row["vector"] for row in rows]
         return hits
+
+    def rows(self, collection: Collection, wanted: Mapping[int, int], since: int) -> Iterator[tuple[int, int, Vectors]]:
+        """Number, subject and vector of rows of these numbers, by their stamps. A search doesn't do: it reads what it
+        tells of a row by its number, of which there may be two."""
+        numbers = list(wanted)
+        for start in range(0, len(numbers), _ROWS_BY_STAMP):
+            some = numbers[start : start + _ROWS_BY_STAMP]
+            told = self._patiently(
+                functools.partial(
+                    self._client.query,
+                    collection.name,
+                    filter=f"number in {some} and stamp in {[wanted[number] for number in some]}",
+                    output_fields=["number", "subject", "stamp", "vector"],
+                    consistency_level="Customized",
+                    guarantee_timestamp=since,
+                    timeout=_CALL_SECONDS,
+                )
+            )
+            for one in told:
+                if one["stamp"] == wanted[one["number"]]:
+                    yield one["number"], one["subject"], np.array(one["vector"], np.float32)
 
     def seal(self, collection: Collection) -> None:
         """Has Milvus make of the rows that came what it searches fastest."""

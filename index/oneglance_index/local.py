@@ -41,6 +41,7 @@ from oneglance_index.errors import (
     StoreClosed,
 )
 from oneglance_index.moved import ExportStep, KnownSubjects, MovedSubject
+from oneglance_index.number_set import NumberSet
 from oneglance_index.opened import OnGalleries, Opened, OpenedGalleries, nobody_decides
 from oneglance_index.records import (
     EVERYBODY,
@@ -86,6 +87,7 @@ from oneglance_index.search.device import Device, open_device
 from oneglance_index.search.kinds import GalleryIndex, IndexInfo
 from oneglance_index.search.labelled import ChangedMeanwhile
 from oneglance_index.search.loading import Progress
+from oneglance_index.search.milvus.access import Access
 from oneglance_index.search.questions import check_searches
 from oneglance_index.search.registry import Machine, check_supported
 from oneglance_index.search.upkeep import Upkeep
@@ -190,8 +192,10 @@ class LocalGalleries:
         settings = settings or IndexSettings()
         with _memory("to open the galleries"):
             lost, half = settings.gpu_lost == "cpu", settings.gpu_rows == "float16"
-            remote = settings.engine_token, settings.engine_authority
-            opened = open_device(device, settings.gpu_temp_memory_bytes, lost, half, *remote)
+            access = Access(
+                *(settings.engine_token, settings.engine_authority, settings.engine_certificate, settings.engine_key)
+            )
+            opened = open_device(device, settings.gpu_temp_memory_bytes, lost, half, access)
             return cls(Path(data_dir), opened, settings, progress or _silent, tau_rule, on_change, on_galleries)
 
     # Writing.
@@ -847,7 +851,7 @@ class LocalGalleries:
         self.close()
 
 
-def _told_mapped(found: Found, known: Mapped, mapped: Collection[frozenset[int]]) -> Found:
+def _told_mapped(found: Found, known: Mapped, mapped: Collection[NumberSet]) -> Found:
     """With what of the answer rests on mapped encodings: those of the subjects of these numbers. No union is made of
     the sets: of a million subjects that takes longer than the search."""
 

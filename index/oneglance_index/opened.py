@@ -21,6 +21,7 @@ import numpy as np
 from oneglance_core.fusion import has_template
 from oneglance_index.approximation import Approximation, approximation_of
 from oneglance_index.errors import GalleryNotFound, GalleryUnfinished, IndexOutOfStep, OutOfMemory, StoreClosed
+from oneglance_index.number_set import NumberSet
 from oneglance_index.records import Change, Gallery, OpenProgress
 from oneglance_index.search import snapshot
 from oneglance_index.search.fused import adds_template
@@ -44,6 +45,7 @@ from oneglance_index.waiting import After
 # What following a transaction takes besides its rows, about: prepare() sees that there is as much.
 _FOLLOWING_BYTES = 4 << 20
 
+_NONE_MAPPED = NumberSet()
 # Hears of the galleries that are new or changed, and (None) of those that are gone, before that write is done.
 OnGalleries = Callable[[Mapping[str, Gallery | None]], None]
 log = logging.getLogger(__name__)
@@ -68,7 +70,7 @@ class Opened:
     index: GalleryIndex | None
     having_negatives: frozenset[int] = NOBODY
     loaded: int = 0
-    mapped: frozenset[int] = NOBODY
+    mapped: NumberSet = _NONE_MAPPED
 
     def in_step(self) -> GalleryIndex:
         """Raises IndexOutOfStep, GalleryUnfinished."""
@@ -139,7 +141,7 @@ class OpenedGalleries:
             for stored in galleries:
                 generation, gallery = stored.place.generation, stored.gallery
                 having = queries.subjects_with_negatives(db, stored.place)
-                mapped = queries.mapped_subjects(db, stored.place)
+                mapped = NumberSet(queries.mapped_subjects(db, stored.place))
                 if later:
                     check_supported(gallery.id, gallery.active.kind, gallery.active.fusion)
                     self._opened[gallery.id] = Opened(generation, gallery, None, having, mapped=mapped)
@@ -391,7 +393,7 @@ class OpenedGalleries:
         index: GalleryIndex,
         snapshot_revision: int,
         having_negatives: frozenset[int] = NOBODY,
-        mapped: frozenset[int] = NOBODY,
+        mapped: NumberSet = _NONE_MAPPED,
     ) -> None:
         self._opened[gallery.id] = Opened(generation, gallery, index, having_negatives, mapped=mapped)
         self._upkeep.add(generation, index, snapshot_revision, gallery.encodings)
@@ -408,7 +410,7 @@ class OpenedGalleries:
             opened.index.retire(drop=False)
         with self._rebuilding:
             self._missed[effect.generation] = []
-            having, mapped = (opened.having_negatives, opened.mapped) if opened else (NOBODY, NOBODY)
+            having, mapped = (opened.having_negatives, opened.mapped) if opened else (NOBODY, _NONE_MAPPED)
             self._opened[effect.gallery_id] = Opened(effect.generation, gallery, None, having, mapped=mapped)
         self._upkeep.rebuild(effect.generation, functools.partial(self._rebuild, effect.gallery_id, effect.generation))
 
@@ -505,14 +507,13 @@ def _having_negatives(former: frozenset[int], effect: Effect) -> frozenset[int]:
     return having
 
 
-def _mapped(former: frozenset[int], effect: Effect) -> frozenset[int]:
+def _mapped(former: NumberSet, effect: Effect) -> NumberSet:
     """The subjects that have mapped encodings after a change; the same object where they are the same."""
-    come = effect.mapped - former
-    gone = former & {*effect.no_longer_mapped, *(change.removed_subject for change in effect.changes)}
-    return (former | come) - gone if come or gone else former
+    removed = {one.removed_subject for one in effect.changes if one.removed_subject is not None}
+    return former.changed(effect.mapped, effect.no_longer_mapped | removed)
 
 
-def _counted(gallery: Gallery, mapped: frozenset[int]) -> Gallery:
+def _counted(gallery: Gallery, mapped: NumberSet) -> Gallery:
     """With what is mapped of it, in which all subjects of these numbers are."""
     told = gallery.mapped
     if told is None or told.subjects == len(mapped):

@@ -88,3 +88,7 @@ class IndexSettings(Frozen):
         description="Who uses a Milvus: file:PATH or env:NAME, which holds user:password or an API key; empty: nobody.",
     )
     engine_authority: str = Field("", description="The certificate, PEM, of the authority that a Milvus's is from.")
+    engine_certificate: str = Field(
+        "", description="The certificate, PEM, that is shown to a Milvus that asks for one."
+    )
+    engine_key: str = Field("", description="That certificate's key, PEM, without a password.")

@@ -14,7 +14,7 @@ from oneglance_index import (
     LocalGalleries,
     OpenProgress,
 )
-from oneglance_index.search.milvus.address import read_token
+from oneglance_index.search.milvus.access import read_token
 from oneglance_server.access.quotas import Quotas
 from oneglance_server.change_log import ChangeLogger
 from oneglance_server.errors import StartupError
@@ -26,7 +26,6 @@ from oneglance_server.sharing.news import News
 from oneglance_server.sharing.remote import SharedGalleries, open_remote
 
 log = structlog.get_logger()
-PATIENCE_SECONDS = 30.0  # for the server that keeps the galleries, which may start at the same time
 
 
 def read_secret(source: str, flag: str) -> str:
@@ -83,6 +82,8 @@ def open_galleries(
         audit_days=settings.audit_days,
         engine_token=settings.galleries_token,
         engine_authority=settings.galleries_ca,
+        engine_certificate=settings.galleries_cert,
+        engine_key=settings.galleries_key,
     )
     try:
         return LocalGalleries.open(
@@ -111,6 +112,7 @@ def open_shared(
             Path(authority).read_bytes() if authority else None,
         )
         log.info("waiting for the keeper of the galleries", address=keeping.name)
-        return open_remote(keeping, patience_seconds=PATIENCE_SECONDS, spending=quotas, on_gone=on_gone, files=files)
+        patience = settings.galleries_wait_seconds
+        return open_remote(keeping, patience_seconds=patience, spending=quotas, on_gone=on_gone, files=files)
     except (GalleryError, OSError) as error:
         raise StartupError(f"can't use the galleries of {settings.galleries}: {error}") from error

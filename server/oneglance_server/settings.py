@@ -112,6 +112,20 @@ class Settings(Frozen, BaseSettings):
         "",
         description="The certificate of the authority that the one there is from, PEM, for keeper+tls and milvus+tls.",
     )
+    galleries_cert: Annotated[str, Flag(metavar="FILE")] = Field(
+        "",
+        description="The certificate that is shown there, PEM, for a milvus+tls that asks for one; it needs "
+        "galleries_key and galleries_ca.",
+    )
+    galleries_key: Annotated[str, Flag(metavar="FILE")] = Field(
+        "", description="That certificate's key, PEM, without a password."
+    )
+    galleries_wait_seconds: float = Field(
+        30.0,
+        ge=0,
+        description="How long a start waits for the server that keeps the galleries to be there, and of the same code. "
+        "Health says NOT_SERVING meanwhile.",
+    )
     share: Annotated[str, Flag(metavar="HOST:PORT|unix:PATH")] = Field(
         "",
         description="Where other servers may use this one's galleries, with --galleries keeper://...; see "
@@ -433,6 +447,13 @@ class Settings(Frozen, BaseSettings):
             raise ValueError("--galleries: expected keeper://HOST:PORT, milvus://HOST:PORT/DATABASE, or with +tls")
         if (self.galleries_token or self.galleries_ca) and not self.galleries:
             raise ValueError("--galleries-token and --galleries-ca are of --galleries")
+        if self.galleries_ca and not self.galleries.startswith(("keeper+tls:", "milvus+tls:")):
+            raise ValueError("--galleries-ca is for keeper+tls and milvus+tls: this one is without TLS")
+        if self.galleries_cert or self.galleries_key:
+            if not self.galleries.startswith("milvus+tls:"):
+                raise ValueError("--galleries-cert and --galleries-key are for milvus+tls")
+            if not (self.galleries_cert and self.galleries_key and self.galleries_ca):
+                raise ValueError("--galleries-cert, --galleries-key and --galleries-ca go together")
         if self.share_token and not self.share:
             raise ValueError("--share-token is of --share")
         return self

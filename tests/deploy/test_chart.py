@@ -1,5 +1,6 @@
 """The chart: rendered by Helm's own code (helm-python-sdk), and what it makes held against Kubernetes' schemas."""
 
+import re
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -44,9 +45,10 @@ EVERY_SERVER: dict[str, Any] = EVERYTHING | {
     "servers": SERVERS["servers"]
     | {"settings": {"max_batch": 16, "traces": "on"}, "gpu": 1, "nodeSelector": {"a": "b"}},
     "milvus": {
-        "uri": "milvus+tls://milvus.engines.svc:19530/people",
+        "uri": "milvus+tls://milvus.engines.svc:19530/people?replicas=2",
         "tokenSecret": "milvus",
         "caSecret": "authority",
+        "clientSecret": "certificate",
         "to": [{"namespaceSelector": {"matchLabels": {"name": "engines"}}}],
     },
 }
@@ -108,7 +110,7 @@ def keeper_and_servers(values: dict[str, Any], tmp_path: Path) -> tuple[Settings
 def test_servers_take_their_settings_and_find_the_keeper(tmp_path: Path) -> None:
     keeper, servers = keeper_and_servers(EVERY_SERVER, tmp_path)
     made = rendered(EVERY_SERVER)
-    assert keeper.galleries == "milvus+tls://milvus.engines.svc:19530/people"
+    assert keeper.galleries == "milvus+tls://milvus.engines.svc:19530/people?replicas=2"
     assert servers.galleries == "keeper+tls://demo-oneglance-keeper.people.svc:50061"
     service = made["Service demo-oneglance-keeper"]["spec"]
     assert service["publishNotReadyAddresses"] is True
@@ -162,7 +164,7 @@ def test_what_is_mounted_is_what_the_settings_name() -> None:
         assert mounted["/etc/oneglance"]["configMap"]["name"] == config
         named = tomllib.loads(made[f"ConfigMap {config}"]["data"]["oneglance.toml"])
         paths = [Path(str(one).removeprefix("file:")) for one in named.values() if "/run/secrets" in str(one)]
-        assert len(paths) == {"demo-oneglance": 6, "demo-oneglance-servers": 5}[config]
+        assert len(paths) == {"demo-oneglance": 8, "demo-oneglance-servers": 5}[config]
         assert {str(path.parent) for path in paths} <= set(mounted)
         assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
         assert "master-key" not in volumes or kind.startswith("StatefulSet")
@@ -219,9 +221,37 @@ def test_two_servers_and_their_keeper_really_serve_with_these_settings(
         assert [one.identify("g", picture(5), tau=0.1).results[0].subject_id for one in clients] == ["it"] * 3
 
 
-def test_names_are_not_too_long_for_kubernetes() -> None:
-    longest = rendered(EVERY_SERVER, name="a" * 53)
-    assert max(len(one["metadata"]["name"]) for one in longest.values()) <= 63
+NAMES = "a" * 53, "a" * 39, "a" * 40, f"{'a' * 27}-b-c", f"{'a' * 51}-b", f"{'a' * 51}-c", "a.b", "a-b", "1st", "r-1st"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_legal_whatever_the_release_is_called(name: str) -> None:
+    """Helm takes 53 characters, digits first, and dots; a Service's name is a label of DNS that begins with a letter;
+    with a StatefulSet's 11 more characters go into a label."""
+    made = rendered(EVERY_SERVER, name=name)
+    for one in made.values():
+        assert re.fullmatch("[a-z]([a-z0-9-]{0,61}[a-z0-9])?", one["metadata"]["name"])
+        assert one["kind"] != "StatefulSet" or len(one["metadata"]["name"]) <= 52
+    (config,) = (one for name, one in made.items() if name.startswith("ConfigMap") and name.endswith("-servers"))
+    keeper = tomllib.loads(config["data"]["oneglance.toml"])["galleries"]
+    host = keeper.removeprefix("keeper+tls://").removesuffix(":50061")
+    assert f"Service {host.removesuffix('.people.svc')}" in made
+
+
+def test_releases_share_no_name() -> None:
+    made = [set(rendered(EVERY_SERVER, name=name)) for name in NAMES]
+    assert sum(map(len, made)) == len(set().union(*made))
+    assert "Service demo-oneglance" in rendered(SAFE)
+    assert "Service oneglance" in rendered(SAFE, name="oneglance")
+
+
+def test_servers_wait_for_their_keeper_as_long_as_the_startup_probe(tmp_path: Path) -> None:
+    """Else they end while a volume is attached, a store is converted, or the keeper of the version before ends, and
+    Kubernetes lets minutes pass until it starts them again."""
+    _, servers = keeper_and_servers(EVERY_SERVER, tmp_path)
+    pod = rendered(EVERY_SERVER)["Deployment demo-oneglance-servers"]["spec"]["template"]["spec"]
+    probe = pod["containers"][0]["startupProbe"]
+    assert servers.galleries_wait_seconds == probe["periodSeconds"] * probe["failureThreshold"]
 
 
 def test_pods_are_confined() -> None:
@@ -238,7 +268,7 @@ def test_pods_are_confined() -> None:
             "capabilities": {"drop": ["ALL"]},
         }
         assert container["image"] == "oneglance@sha256:" + "0" * 64
-    for name in ("tls", "master-key", "share-token", "milvus-token"):
+    for name in ("tls", "master-key", "share-token", "milvus-token", "milvus-client"):
         volumes = made["StatefulSet demo-oneglance"]["spec"]["template"]["spec"]["volumes"]
         assert [one["secret"]["defaultMode"] for one in volumes if one["name"] == name] == [0o440]
 
@@ -268,6 +298,8 @@ def test_each_probe_asks_what_it_is_for() -> None:
         (SAFE | {"servers": {"replicas": 1}}, "servers.tokenSecret"),
         (SERVERS | {"settings": {"workers": 2}}, "settings.workers"),
         (SAFE | {"milvus": {"caSecret": "a"}}, "milvus.uri"),
+        (SAFE | {"milvus": {"uri": "milvus://a:1/b", "caSecret": "a"}}, "milvus.caSecret"),
+        (SAFE | {"milvus": {"uri": "milvus+tls://a:1/b", "clientSecret": "a"}}, "milvus.caSecret"),
         (SAFE | {"milvus": {"uri": "milvus://root:secret@a:1/b"}}, "uri"),
         (SAFE | {"backups": {"size": 3}}, "size"),
     ],

@@ -3,7 +3,7 @@ fails. Whether the real one does what is asked of it, tests/index/milvus tries."
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -23,6 +23,8 @@ class FakeMilvus(Engine):
         self._down = None
         self.collections: dict[str, dict[int, _Row]] = {}
         self.sealed: list[int] = []  # of how many rows each time
+        # Rows that should be gone, by number, and that there may be others of the same number beside.
+        self.strays: dict[str, list[tuple[int, _Row]]] = {}
 
     @classmethod
     def installed(cls, monkeypatch: pytest.MonkeyPatch) -> FakeMilvus:
@@ -49,6 +51,9 @@ class FakeMilvus(Engine):
 
     def write(self, collection: Collection, gone: Integers, rows: Rows, stamps: Integers) -> int:
         held = self.collections[collection.name]
+        written = {*gone.tolist(), *rows.numbers.tolist()}
+        strays = self.strays.get(collection.name, [])
+        self.strays[collection.name] = [(number, row) for number, row in strays if number not in written]
         for number in gone.tolist():
             held.pop(number, None)
         for number, subject, stamp, vector in zip(
@@ -67,11 +72,15 @@ class FakeMilvus(Engine):
         reach: float | None = None,
     ) -> Hits:
         asked = compile(where or "True", collection.name, "eval")  # its expressions are Python's, too
+        all_rows = [*self.collections[collection.name].items(), *self.strays.get(collection.name, [])]
         rows = [
             (number, subject, vector)
-            for number, (subject, _, vector) in self.collections[collection.name].items()
+            for number, (subject, _, vector) in all_rows
             if eval(asked, {"number": number, "subject": subject})
         ]
+        if len(probes) == 1:  # of rows of one number Milvus gives the nearest; whoever has strays asks for one probe
+            nearest_first = sorted(rows, key=lambda row: squared_l2(row[2][None], probes[0])[0])
+            rows = list({row[0]: row for row in reversed(nearest_first)}.values())
         shape = len(probes), min(most, len(rows))
         vectors = np.array([vector for _, _, vector in rows], np.float32).reshape(-1, collection.dimension)
         away = np.array([squared_l2(vectors, probe) for probe in probes], np.float32).reshape(len(probes), -1)
@@ -86,6 +95,11 @@ class FakeMilvus(Engine):
             vectors[order],
             near.sum(axis=1) < most,
         )
+
+    def rows(self, collection: Collection, wanted: Mapping[int, int], since: int) -> Iterator[tuple[int, int, Vectors]]:
+        for number, (subject, stamp, vector) in self.collections[collection.name].items():
+            if wanted.get(number) == stamp:
+                yield number, subject, vector.copy()
 
     def seal(self, collection: Collection) -> None:
         self.sealed.append(len(self.collections[collection.name]))

@@ -75,9 +75,15 @@ def test_a_move_is_as_its_model_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_address_says_where_and_how_often() -> None:
     one = parse_address("milvus+tls://a.example:19530/people?replicas=2")
     assert (one.uri, one.database, one.replicas) == ("https://a.example:19530", "people", 2)
-    other = parse_address("milvus://[::1]:1")
-    assert (other.uri, other.database, other.replicas) == ("http://[::1]:1", "default", 1)
-    for wrong in ("milvus://a:1?replicas=0", "milvus://a:1/d?replicas=x", "milvus://a:1/d?more=2", "milvus://u:p@a:1"):
+    other = parse_address("milvus://127.0.0.1:1")
+    assert (other.uri, other.database, other.replicas) == ("http://127.0.0.1:1", "default", 1)
+    for wrong in (
+        "milvus://a:1?replicas=0",
+        "milvus://a:1/d?replicas=x",
+        "milvus://a:1/d?more=2",
+        "milvus://u:p@a:1",
+        "milvus://[::1]:1",
+    ):
         with pytest.raises(DeviceUnavailable, match="replicas=N"):
             parse_address(wrong)
 
@@ -125,6 +131,62 @@ def test_a_row_whose_deletion_milvus_lost_is_not_found(tmp_path: Path, monkeypat
         assert {one.subject_id for one in found.candidates[0]} == {"changed", "kept"}
         assert not found.matches[0]
         until(lambda: not lost.keys() & there.keys())
+
+
+def test_a_row_whose_former_vector_milvus_kept_is_found_by_the_present_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Milvus has both and tells the nearer one only: the subject would be in no answer near its former vector. What is
+    there is put right besides."""
+    fake = FakeMilvus.installed(monkeypatch)
+    near, there = np.ones((1, 4), np.float32), np.full((1, 4), 3, np.float32)
+    with LocalGalleries.open(tmp_path, device=URL) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4, fusion="mean").result()
+        galleries.enroll("g", "changed", near).result()
+        galleries.enroll("g", "far", there * 3).result()
+        galleries.compact("g")
+        (name,) = fake.collections
+        before = dict(fake.collections[name])
+        galleries.enroll("g", "changed", there).result()  # its template is between the two
+        galleries.compact("g")
+        ((number, former),) = [(number, row) for number, row in before.items() if fake.collections[name][number] != row]
+        for _ in range(2):
+            fake.strays[name] = [(number, former)]
+            (found,) = galleries.search_many("g", [Search(near, "e", 2, 5.0, 5)])
+            assert isinstance(found, Found)
+            assert [(one.subject_id, one.distance) for one in found.candidates[0]] == [("changed", 4.0), ("far", 256.0)]
+            assert [one.subject_id for one in found.matches[0]] == ["changed"]
+            until(lambda: not fake.strays[name])
+        fake.strays[name] = [(number, former)]
+        del fake.collections[name][number]  # the present one isn't there at all
+        with pytest.raises(EngineUnavailable, match="lacks rows"):
+            galleries.search_many("g", [Search(near, "e", 2, 5.0, 5)])
+
+
+def test_any_number_of_rows_whose_deletion_milvus_lost_hides_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a search among them last for ever, where they are as many as it can ask for."""
+    fake = FakeMilvus.installed(monkeypatch)
+    monkeypatch.setattr(engines, "_ANSWER_BYTES", 8 * 4 * 20)
+    vectors = np.random.default_rng(0).standard_normal((60, 4), dtype=np.float32)
+    with LocalGalleries.open(tmp_path, device=URL) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        for i, vector in enumerate(vectors):
+            galleries.enroll("g", f"s{i}", vector[None]).result()
+        galleries.enroll("g", "far", vectors[:1] + 100).result()
+        galleries.compact("g")
+        (name,) = fake.collections
+        before = dict(fake.collections[name])
+        for i in range(60):
+            galleries.delete_subject("g", f"s{i}").result()
+        galleries.compact("g")
+        fake.strays[name] = [(number, row) for number, row in before.items() if number not in fake.collections[name]]
+        assert len(fake.strays[name]) == 60
+        (found,) = galleries.search_many("g", [Search(vectors[:1], "e", 3)])
+        assert isinstance(found, Found)
+        assert [one.subject_id for one in found.candidates[0]] == ["far"]
+        until(lambda: not fake.strays[name])
 
 
 def test_rows_are_held_as_a_dictionary_would(monkeypatch: pytest.MonkeyPatch) -> None:

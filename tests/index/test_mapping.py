@@ -8,6 +8,7 @@ import json
 import random
 import sqlite3
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +29,11 @@ from oneglance_index import (
     read_trail,
     repair,
 )
-from oneglance_index.records import UNKNOWN_LOSS
+from oneglance_index.records import UNKNOWN_LOSS, Mapped
+from oneglance_index.store import ciphers, queries, schema
 from oneglance_index.store.directory import DATABASE_NAME
+from oneglance_index.store.ledger import Ledger, seal_store
+from oneglance_index.store.seals import MAPS
 from tests.index import asking, mapping_child
 from tests.index.mapping_child import SUBJECTS, a_map, encoding_of
 from tests.killing import running
@@ -193,6 +197,89 @@ def test_where_what_a_map_costs_is_lost_its_encodings_are_told_as_mapped(tmp_pat
         again = galleries.get_gallery("s").mapped
         assert again is not None
         assert (again.subjects, again.outdated, again.loss) == (3, 0, a_map(2)[1])
+
+
+def test_reading_a_gallery_looks_at_no_mapped_subject(tmp_path: Path) -> None:
+    """There may be a million: 48 ms at each reading, and at each step of filling."""
+    said: list[str] = []
+
+    def read(galleries: LocalGalleries) -> Mapped | None:
+        def told(db: sqlite3.Connection) -> Mapped | None:
+            db.set_trace_callback(said.append)
+            try:
+                return queries.gallery(db, "s").gallery.mapped
+            finally:
+                db.set_trace_callback(None)
+
+        return galleries._store.read(told)
+
+    with moving(tmp_path, 6) as galleries:
+        for number, most in ((1, 4), (1, 2), (2, 3)):
+            galleries.fill_by_map("g", *a_map(number), most=most).result()
+        found = read(galleries)
+        assert found is not None
+        assert (found.subjects, found.outdated) == (6, 3)
+        galleries.enroll("s", "s0", encoding_of("s0", 5)).result()  # true ones
+        galleries.delete_subject("s", "s5").result()
+        galleries.merge_subjects("g", "s1", "s2").result()
+        found = read(galleries)
+        assert found is not None
+        assert (found.subjects, found.outdated) == (3, 2)
+    assert any("FROM maps" in one for one in said)
+    assert not any("FROM mapped" in one for one in said)
+
+
+def test_a_store_that_does_not_count_them_yet_begins_to(tmp_path: Path) -> None:
+    with moving(tmp_path, 4) as galleries:
+        galleries.fill_by_map("g", *a_map(1)).result()
+    with writing(tmp_path) as db:
+        newest = queries.newest_map(db, queries.place(db, "s").generation)
+        assert newest is not None
+        assert newest.made == {1: 4}
+        ledger = Ledger(db, queries.place(db, "s"))
+        ledger.update(MAPS, newest.row, loss=queries.map_text(newest.loss, None))
+        ledger.close()
+        seal_store(db)
+    with LocalGalleries.open(tmp_path) as galleries:
+        before = galleries.get_gallery("s").mapped
+        assert before is not None
+        assert before.subjects == 4
+        galleries.delete_subject("s", "s1").result()
+        after = galleries.get_gallery("s").mapped
+        assert after is not None
+        assert (after.subjects, after.outdated) == (3, 0)
+    with writing(tmp_path) as db:
+        newest = queries.newest_map(db, queries.place(db, "s").generation)
+        assert newest is not None
+        assert newest.made == {1: 3}
+    assert list(check_directory(tmp_path, "")) == []
+
+
+def test_a_wrong_count_is_found(tmp_path: Path) -> None:
+    with moving(tmp_path, 4) as galleries:
+        galleries.fill_by_map("g", *a_map(1)).result()
+    with writing(tmp_path) as db:
+        newest = queries.newest_map(db, queries.place(db, "s").generation)
+        assert newest is not None
+        ledger = Ledger(db, queries.place(db, "s"))
+        ledger.update(MAPS, newest.row, loss=queries.map_text(newest.loss, {1: 5}))
+        ledger.close()
+        seal_store(db)
+    assert any("other mapped subjects than it counts" in line for line in check_directory(tmp_path, ""))
+    repair(tmp_path, "")
+    assert list(check_directory(tmp_path, "")) == []
+
+
+@contextlib.contextmanager
+def writing(data_dir: Path) -> Iterator[ciphers.Connection]:
+    """A transaction of the store's own tables."""
+    master = bytes.fromhex((data_dir / "master.key").read_text())
+    db = schema.connect_writer(data_dir / DATABASE_NAME, lambda make: [master])
+    db.execute("BEGIN IMMEDIATE")
+    yield db
+    db.execute("COMMIT")
+    db.close()
+    db.keys.close()
 
 
 def change(data_dir: Path, statement: str) -> None:

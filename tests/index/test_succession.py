@@ -52,7 +52,7 @@ from oneglance_index import (
 )
 from oneglance_index.opened import OpenedGalleries
 from oneglance_index.records import Doubting, Followed
-from oneglance_index.store import writer
+from oneglance_index.store import queries, writer
 from oneglance_index.store.following import Followable
 from oneglance_index.store.mutations import Effect
 from oneglance_index.store.succession import EndBrokenMove
@@ -97,6 +97,12 @@ def contents(galleries: LocalGalleries, gallery_id: str) -> dict[str, tuple[dict
         one.id: (dict(one.labels), len(one.encodings), len(one.negatives), one.retention.purpose)
         for one in page.subjects
     }
+
+
+def counts_what_is_mapped(db: sqlite3.Connection) -> bool:
+    """Whether each generation counts its mapped subjects, as they are."""
+    maps = [queries.newest_map(db, row[0]) for row in db.execute("SELECT generation FROM maps").fetchall()]
+    return all(one is not None and one.made == queries.count_mapped(db, one.row[0]) for one in maps)
 
 
 class MovingMachine(RuleBasedStateMachine):
@@ -450,6 +456,7 @@ class MovingMachine(RuleBasedStateMachine):
         assert shown == self.to_fill().keys()
         assert state.fewer_encodings == sum(len(self.other[one]) < len(self.own[one]) for one in self.other)
         assert state.mapped == len(self.mapped)
+        assert self.galleries._store.read(counts_what_is_mapped)
         told = self.galleries.list_left("s").subjects
         assert [(one.subject_id, one.lacks_negatives, one.mapped) for one in told] == [
             (one, one in lacking, one in self.mapped) for one in sorted({*left, *lacking, *self.mapped})

@@ -20,13 +20,14 @@ import pytest
 from oneglance_index import GalleryStore, Search
 from oneglance_server.sharing import messages
 from oneglance_server.sharing.addresses import Keeping
+from oneglance_server.sharing.code import code
 from oneglance_server.sharing.remote import open_remote
 from tests import http2
 from tests.running import PATIENT, ServerProcess, free_port
 from tests.waiting import PATIENCE_SECONDS, until
 
 TOKEN = "a secret"
-SHOWN = ((messages.CODE_KEY, messages.CODE), (messages.TOKEN_KEY, TOKEN), (messages.USER_KEY, "odd"))
+SHOWN = ((messages.CODE_KEY, code()), (messages.TOKEN_KEY, TOKEN), (messages.USER_KEY, "odd"))
 HELLO = messages.encoded(messages.Asked([], [], 0, 1, []))
 VECTORS = np.eye(8, dtype=np.float32)
 MOST_MORE_BYTES = 200 << 20  # of memory, than before
@@ -150,7 +151,7 @@ def kinds(received: bytearray) -> set[int]:
 def test_who_shows_another_token_is_told_so_and_nothing_else(
     keeper: tuple[ServerProcess, int], token: str | None
 ) -> None:
-    shown = ((messages.CODE_KEY, messages.CODE), *([] if token is None else [(messages.TOKEN_KEY, token)]))
+    shown = ((messages.CODE_KEY, code()), *([] if token is None else [(messages.TOKEN_KEY, token)]))
     assert used(keeper[1], [HELLO], shown) == ([], grpc.StatusCode.UNAUTHENTICATED)
 
 

@@ -259,7 +259,7 @@ def test_backups_are_made_where_the_galleries_are_kept(users: Users, tmp_path: P
 
 
 def test_another_version_is_refused(keeper: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "CODE", "another")
+    monkeypatch.setattr(remote, "code", lambda: "another")
     with pytest.raises(EngineUnavailable, match="another version"):
         open_remote(keeper.keeping, patience_seconds=1.0)
 

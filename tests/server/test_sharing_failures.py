@@ -1,7 +1,9 @@
 """A server whose galleries another one keeps: what it says while that one is away, and what it does not start with."""
 
+import shutil
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,11 @@ from oneglance import Client, OneglanceError
 from oneglance_server.errors import StartupError
 from oneglance_server.settings import load_settings
 from tests.pictures import picture
-from tests.running import free_port, measured, server_thread
+from tests.running import PACKAGES, ServerDidNotStart, ServerProcess, free_port, measured, server_thread
 from tests.server.access.test_tls import Authority
 from tests.waiting import until
+
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +128,72 @@ def test_who_is_not_let_in_is_told_at_once(tmp_path: Path) -> None:
         assert time.monotonic() - begun < 20
 
 
+@pytest.mark.parametrize(
+    "module", ["kept_styles", "watched", "errors", "access/api_keys", "access/quotas", "service/thresholds"]
+)
+def test_a_server_of_other_code_is_refused(models: tuple[Path, Path], tmp_path: Path, module: str) -> None:
+    """Also where what differs is only read by both, as the text of a file that they have in common."""
+    other, share = other_code(tmp_path, module), f"unix:{tmp_path}/share"
+    of: dict[str, Any] = {"models": models[0], "galleries": f"keeper+{share}", "galleries_wait_seconds": 1}
+    with server_thread(data_dir=tmp_path / "kept", models=(), share=share):
+        with ServerProcess(tmp_path / "same", **of):
+            pass
+        with pytest.raises(ServerDidNotStart, match="of another version of oneglance"):
+            ServerProcess(tmp_path / "another", checkout=other, **of)
+
+
+def other_code(folder: Path, module: str = "watched") -> Path:
+    """A checkout that differs in a comment of a module of the server."""
+    for package in PACKAGES:
+        if package != "server":
+            (folder / package).symlink_to(CHECKOUT / package)
+    shutil.copytree(CHECKOUT / "server", folder / "server", ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / f"server/oneglance_server/{module}.py").open("a") as changed:
+        changed.write("# another\n")
+    return folder
+
+
+def test_a_server_waits_for_a_keeper_and_for_one_of_its_code(models: tuple[Path, Path], tmp_path: Path) -> None:
+    """As where both are upgraded at once."""
+    other, share = other_code(tmp_path), f"unix:{tmp_path}/share"
+    own: dict[str, Any] = {"models": models[0], "checkout": other}
+    log, kept = tmp_path / "log", tmp_path / "kept"
+    with ThreadPoolExecutor(1) as pool:
+
+        def begins() -> ServerProcess:
+            of = {"galleries": f"keeper+{share}", "galleries_wait_seconds": 300, **own}
+            return ServerProcess(tmp_path / "one", log=log, **of)
+
+        beginning = pool.submit(begins)
+        until(lambda: log.exists() and "waiting for the keeper" in log.read_text())
+        with server_thread(data_dir=kept, models=(), share=share):
+            until(lambda: "of another version of oneglance" in log.read_text())
+            assert not beginning.done()
+        with (
+            ServerProcess(kept, share=share, **own) as keeper,
+            beginning.result() as one,
+            Client(keeper.address) as client,
+            Client(one.address) as asking,
+        ):
+            client.create_gallery("g", encoder="pixels")
+            assert [gallery.id for gallery in asking.list_galleries()] == ["g"]
+
+
+def test_a_start_waits_as_long_as_it_is_told(models: tuple[Path, Path], tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with (
+        pytest.raises(StartupError, match="can't use the galleries of keeper"),
+        server_thread(
+            data_dir=tmp_path / "one",
+            models=models,
+            galleries=f"keeper+unix:{tmp_path}/share",
+            galleries_wait_seconds=0.1,
+        ),
+    ):
+        pass
+    assert time.monotonic() - begun < 20
+
+
 @pytest.mark.parametrize("secret", ["", "\n", "zwölf", "a\nb"])
 def test_a_token_that_is_none_is_a_start_up_error(tmp_path: Path, secret: str) -> None:
     (tmp_path / "token").write_text(secret)
@@ -143,6 +213,11 @@ def test_a_token_that_is_none_is_a_start_up_error(tmp_path: Path, secret: str) -
         ({"share": "unix:share"}, "absolute path"),
         ({"galleries": "keeper://a:70000"}, "expected keeper://"),
         ({"galleries": "keeper+unix:share"}, "expected keeper://"),
+        ({"galleries": "keeper://a:1", "galleries_ca": "ca"}, "without TLS"),
+        ({"galleries": "milvus://a:1/b", "galleries_ca": "ca"}, "without TLS"),
+        ({"galleries": "keeper+tls://a:1", "galleries_cert": "c", "galleries_key": "k"}, "are for milvus\\+tls"),
+        ({"galleries": "milvus+tls://a:1/b", "galleries_cert": "c", "galleries_ca": "a"}, "go together"),
+        ({"galleries": "milvus+tls://a:1/b", "galleries_cert": "c", "galleries_key": "k"}, "go together"),
         ({"galleries": "keeper://a:1", "share": "127.0.0.1:1"}, "--share is for the server that keeps"),
         ({"galleries": "keeper://a:1", "backup_dir": "b"}, "--backup-dir is for the server that keeps"),
     ],

@@ -18,6 +18,7 @@ import pytest
 from oneglance_index import EngineUnavailable, GalleryStore, LocalGalleries, OutOfMemory, Search, StoreClosed
 from oneglance_server.sharing import keeper as keeping
 from oneglance_server.sharing import messages, remote
+from oneglance_server.sharing.code import code
 from oneglance_server.sharing.files import RemoteFiles
 from oneglance_server.sharing.remote import RemoteGalleries, open_remote
 from tests.index.holding import Hold
@@ -313,7 +314,7 @@ def test_sizes_are_told_to_nobody_and_all_of_one_transaction_at_once(tmp_path: P
 def test_who_says_what_means_nothing_is_cut_off_alone(keeper: Kept, user: GalleryStore, said: bytes) -> None:
     with keeper.keeping.channel() as channel:
         use: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(messages.METHOD)
-        shown = ((messages.CODE_KEY, messages.CODE), (messages.USER_KEY, "odd"))
+        shown = ((messages.CODE_KEY, code()), (messages.USER_KEY, "odd"))
         told = use(iter([said, messages.encoded(messages.Asked([], [], 0, 1, []))]), metadata=shown)
         for message in told:
             assert messages.read_told(message).granted is None  # it is told which galleries there are, and no more
@@ -338,7 +339,7 @@ def test_one_that_reads_nothing_of_what_it_asks_for_is_cut_off(
 
     with keeper.keeping.channel() as channel:
         use: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(messages.METHOD)
-        told = use(says(), metadata=((messages.CODE_KEY, messages.CODE), (messages.USER_KEY, "idle")))
+        told = use(says(), metadata=((messages.CODE_KEY, code()), (messages.USER_KEY, "idle")))
         until(lambda: "idle" in keeper.keeper._users)
         idle = keeper.keeper._users["idle"]
         until(lambda: idle.ended)

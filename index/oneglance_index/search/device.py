@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from oneglance_index.errors import DeviceUnavailable
 from oneglance_index.search.faiss_calls import load
 from oneglance_index.search.gpu_scan import Gpu, open_gpu
-from oneglance_index.search.milvus.address import is_address, parse_address, read_token
+from oneglance_index.search.milvus.access import Access
+from oneglance_index.search.milvus.address import is_address, parse_address
 from oneglance_index.search.milvus.engine import Engine
 from oneglance_index.search.milvus.index import Writer
 
@@ -62,17 +63,16 @@ class Device:
 
 
 def open_device(
-    device: str, scratch_bytes: int, cpu_instead: bool = False, half: bool = False, token: str = "", authority: str = ""
+    device: str, scratch_bytes: int, cpu_instead: bool = False, half: bool = False, access: Access | None = None
 ) -> Device:
-    """Opens the device, and loads FAISS, or raises DeviceUnavailable naming what is missing. `token` and `authority`
-    are a Milvus's."""
+    """Opens the device, and loads FAISS, or raises DeviceUnavailable naming what is missing. `access`: to a Milvus."""
     ordinal = None if is_address(device) else parse_device(device)
     try:
         load()
     except (ImportError, OSError, RuntimeError) as error:  # faiss-gpu looks for CUDA's libraries itself
         raise DeviceUnavailable(device, f"FAISS can't be loaded (the cpu and gpu extras have it): {error}") from error
     if is_address(device):
-        engine = Engine(parse_address(device), read_token(token, device), authority)
+        engine = Engine(parse_address(device), access or Access())
         return Device(device, remote=Remote(engine, Writer(engine)))
     if ordinal is None:
         return Device("cpu")

@@ -22,6 +22,7 @@ from oneglance_index.store.seals import (
     COUNTED,
     CROPS,
     ENCODINGS,
+    MAPS,
     NO_ROWS,
     SEALED,
     SUBJECTS,
@@ -281,6 +282,13 @@ def _check_gallery(db: sqlite3.Connection, number: int) -> Iterator[str]:
             (number,),
         )
         complaints += [f"encoding {row['number']} belongs to no subject" for row in orphans]
+        if there(db, (MAPS,)):
+            complaints += [
+                f"gallery number {number} has other mapped subjects than it counts"
+                for row in db.execute("SELECT number FROM generations WHERE gallery = ?", (number,)).fetchall()
+                if (newest := queries.newest_map(db, row["number"])) is not None
+                and newest.made not in (None, queries.count_mapped(db, row["number"]))
+            ]
     yield from complaints
 
 

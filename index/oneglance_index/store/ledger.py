@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from oneglance_index.store.queries import TOMBSTONE, Place, Stored
+from oneglance_index.store.queries import TOMBSTONE, Place, Stored, count_mapped, map_text, newest_map
 from oneglance_index.store.seals import (
     CROPS,
     ENCODINGS,
     GALLERIES,
     GENERATIONS,
+    MAPPED,
+    MAPS,
     MODULUS,
     NO_ROWS,
     OF_SUBJECTS,
@@ -41,11 +44,14 @@ class Ledger:
         self.at = at
         self._rows, self._digest = at.total
         self.revision = at.revision + revisions  # that close() gives the gallery
+        self._made = Counter[int]()  # so many more subjects have encodings that this version of a map made
 
     def insert(self, table: Sealed, values: Sequence[Any]) -> None:
         """`values`: as Sealed.seal() takes them."""
         self._rows += 1
         self._digest += insert(self.db, table, values)
+        if table is MAPPED:
+            self._made[values[table.fixed.index("version")]] += 1
 
     def insert_all(self, table: Sealed, rows: Sequence[Sequence[Any]]) -> None:
         seals = list(table.seals(self.db, rows))
@@ -77,9 +83,26 @@ class Ledger:
         gone = total_of(rows[0])
         self._rows -= gone.rows
         self._digest -= gone.digest
+        if table is MAPPED and gone.rows:
+            versions = self.db.execute(f"SELECT version FROM mapped WHERE {condition}", arguments).fetchall()
+            self._made.subtract(row["version"] for row in versions)
+
+    def _count_mapped(self) -> None:
+        """Reading a gallery doesn't count them: there may be a million."""
+        generation = self.at.generation
+        newest = newest_map(self.db, generation)
+        if newest is None:  # the first one is recorded after what it made
+            return
+        made = Counter(count_mapped(self.db, generation) if newest.made is None else newest.made)
+        if newest.made is not None:
+            made.update(self._made)
+        text = map_text(newest.loss, {version: count for version, count in sorted(made.items()) if count})
+        self.update(MAPS, newest.row, loss=text)
 
     def close(self, subjects: int = 0, encodings: int = 0) -> int:
         """The gallery has its new revision, and so many more subjects and encodings. Returns the revision."""
+        if any(self._made.values()):
+            self._count_mapped()
         at, total = self.at, Total(self._rows, self._digest % MODULUS)
         write_root(self.db, at.number, self.revision, at.subjects + subjects, at.encodings + encodings, total)
         return self.revision

@@ -9,12 +9,11 @@ transaction (enrolling.py, managing.py). The table `mapped` says who has mapped 
 from __future__ import annotations
 
 import itertools
-import json
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -134,24 +133,20 @@ class FillByMap:
 
     def _version(self, db: sqlite3.Connection, at: Place) -> tuple[int, bool]:
         """Of this map, and whether the store knows it as the newest one."""
-        row = queries.map_row(db, at.generation)
-        if row is None:
+        newest = queries.newest_map(db, at.generation)
+        if newest is None:
             return 1, False
-        _, version, _, loss, _ = row
-        known = loss == self._told
-        return version + (not known), known
-
-    @property
-    def _told(self) -> str:
-        return json.dumps(asdict(self.loss))
+        known = newest.loss == self.loss
+        return newest.version + (not known), known
 
     def _record(self, db: sqlite3.Connection, at: Place, version: int) -> Ledger:
         ledger = Ledger(db, at)
-        row = queries.map_row(db, at.generation)
-        if row is None:
-            ledger.insert(MAPS, (at.generation, version, time.time(), self._told))
+        newest = queries.newest_map(db, at.generation)
+        told = queries.map_text(self.loss, queries.count_mapped(db, at.generation))
+        if newest is None:
+            ledger.insert(MAPS, (at.generation, version, time.time(), told))
         else:
-            ledger.update(MAPS, row, version=version, created=time.time(), loss=self._told)
+            ledger.update(MAPS, newest.row, version=version, created=time.time(), loss=told)
         return ledger
 
     def _next(self, db: sqlite3.Connection, answers: Place, waits: Place, version: int) -> Sequence[StoredSubject]:

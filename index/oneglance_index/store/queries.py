@@ -10,8 +10,8 @@ import itertools
 import json
 import sqlite3
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -63,6 +63,8 @@ from oneglance_index.store.slots import KeyDestroyed
 
 # The id of a deleted gallery begins with it: others have no control characters.
 TOMBSTONE = "\0"
+# Beside the fields of a MapLoss, in its JSON.
+_MADE = "made"
 # More at once are slower: they leave the processor's cache before they are used.
 _ROWS_AT_ONCE = 512
 _GALLERY = f"""
@@ -182,25 +184,50 @@ def stored_gallery(db: sqlite3.Connection, row: sqlite3.Row) -> Stored:
     return Stored(at, gallery, gallery_row, generation_row)
 
 
-def map_row(db: sqlite3.Connection, generation: int) -> tuple[Any, ...] | None:
-    """Of `maps`: that of a generation's newest map, if there was one. Raises StoreDamaged."""
+class NewestMap(NamedTuple):
+    """A row of `maps`, `row`, and what is in it. `made`: of how many subjects each version made the encodings; None: it
+    isn't counted there."""
+
+    row: tuple[Any, ...]
+    version: int
+    created: float
+    loss: MapLoss
+    made: Mapping[int, int] | None
+
+
+def newest_map(db: sqlite3.Connection, generation: int) -> NewestMap | None:
+    """A generation's, if there was a map. Raises StoreDamaged."""
     rows = db.execute(f"SELECT {MAPS.columns} FROM maps WHERE generation = ?", (generation,)).fetchall()
     if not rows:
         return None
-    MAPS.check(db, tuple(rows[0]))
-    return tuple(rows[0])
+    row = tuple(rows[0])
+    MAPS.check(db, row)
+    _, version, created, text, _ = row
+    told = json.loads(text)
+    made = told.pop(_MADE, None)
+    counted = None if made is None else {int(each): count for each, count in made.items()}
+    return NewestMap(row, version, created, MapLoss(**told), counted)
+
+
+def map_text(loss: MapLoss, made: Mapping[int, int] | None) -> str:
+    """Of `maps.loss`, as newest_map() reads it."""
+    return json.dumps(asdict(loss) | ({} if made is None else {_MADE: made}))
+
+
+def count_mapped(db: sqlite3.Connection, generation: int) -> dict[int, int]:
+    """Of how many subjects each version of a map made the encodings. It looks at all of them."""
+    rows = db.execute("SELECT version, COUNT(*) FROM mapped WHERE generation = ? GROUP BY version", (generation,))
+    return dict(tuple(row) for row in rows.fetchall())
 
 
 def mapped_in(db: sqlite3.Connection, generation: int) -> Mapped | None:
     """What of a generation is mapped. Raises StoreDamaged."""
-    row = map_row(db, generation)
-    if row is None:
+    newest = newest_map(db, generation)
+    if newest is None:
         return None
-    _, version, created, loss, _ = row
-    ((subjects, outdated),) = db.execute(
-        "SELECT COUNT(*), COALESCE(SUM(version != ?), 0) FROM mapped WHERE generation = ?", (version, generation)
-    ).fetchall()
-    return Mapped(subjects, outdated, MapLoss(**json.loads(loss)), created) if subjects else None
+    made = count_mapped(db, generation) if newest.made is None else newest.made
+    subjects = sum(made.values())
+    return Mapped(subjects, subjects - made.get(newest.version, 0), newest.loss, newest.created) if subjects else None
 
 
 def is_mapped(db: sqlite3.Connection, subject: int) -> bool:

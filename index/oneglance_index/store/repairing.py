@@ -9,12 +9,10 @@ of one of its blocks was deleted, that block has no key any more. Snapshots are 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -488,7 +486,7 @@ def _finish_maps(db: ciphers.Connection) -> Iterator[str]:
         " AND generation IN (SELECT number FROM generations) GROUP BY generation"
     ).fetchall()
     for generation, version in rows:
-        values = (generation, version, 0.0, json.dumps(asdict(UNKNOWN_LOSS)), 0)
+        values = (generation, version, 0.0, queries.map_text(UNKNOWN_LOSS, None), 0)
         db.execute(f"INSERT INTO maps ({MAPS.columns}) VALUES (?, ?, ?, ?, ?)", (*values[:-1], MAPS.seal(db, values)))
         yield f"what the map costs that made encodings of generation {generation}"
 
@@ -513,4 +511,8 @@ def _count(db: ciphers.Connection) -> None:
         "UPDATE galleries SET encodings = (SELECT COUNT(*) FROM encodings AS e JOIN generations AS a"
         " ON a.number = e.generation AND a.state = 'active' WHERE a.gallery = galleries.number)"
     )
+    for row in db.execute("SELECT generation FROM maps").fetchall():
+        known, made = queries.newest_map(db, row[0]), queries.count_mapped(db, row[0])
+        if known is not None and known.made != made:
+            ledger.update(db, MAPS, known.row, loss=queries.map_text(known.loss, made))
     seal_counts(db)

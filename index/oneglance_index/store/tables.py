@@ -144,7 +144,7 @@ CREATE INDEX crops_by_subject ON crops (subject);
 CREATE INDEX crops_by_generation ON crops (generation, encoding, seal);
 """
 # Subjects whose encodings a map made of another encoder's, and by which version of it; and the newest map of each
-# generation: `loss` is JSON, what it was measured to cost.
+# generation: `loss` is JSON, what it was measured to cost, and of how many subjects each version made the encodings.
 MAPPED = """
 CREATE TABLE maps (
     generation INTEGER PRIMARY KEY REFERENCES generations (number) ON DELETE CASCADE,

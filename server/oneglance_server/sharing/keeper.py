@@ -25,10 +25,10 @@ from oneglance_index.protocol import GalleryStore
 from oneglance_index.records import Gallery, Search
 from oneglance_server.sharing.addresses import LIMITS
 from oneglance_server.sharing.beside import Beside
+from oneglance_server.sharing.code import code
 from oneglance_server.sharing.messages import (
     BYE,
     CANCELLED,
-    CODE,
     CODE_KEY,
     METHOD,
     METHODS,
@@ -86,6 +86,7 @@ class Keeper:
     ) -> None:
         self._store, self._beside, self._news, self._pool, self._token = store, beside, news, pool, token
         self._spending = spending or NoQuotas()
+        self._code = code()
         self._scans = _Scans(store, pool)
         # By the word that each has for itself: once one comes back, nothing begins that it asked for before.
         self._users: dict[str, _User] = {}
@@ -104,7 +105,7 @@ class Keeper:
         shown = dict(context.invocation_metadata() or ())
         if self._token and not hmac.compare_digest(str(shown.get(TOKEN_KEY, "")).encode(), self._token.encode()):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the keeper of the galleries wants another token")
-        if shown.get(CODE_KEY) != CODE:
+        if shown.get(CODE_KEY) != self._code:
             await context.abort(
                 grpc.StatusCode.FAILED_PRECONDITION, "the keeper of the galleries is of another version of oneglance"
             )

@@ -1,13 +1,12 @@
 """What goes between a keeper of galleries and who uses them, as MessagePack: the calls of GalleryStore and of Beside,
 made from their annotations, and what is told besides.
 
-Both sides must be of the same code: see CODE.
+Both sides must be of the same code: see code.py.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import operator
 import typing
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -20,8 +19,6 @@ from typing import Any, NamedTuple, Protocol, Union, get_args, get_origin
 import msgspec
 import numpy as np
 
-from oneglance_core import fusion, mapping, names, pair_head
-from oneglance_index import approximation, audit, errors, moved, protocol, records
 from oneglance_index.approximation import ApproximationState
 from oneglance_index.audit import Actor
 from oneglance_index.errors import GalleryError
@@ -31,7 +28,7 @@ from oneglance_server.errors import BackupsOff, InvalidRequest, Overloaded
 from oneglance_server.sharing.beside import Beside
 
 METHOD = "/oneglance.Keeper/Use"
-# What a user shows: CODE; the keeper's token; and who it is, by a word of its own, the same as it comes back.
+# What a user shows: its code(); the keeper's token; and who it is, by a word of its own, the same as it comes back.
 CODE_KEY, TOKEN_KEY, USER_KEY = "oneglance-code", "authorization", "oneglance-user"
 # Calls and answers that go in one message: others follow in the next.
 _MESSAGE_BYTES = 8 << 20
@@ -266,13 +263,3 @@ METHODS = {
     for name, function in {**vars(GalleryStore), **vars(Beside)}.items()
     if callable(function) and not name.startswith("_") and name not in _AT_HOME
 }
-
-
-def _digest() -> str:
-    told = [protocol, records, moved, errors, audit, approximation, pair_head, mapping, fusion, names]
-    files = [*sorted(Path(__file__).parent.glob("*.py")), *(Path(str(module.__file__)) for module in told)]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-CODE = _digest()
-"""What the messages are made of and what is done about them, as SHA-256 of its text."""

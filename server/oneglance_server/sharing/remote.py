@@ -30,11 +30,11 @@ from oneglance_index.records import Backup, Gallery
 from oneglance_index.threads import started
 from oneglance_server.sharing.addresses import Keeping
 from oneglance_server.sharing.beside import Beside
+from oneglance_server.sharing.code import code
 from oneglance_server.sharing.files import RemoteFiles, clock
 from oneglance_server.sharing.messages import (
     BYE,
     CANCELLED,
-    CODE,
     CODE_KEY,
     METHOD,
     METHODS,
@@ -61,7 +61,6 @@ _HELLOS = 4
 # A keeper that grants nothing for so many times that is taken for dead.
 _DEAD_AFTER = 4
 _RETRY_SECONDS = 0.25
-_REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.FAILED_PRECONDITION)
 # A keeper that is told goodbye ends the connection.
 _LEAVE_SECONDS = 1.0
 
@@ -76,7 +75,7 @@ def open_remote(
 ) -> SharedGalleries:
     """The galleries of a keeper. `spending`: of this process's callers; it is told to all others. `on_gone` hears, in a
     thread of this, of each that is gone, whoever deleted it. `files` become those of the keeper. Raises
-    EngineUnavailable where the keeper doesn't answer within that time, or doesn't let this one in."""
+    EngineUnavailable where a keeper of this code doesn't answer within that time, or wants another token."""
     opened = RemoteGalleries(keeping, spending, on_gone, files)
     try:
         opened.await_keeper(patience_seconds)
@@ -199,7 +198,7 @@ class RemoteGalleries:
     # The keeper.
 
     def await_keeper(self, seconds: float) -> None:
-        """Raises EngineUnavailable: at once where it doesn't let this one in."""
+        """Raises EngineUnavailable: at once where it wants another token; one of other code may be about to end."""
         with self._changed:
             self._changed.wait_for(lambda: self._session is not None or self._refused, seconds)
             if self._session is None:
@@ -232,7 +231,7 @@ class RemoteGalleries:
                         self._session, self._trouble = session, ""
                         self._changed.notify_all()
         except grpc.RpcError as error:
-            trouble, refused = error.details() or error.code().name, error.code() in _REFUSALS
+            trouble, refused = error.details() or error.code().name, error.code() == grpc.StatusCode.UNAUTHENTICATED
         except Exception as error:
             log.exception("what the keeper of the galleries said can't be understood")
             trouble = f"{type(error).__name__}: {error}"
@@ -308,7 +307,7 @@ class _Session:
         self._leaving = False
         self._begun = clock()
         self._channel = keeping.channel()
-        shown = ((CODE_KEY, CODE), (USER_KEY, name), *([(TOKEN_KEY, keeping.token)] if keeping.token else []))
+        shown = ((CODE_KEY, code()), (USER_KEY, name), *([(TOKEN_KEY, keeping.token)] if keeping.token else []))
         use: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(METHOD)
         self._stream = use(self._messages(), metadata=shown)
 

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 VARIABLE = "ONEGLANCE_MILVUS"
@@ -73,29 +74,29 @@ def installation(scratch: Path) -> Path:
     return scratch
 
 
-def write_settings(installed: Path, data: Path) -> None:
-    """As the wheel's own launcher makes them, with everything under `data`."""
+def write_settings(installed: Path, data: Path, changed: Mapping[str, str]) -> None:
+    """As the wheel's own launcher makes them, with everything under `data`; `changed`: the last words of lines."""
     text = (installed / _TEMPLATE).read_text()
     for name, value in _SETTINGS.items():
         text = text.replace(f"{{{{ {name} }}}}", str(data / value))
     text = re.sub(r"\{\{ *\w+(?:\(\w+\))? *: *([^}]*?) *\}\}", r"\1", text)
     text = re.sub(r"\{\{ *(\w+)(?:\(\w+\))? *\}\}", "", text)
-    for name, value in _CHANGED.items():
-        text = re.sub(rf"^( +{name}): \S+", rf"\1: {value}", text, flags=re.MULTILINE)
+    for name, value in {**_CHANGED, **changed}.items():
+        text = re.sub(rf"^( +{name}): +\S+", rf"\1: {value}", text, flags=re.MULTILINE)
     (data / "configs").mkdir(parents=True)
     (data / "configs/milvus.yaml").write_text(text)
     (data / "configs/glog.conf").write_bytes((installed / "glog.conf").read_bytes())
 
 
 class Engine:
-    """A running Milvus; `port` on 127.0.0.1 leads to it."""
+    """A running Milvus; `port` on 127.0.0.1 leads to it. `changed`: of its settings, by name."""
 
     module = "real_engine"
     roles: tuple[str, ...] = ("standalone",)
 
-    def __init__(self, installed: Path, data: Path) -> None:
+    def __init__(self, installed: Path, data: Path, **changed: str) -> None:
         data.mkdir(parents=True, exist_ok=True)
-        write_settings(installed, data)
+        write_settings(installed, data, changed)
         self.data = data
         program = [sys.executable, "-m", f"tests.index.milvus.{self.module}", str(installed), str(data)]
         self._process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -1,5 +1,11 @@
+# Of objects: at most 49 characters, since "-check-upgrade" follows, letters, digits and "-", and a letter first, as a
+# Service's must be. Where the release's doesn't do, a hash of it tells it from others that begin alike.
 {{- define "oneglance.name" -}}
-{{- if eq .Release.Name "oneglance" }}oneglance{{ else }}{{ printf "%s-oneglance" .Release.Name | trunc 49 | trimSuffix "-" }}{{ end }}
+{{- $release := .Release.Name }}
+{{- if eq $release "oneglance" }}oneglance
+{{- else if regexMatch "^[a-z][a-z0-9-]{0,38}$" $release }}{{ $release }}-oneglance
+{{- else }}{{ regexReplaceAll "[^a-z0-9-]" (printf "r-%s" $release) "-" | trunc 30 | trimSuffix "-" }}-{{ sha256sum $release | trunc 8 }}-oneglance
+{{- end }}
 {{- end }}
 
 {{- define "oneglance.selector" -}}
@@ -82,7 +88,11 @@ command:
 {{- if not .Values.servers.tokenSecret }}{{ fail "servers.tokenSecret: the name of a Secret with share-token, which the servers show to the keeper" }}{{ end }}
 {{- if or .Values.settings.workers .Values.servers.settings.workers }}{{ fail "settings.workers: one process a pod where there are servers; servers.replicas says how many" }}{{ end }}
 {{- end }}
-{{- if and (not .Values.milvus.uri) (or .Values.milvus.tokenSecret .Values.milvus.caSecret) }}{{ fail "milvus.uri: where it is, as milvus+tls://HOST:PORT/DATABASE" }}{{ end }}
+{{- with .Values.milvus }}
+{{- if and (not .uri) (or .tokenSecret .caSecret .clientSecret) }}{{ fail "milvus.uri: where it is, as milvus+tls://HOST:PORT/DATABASE" }}{{ end }}
+{{- if and .caSecret (hasPrefix "milvus:" .uri) }}{{ fail "milvus.caSecret: milvus:// is without TLS; milvus+tls://HOST:PORT/DATABASE" }}{{ end }}
+{{- if and .clientSecret (not .caSecret) }}{{ fail "milvus.caSecret: where there is a clientSecret" }}{{ end }}
+{{- end }}
 {{- if not .Values.insecure }}
 {{- if not .Values.tls.secret }}{{ fail "tls.secret: the name of a Secret with tls.crt, tls.key and ca.crt (or insecure: true, where a mesh keeps strangers out)" }}{{ end }}
 {{- if not .Values.policy }}{{ fail "policy: who may do what, as docs/security.md says (or insecure: true)" }}{{ end }}

@@ -117,5 +117,8 @@ milvus-token: {{ . }}
 {{- with $.Values.milvus.caSecret }}
 milvus-ca: {{ . }}
 {{- end }}
+{{- with $.Values.milvus.clientSecret }}
+milvus-client: {{ . }}
+{{- end }}
 {{- end }}
 {{- end }}

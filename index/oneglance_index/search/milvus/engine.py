@@ -12,12 +12,13 @@ without it isn't taken.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +26,7 @@ import numpy as np
 
 from oneglance_index.errors import DeviceUnavailable, EngineUnavailable
 from oneglance_index.records import Integers, Rows, Vectors
+from oneglance_index.search.milvus.access import Access, reason_of, refuses_token
 from oneglance_index.search.milvus.address import Address
 
 T = TypeVar("T")
@@ -47,10 +49,13 @@ _WHILE_DOWN_SECONDS = 1.0
 # Of the code here, and no want of an answer.
 _OUR_FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
 _PAUSE_SECONDS = 0.1
+_CONNECT_PAUSE_SECONDS = 1.0  # gRPC writes lines of its own to stderr at each try
+_CONNECT_SECONDS = 5.0
 _CALL_SECONDS = 10.0
 _EVERY_SECONDS = 60.0
 _VALUES_AT_ONCE = 1 << 20  # of an upsert: 4 MB, below the size of a message
 _LARGEST = 1 << 62
+_ROWS_BY_STAMP = 256  # of up to 32,768 numbers each
 # Of an answer's vectors: Milvus sends 64 MB at most.
 _ANSWER_BYTES = 48 << 20
 
@@ -106,28 +111,46 @@ class Collection:
 class Engine:
     """Safe for any thread. Calls raise EngineUnavailable where Milvus doesn't answer."""
 
-    def __init__(self, address: Address, token: str, certificate: str) -> None:
+    def __init__(self, address: Address, access: Access) -> None:
         self.name, self._replicas = address.name, address.replicas
+        self._address, self._access = address, access
+        self._shown = access.arguments(address)
         try:
             from pymilvus import MilvusClient
         except ImportError as error:
             raise DeviceUnavailable(address.name, "pymilvus isn't installed: the extra `milvus` has it") from error
+        self._make_client = MilvusClient
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs each failed try, with a trace
         self._down: str | None = None
         self._store_id = ""
         self._lock = threading.Lock()
-        secure = {"server_pem_path": certificate} if certificate else {}
-
-        def connect() -> Any:
-            return MilvusClient(uri=address.uri, token=token, db_name=address.database, timeout=5, **secure)
-
+        self._client, self._former = None, None  # type: Any, Any
         try:
-            self._client = self._patiently(connect)
+            self._client = self._patiently(lambda: self._connected(self._shown), _CONNECT_PAUSE_SECONDS)
         except EngineUnavailable as error:
             raise DeviceUnavailable(address.name, error.reason) from error
 
+    def _connected(self, shown: dict[str, Any]) -> Any:
+        # Dedicated, else it is whoever's showed the same token, whatever its certificates.
+        at = self._address
+        return self._make_client(uri=at.uri, db_name=at.database, timeout=_CONNECT_SECONDS, dedicated=True, **shown)
+
+    def _show_again(self) -> None:
+        """Connects anew, if the token has changed since it was read."""
+        with self._lock:
+            shown = self._access.arguments(self._address)
+            if shown == self._shown or self._client is None:
+                return
+            fresh = self._connected(shown)
+            if self._former is not None:
+                self._former.close()
+            # Others may be in the midst of a call with the one before.
+            self._client, self._former, self._shown = fresh, self._client, shown
+        log.warning("%s refused the token: the token was read again", self.name)
+
     def close(self) -> None:
-        self._client.close()
+        for client in filter(None, (self._client, self._former)):
+            client.close()
 
     def trouble(self) -> str | None:
         return self._down and f"{self.name} doesn't answer: {self._down}"
@@ -280,6 +303,27 @@ class Engine:
                 hits.vectors[i, : len(near)] = [row["vector"] for row in rows]
         return hits
 
+    def rows(self, collection: Collection, wanted: Mapping[int, int], since: int) -> Iterator[tuple[int, int, Vectors]]:
+        """Number, subject and vector of rows of these numbers, by their stamps. A search doesn't do: it reads what it
+        tells of a row by its number, of which there may be two."""
+        numbers = list(wanted)
+        for start in range(0, len(numbers), _ROWS_BY_STAMP):
+            some = numbers[start : start + _ROWS_BY_STAMP]
+            told = self._patiently(
+                functools.partial(
+                    self._client.query,
+                    collection.name,
+                    filter=f"number in {some} and stamp in {[wanted[number] for number in some]}",
+                    output_fields=["number", "subject", "stamp", "vector"],
+                    consistency_level="Customized",
+                    guarantee_timestamp=since,
+                    timeout=_CALL_SECONDS,
+                )
+            )
+            for one in told:
+                if one["stamp"] == wanted[one["number"]]:
+                    yield one["number"], one["subject"], np.array(one["vector"], np.float32)
+
     def seal(self, collection: Collection) -> None:
         """Has Milvus make of the rows that came what it searches fastest."""
         self._patiently(lambda: self._client.flush(collection.name, timeout=_EVERY_SECONDS))
@@ -346,7 +390,7 @@ class Engine:
         middle = (first + end) // 2
         return self._between(name, first, middle) + self._between(name, middle, end)
 
-    def _patiently(self, act: Callable[[], T]) -> T:
+    def _patiently(self, act: Callable[[], T], pause: float = _PAUSE_SECONDS) -> T:
         """Tries again for a while; but not for long while it is known not to answer."""
         until = time.monotonic() + (PATIENCE_SECONDS if self._down is None else _WHILE_DOWN_SECONDS)
         while True:
@@ -355,13 +399,16 @@ class Engine:
             except _OUR_FAULTS:
                 raise
             except Exception as error:  # of the client's many types; gRPC's errors come through, too
-                reason = " ".join(str(getattr(error, "message", error)).split())[:200]
+                reason = reason_of(error)
+                if refuses_token(error):
+                    with contextlib.suppress(Exception):
+                        self._show_again()
                 if time.monotonic() >= until:
                     if self._down is None:
                         log.warning("%s doesn't answer: %s", self.name, reason)
                     self._down = reason
                     raise EngineUnavailable(self.name, reason) from error
-                time.sleep(_PAUSE_SECONDS)
+                time.sleep(pause)
             else:
                 if self._down is not None:
                     log.info("%s answers again", self.name)

@@ -43,6 +43,21 @@ class HeldRows:
                     counts[i] = self._aside[number] == stamp
         return counts
 
+    def those_of(self, numbers: Integers) -> dict[int, int]:
+        """The stamps of those of these rows that are in, by number."""
+        found = dict[int, int]()
+        if len(self._numbers):
+            at = np.minimum(np.searchsorted(self._numbers, numbers), len(self._numbers) - 1)
+            same = self._numbers[at] == numbers
+            found.update(zip(numbers[same].tolist(), self._stamps[at[same]].tolist(), strict=True))
+        for number in numbers.tolist():
+            if number in self._aside:
+                found.pop(number, None)
+                stamp = self._aside[number]
+                if stamp is not None:
+                    found[number] = stamp
+        return found
+
     def __contains__(self, number: int) -> bool:
         if number in self._aside:
             return self._aside[number] is not None

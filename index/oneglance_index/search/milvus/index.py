@@ -16,6 +16,7 @@ about 200 bytes each.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 import time
@@ -44,7 +45,7 @@ from oneglance_index.search.arrivals import Arrivals
 from oneglance_index.search.exact import wanted_by
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.labelled import Directory, HeldSubjects, read_everybody
-from oneglance_index.search.milvus.engine import MARK, Collection, Engine, Hits, Known
+from oneglance_index.search.milvus.engine import Collection, Engine, Hits, Known
 from oneglance_index.search.milvus.held import HeldRows
 from oneglance_index.search.milvus.nearest import Finder, Local
 from oneglance_index.threads import started
@@ -66,6 +67,10 @@ class _Row(NamedTuple):
     subject: int
     vector: Vectors | None
     change: int
+
+
+class _Strays(Exception):
+    """Rows at Milvus don't count, and are masked from now on: ask again."""
 
 
 class MilvusIndex:
@@ -235,8 +240,16 @@ class MilvusIndex:
         through = None if among == EVERYBODY else self._subjects.let_through(among)
         live = len(self._subjects) if through is None else through.count
         each = -(-self._rows // max(1, len(self._subjects)))
-        finder = Finder(self._ask, self.dimension, self._local_rows(), through, live, each)
-        ranked = iter(finder.nearest(np.concatenate([one.probes for one in searches]), wanted_by(searches)))
+        probes = np.concatenate([one.probes for one in searches])
+        while True:
+            local = self._local_rows()
+            ask = functools.partial(self._ask, local.masked)
+            try:
+                finder = Finder(ask, self.dimension, local, through, live, each)
+                ranked = iter(finder.nearest(probes, wanted_by(searches)))
+                break
+            except _Strays:  # they are masked by now
+                continue
         whole = Whole(self._revision, len(self._subjects), self._rows, True, self.kind, self.device)
         found = []
         parts = [[next(ranked) for _ in search.probes] for search in searches]
@@ -256,27 +269,36 @@ class MilvusIndex:
             found.append(one if through is None else replace(one, among=through.count))
         return found
 
-    def _ask(self, probes: Vectors, most: int, where: str, reach: float | None) -> Hits:
+    def _ask(self, masked: Integers, probes: Vectors, most: int, where: str, reach: float | None) -> Hits:
+        """Raises _Strays."""
         if not self._made:
             q = len(probes)
             nobody = np.empty((q, 0), np.int64)
             nothing = np.empty((q, 0), np.float32)
             return Hits(nothing, nobody, nobody, np.empty((q, 0, self.dimension), np.float32), np.ones(q, np.bool_))
         hits = self._engine.nearest(self._collection, probes, most, self._since, where, reach)
-        self._sift(hits)
+        self._sift(hits, masked)
         return hits
 
-    def _sift(self, hits: Hits) -> None:
-        """Makes rows that don't count those of nobody, and has them deleted once more."""
+    def _sift(self, hits: Hits, masked: Integers) -> None:
+        """Raises _Strays where others than `masked` don't count: there could be as many as were asked for, and where
+        one has the number of a row that counts, Milvus tells one of the two. They are masked from then on, and what is
+        there is put right."""
         there = hits.numbers >= 0
         rows = Rows(hits.numbers[there], hits.subjects[there], hits.vectors[there])
-        strays = ~self._held.count(rows.numbers, stamps_of(rows))
-        rows.subjects[strays] = MARK
-        hits.subjects[there] = rows.subjects
-        for number in set(rows.numbers[strays].tolist()) - self._here.keys():
+        strays = ~self._held.count(rows.numbers, stamps_of(rows)) & ~np.isin(rows.numbers, masked)
+        numbers = np.unique(rows.numbers[strays])
+        if not len(numbers):
+            return
+        for number, subject, vector in self._engine.rows(self._collection, self._held.those_of(numbers), self._since):
+            self._put(number, subject, vector)
+        for number in numbers.tolist():
             if number not in self._held:
                 self._put(number, -1, None)
-                self._writer.due(self)
+        self._writer.due(self)
+        if not all(number in self._here for number in numbers.tolist()):
+            raise EngineUnavailable(self.device, "it lacks rows that were brought there, as a restart does again")
+        raise _Strays
 
     def _local_rows(self) -> Local:
         if self._local is None:

@@ -87,6 +87,9 @@ class FakeMilvus(Engine):
             near.sum(axis=1) < most,
         )
 
+    def fewest(self, collection: Collection) -> int:
+        return 0
+
     def seal(self, collection: Collection) -> None:
         self.sealed.append(len(self.collections[collection.name]))
 

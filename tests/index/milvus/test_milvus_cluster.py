@@ -8,6 +8,8 @@ import random
 import statistics
 import threading
 import time
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,14 @@ import pytest
 from numpy.typing import NDArray
 
 from oneglance_index import EngineUnavailable, Found, LocalGalleries, Search
+from oneglance_index.search.milvus import engine as engines
+from oneglance_index.search.milvus import index
 from tests.index.milvus.brute_force import Row, nearest
 from tests.index.milvus.engine import Cluster
 
 ROUNDS = int(os.environ.get("ONEGLANCE_MILVUS_ROUNDS", "2"))
 CALLERS, DIMENSION, FIRST_ROWS = 4, 8, 150
+FEW_ROWS = 50  # so many are sealed at a time where segments are to be many
 APART = 1000.0  # of two callers' places: each knows all that is near its own
 REACH = 10_000.0
 
@@ -82,38 +87,72 @@ class Caller(threading.Thread):
             self.failure = failure
 
 
-@pytest.mark.timeout(1200 + 300 * ROUNDS)
-@pytest.mark.parametrize(
-    ("killed", "replicas"), [("querynode", 1), ("querynode", 2), ("datanode", 1), ("proxy", 1)], ids=str
+@dataclass(frozen=True)
+class Death:
+    """Of a role; `many`: while sealed segments are many, divided among the query nodes, else a single one."""
+
+    role: str
+    replicas: int = 1
+    act: str = "kill"
+    many: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.role}-{self.replicas}{'-stopped' * (self.act == 'stop')}{'-many' * self.many}"
+
+
+DEATHS = (
+    Death("querynode", 1),
+    Death("querynode", 2),
+    Death("querynode", 1, many=True),
+    Death("querynode", 2, many=True),
+    Death("querynode", 1, "stop", many=True),
+    Death("datanode"),
+    Death("proxy"),
 )
+
+
+@pytest.mark.timeout(1200 + 300 * ROUNDS)
+@pytest.mark.parametrize("death", DEATHS, ids=str)
 def test_no_answer_is_wrong_while_a_part_is_killed(
-    tmp_path: Path, empty_cluster: Cluster, capsys: pytest.CaptureFixture[str], killed: str, replicas: int
+    tmp_path: Path,
+    empty_cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    death: Death,
 ) -> None:
-    device = f"{empty_cluster.url()}?replicas={replicas}"
+    device = f"{empty_cluster.url()}?replicas={death.replicas}"
     ended = threading.Event()
     without: list[float] = []
+    divided: list[list[int]] = []
+    thrown_away = count_of_incomplete(monkeypatch)
+    if death.many:
+        monkeypatch.setattr(index, "_MANY_ROWS", FEW_ROWS)
+        monkeypatch.setattr(index, "_MANY_OF", 1 << 30)
     with LocalGalleries.open(tmp_path, device=device) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
         callers = [Caller(galleries, number, ended) for number in range(CALLERS)]
         for caller in callers:
             for i in range(FIRST_ROWS):
                 caller.enroll(f"first-{i}")
-        galleries.compact("g")  # they are sealed
+        if not death.many:
+            galleries.compact("g")  # they are sealed
         for caller in callers:
             caller.start()
         try:
             for round_ in range(ROUNDS):
                 seen = [len(caller.answered) for caller in callers]
                 await_answers(callers, seen, random.randint(2, 20))
-                role = f"querynode-{round_ % 2 + 1}" if killed == "querynode" else killed
+                role = f"querynode-{round_ % 2 + 1}" if death.role == "querynode" else death.role
+                divided.append(segments_by_node(empty_cluster))
                 before = time.monotonic()
-                empty_cluster.tell("kill", role)
-                if killed == "querynode" and replicas == 1:  # the other one takes over
+                empty_cluster.tell(death.act, role)
+                if death.role == "querynode" and death.replicas == 1:  # the other one takes over
                     await_answers(callers, [len(caller.answered) for caller in callers], 2)
                 empty_cluster.tell("start", role)
                 await_answers(callers, [len(caller.answered) for caller in callers], 20)
                 without.append(longest_gap(callers, before))
-                galleries.compact("g")
+                if not death.many:
+                    galleries.compact("g")
         finally:
             ended.set()
             for caller in callers:
@@ -127,9 +166,34 @@ def test_no_answer_is_wrong_while_a_part_is_killed(
     acknowledged = sum(caller.acknowledged for caller in callers)
     answers = sum(len(caller.answered) for caller in callers)
     with capsys.disabled():
-        print(f"\n{ROUNDS} kills of a {killed}, replicas: {replicas}; {acknowledged} acknowledged writes, none lost;")
-        print(f"{answers} answers, all right; seconds without any:", end=" ")
-        print(f"median {statistics.median(without):.1f}, worst {max(without):.1f}")
+        print(
+            f"\n{death}: {ROUNDS} times; {acknowledged} acknowledged writes, none lost; {answers} answers, all right;"
+        )
+        print(f"{sum(thrown_away)} thrown away; sealed segments by query node: {divided};", end=" ")
+        print(f"seconds without any: median {statistics.median(without):.1f}, worst {max(without):.1f}")
+
+
+def count_of_incomplete(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A one for each answer that Engine throws away, from here on."""
+    thrown_away: list[int] = []
+
+    class Counted(engines._Incomplete):
+        def __init__(self) -> None:
+            super().__init__()
+            thrown_away.append(1)
+
+    monkeypatch.setattr(engines, "_Incomplete", Counted)
+    return thrown_away
+
+
+def segments_by_node(cluster: Cluster) -> list[int]:
+    from pymilvus import MilvusClient
+
+    client = MilvusClient(uri=f"http://127.0.0.1:{cluster.port}")
+    (name,) = client.list_collections()
+    told = client._get_connection().get_query_segment_info(name)
+    client.close()
+    return sorted(Counter(node for one in told for node in one.nodeIds).values())
 
 
 def check(callers: list[Caller]) -> None:

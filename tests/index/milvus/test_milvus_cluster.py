@@ -9,8 +9,10 @@ import statistics
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +20,12 @@ from numpy.typing import NDArray
 
 from oneglance_index import EngineUnavailable, Found, LocalGalleries, Search
 from oneglance_index.search.milvus import engine as engines
-from oneglance_index.search.milvus import index
 from tests.index.milvus.brute_force import Row, nearest
 from tests.index.milvus.engine import Cluster
 
 ROUNDS = int(os.environ.get("ONEGLANCE_MILVUS_ROUNDS", "2"))
 CALLERS, DIMENSION, FIRST_ROWS = 4, 8, 150
-FEW_ROWS = 50  # so many are sealed at a time where segments are to be many
+MANY_SEGMENTS = 8
 APART = 1000.0  # of two callers' places: each knows all that is near its own
 REACH = 10_000.0
 
@@ -89,7 +90,7 @@ class Caller(threading.Thread):
 
 @dataclass(frozen=True)
 class Death:
-    """Of a role; `many`: while sealed segments are many, divided among the query nodes, else a single one."""
+    """Of a role; `many`: while sealed segments are many, divided among the query nodes, else few."""
 
     role: str
     replicas: int = 1
@@ -126,8 +127,7 @@ def test_no_answer_is_wrong_while_a_part_is_killed(
     divided: list[list[int]] = []
     thrown_away = count_of_incomplete(monkeypatch)
     if death.many:
-        monkeypatch.setattr(index, "_MANY_ROWS", FEW_ROWS)
-        monkeypatch.setattr(index, "_MANY_OF", 1 << 30)
+        monkeypatch.setattr(engines.Engine, "compact", engines.Engine.seal)
     with LocalGalleries.open(tmp_path, device=device) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
         callers = [Caller(galleries, number, ended) for number in range(CALLERS)]
@@ -143,6 +143,8 @@ def test_no_answer_is_wrong_while_a_part_is_killed(
                 seen = [len(caller.answered) for caller in callers]
                 await_answers(callers, seen, random.randint(2, 20))
                 role = f"querynode-{round_ % 2 + 1}" if death.role == "querynode" else death.role
+                if death.many:
+                    await_many(empty_cluster, galleries, callers)
                 divided.append(segments_by_node(empty_cluster))
                 before = time.monotonic()
                 empty_cluster.tell(death.act, role)
@@ -153,6 +155,8 @@ def test_no_answer_is_wrong_while_a_part_is_killed(
                 without.append(longest_gap(callers, before))
                 if not death.many:
                     galleries.compact("g")
+                elif round_ % 5 == 4:
+                    merge(empty_cluster)
         finally:
             ended.set()
             for caller in callers:
@@ -186,14 +190,36 @@ def count_of_incomplete(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return thrown_away
 
 
-def segments_by_node(cluster: Cluster) -> list[int]:
+@contextlib.contextmanager
+def client_of(cluster: Cluster) -> Iterator[Any]:
     from pymilvus import MilvusClient
 
     client = MilvusClient(uri=f"http://127.0.0.1:{cluster.port}")
-    (name,) = client.list_collections()
-    told = client._get_connection().get_query_segment_info(name)
+    yield client
     client.close()
+
+
+def segments_by_node(cluster: Cluster) -> list[int]:
+    """How many sealed segments each query node has that has any."""
+    with client_of(cluster) as client:
+        names = client.list_collections()  # one, once it is made
+        told = [one for name in names for one in client._get_connection().get_query_segment_info(name)]
     return sorted(Counter(node for one in told for node in one.nodeIds).values())
+
+
+def merge(cluster: Cluster) -> None:
+    """Has Milvus make few segments of many."""
+    with client_of(cluster) as client:
+        client.compact(client.list_collections()[0])
+
+
+def await_many(cluster: Cluster, galleries: LocalGalleries, callers: list[Caller]) -> None:
+    """Returns once sealed segments are many, and divided among two query nodes."""
+    while len(there := segments_by_node(cluster)) < 2 or sum(there) < MANY_SEGMENTS:
+        check(callers)
+        if sum(there) < MANY_SEGMENTS:
+            galleries.compact("g")  # seals
+        time.sleep(0.5)
 
 
 def check(callers: list[Caller]) -> None:

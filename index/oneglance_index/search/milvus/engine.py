@@ -14,7 +14,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -63,8 +63,9 @@ def most_rows(dimension: int) -> int:
 class _Incomplete(Exception):
     """Milvus answered without rows that it has."""
 
-    def __init__(self) -> None:
+    def __init__(self, witnesses: int) -> None:
         super().__init__("it answers without all its rows, as while a query node is replaced")
+        self.witnesses = witnesses  # so many are in the answer
 
 
 class Hits(NamedTuple):
@@ -263,11 +264,9 @@ class Engine:
             )
             stamps = {one["number"]: one["stamp"] for one in told}
             if MARK not in stamps:
-                raise _Incomplete
+                raise _Incomplete(len(stamps))
             witnesses = Witnesses.of(max(stamps.values()))
-            numbers = _numbers(witnesses.first, witnesses.last)
-            if not numbers <= stamps.keys():
-                raise _Incomplete
+            numbers = _required(witnesses.first, witnesses.last, stamps.keys())
             return witnesses, [number for number in stamps.keys() - numbers if number != MARK]
 
         witnesses, others = self._patiently(query)
@@ -319,10 +318,12 @@ class Engine:
                 guarantee_timestamp=max(since, told),
                 timeout=_CALL_SECONDS,
             )
-            if not _numbers(first, last) <= {one["entity"]["number"] for one in of_nobody}:
+            try:
+                _required(first, last, {one["entity"]["number"] for one in of_nobody})
+            except _Incomplete:
                 if len(of_nobody) == limit and of_nobody[-1]["distance"] == 0:  # former ones, whose deletion was lost
                     witnesses.strays = 2 * limit
-                raise _Incomplete
+                raise
             return found, limit
 
         found, limit = self._patiently(search)
@@ -377,7 +378,6 @@ class Engine:
 
     def _drop(self, name: str) -> None:
         self._patiently(lambda: self._client.drop_collection(name, timeout=_CALL_SECONDS))
-        self._witnesses.pop(name, None)
 
     def _dimension_of(self, name: str) -> int:
         """0 where a former version made it: it is made anew."""
@@ -400,7 +400,6 @@ class Engine:
     def _between(self, name: str, first: int, end: int) -> list[dict[str, Any]]:
         """Rows whose number is in [first, end): by halves where they are many, since Milvus pages in no order."""
         witnesses = self._witnesses[name]
-        required = _numbers(witnesses.first, witnesses.last)
 
         def query() -> list[dict[str, Any]]:
             told = self._client.query(
@@ -411,8 +410,8 @@ class Engine:
                 timeout=_CALL_SECONDS,
                 limit=MOST_ROWS,
             )
-            if len(told) < MOST_ROWS and not required <= {one["number"] for one in told}:
-                raise _Incomplete
+            if len(told) < MOST_ROWS:
+                _required(witnesses.first, witnesses.last, {one["number"] for one in told})
             return list(told)
 
         found = self._patiently(query)
@@ -448,6 +447,9 @@ def _nobody(number: int, vector: Vectors, stamp: int) -> dict[str, Any]:
     return {"number": number, "subject": MARK, "stamp": stamp, "vector": vector}
 
 
-def _numbers(first: int, last: int) -> set[int]:
-    """Of the rows that these witnesses are."""
-    return set(range(WITNESS - last, WITNESS - first + 1))
+def _required(first: int, last: int, found: Set[int]) -> set[int]:
+    """The numbers of these witnesses. Raises _Incomplete where they aren't among those found."""
+    numbers = set(range(WITNESS - last, WITNESS - first + 1))
+    if not numbers <= found:
+        raise _Incomplete(len(numbers & found))
+    return numbers

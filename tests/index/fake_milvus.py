@@ -101,6 +101,9 @@ class FakeMilvus(Engine):
             if wanted.get(number) == stamp:
                 yield number, subject, vector.copy()
 
+    def fewest(self, collection: Collection) -> int:
+        return 0
+
     def seal(self, collection: Collection) -> None:
         self.sealed.append(len(self.collections[collection.name]))
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,7 @@ from oneglance_index.records import Integers, Rows, Vectors
 from oneglance_index.search.milvus import engine as engines
 from oneglance_index.search.milvus import held, index
 from oneglance_index.search.milvus.address import parse_address
-from oneglance_index.search.milvus.engine import MARK, WITNESS, Collection, Engine, Hits
+from oneglance_index.search.milvus.engine import Collection, Hits
 from oneglance_index.search.milvus.held import HeldRows
 from tests.index.conformance import PROMISES, Trial
 from tests.index.fake_milvus import URL, FakeMilvus
@@ -237,67 +235,3 @@ def test_no_answer_is_larger_than_milvus_sends(tmp_path: Path, monkeypatch: pyte
         assert [one.subject_id for one in candidates] == [f"s{at}" for at in order[:70]]
         assert [one.subject_id for one in matches] == [f"s{at}" for at in order if away[at] <= 4]
     assert 0 < max(asked) <= 8 * 4 * 20
-
-
-def test_an_answer_that_lacks_rows_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Milvus gives it for some seconds after a query node died, and says nothing."""
-    collection = Collection(1, "encodings", 4)
-    engine = Forgetful()
-    monkeypatch.setattr(engines, "PATIENCE_SECONDS", 0.3)
-    monkeypatch.setattr(engines, "_WHILE_DOWN_SECONDS", 0.0)
-    probe = np.zeros((1, 4), np.float32)
-    hits = engine.nearest(collection, probe, 5, 0, "subject in [1]")
-    assert hits.numbers.tolist() == [[7, WITNESS]]
-    assert hits.subjects.tolist() == [[7, MARK]]
-    assert engine.filters == [f"(subject in [1]) or number == {WITNESS}"]
-    known = engine.known(collection)
-    assert known is not None
-    assert known.numbers.tolist() == [7]
-    engine.sealed = False
-    with pytest.raises(EngineUnavailable, match="without all its rows"):
-        engine.nearest(collection, probe, 5, 0)
-    assert engine.trouble()
-    with pytest.raises(EngineUnavailable, match="without all its rows"):
-        engine.known(collection)
-    engine.sealed = True
-    assert engine.nearest(collection, probe, 5, 0).numbers.tolist() == [[7, WITNESS]]
-    assert engine.trouble() is None
-
-
-class Forgetful(Engine):
-    """Its client has one row, 7, and WITNESS if it is `sealed`."""
-
-    def __init__(self) -> None:
-        self.name, self._down, self._store_id, self._replicas = URL, None, "store", 1
-        self.sealed, self.filters = True, list[str]()
-        self._client = self
-
-    def search(self, _: str, data: Sequence[Vectors], filter: str, **__: object) -> list[list[dict[str, object]]]:
-        self.filters.append(filter)
-        return [self._rows() for _ in data]
-
-    def query(self, *_: object, **__: object) -> list[dict[str, int]]:
-        return [{"number": row["entity"]["number"], "stamp": 0} for row in self._rows()]
-
-    def _rows(self) -> list[dict[str, Any]]:
-        numbers = [7, WITNESS] if self.sealed else [7]
-        near = [{"number": number, "subject": max(number, -1), "vector": [0.0] * 4} for number in numbers]
-        return [{"distance": 0.0, "entity": one} for one in near]
-
-    def _names(self) -> list[str]:
-        return ["oneglance_1_encodings"]
-
-    def _dimension_of(self, name: str) -> int:
-        return 4
-
-    def list_indexes(self, *_: object, **__: object) -> list[str]:
-        return ["vector"]
-
-    def get_load_state(self, *_: object, **__: object) -> dict[str, Any]:
-        return {"state": SimpleNamespace(name="Loaded")}
-
-    def describe_replica(self, *_: object, **__: object) -> list[int]:
-        return [1]
-
-    def load_collection(self, *_: object, **__: object) -> None:
-        pass

@@ -109,7 +109,7 @@ class Engine:
         return f"milvus://127.0.0.1:{self.port}/{database}"
 
     def tell(self, act: str, role: str = "standalone") -> None:
-        """ "kill", "start", "pause", "go" or "stay"; it is so when this returns."""
+        """ "kill", "stop", "start", "pause", "go" or "stay"; it is so when this returns."""
         assert self._process.stdin is not None
         print(act, role, file=self._process.stdin, flush=True)
         if self._told() != "done":

@@ -52,6 +52,9 @@ def main() -> None:
         "MQ_TYPE": "kafka",
         "KAFKA_BROKERLIST": f"{broker.host}:{broker.port}",
         "COMMON_SESSION_TTL": str(SESSION_SECONDS),
+        "QUERYCOORD_AUTOBALANCE": "true",  # as Milvus's own settings have it; the wheel's don't
+        "QUERYCOORD_BALANCEINTERVALSECONDS": "5",
+        "DATACOORD_COMPACTION_ENABLEAUTOCOMPACTION": "false",  # a test asks for it
     }
     with (data / "etcd.log").open("ab") as log:
         etcd = subprocess.Popen([etcd_program(), "--data-dir", data / "etcd"], stdout=log, stderr=log)

@@ -4,9 +4,10 @@
 
 Milvus listens on all addresses and can't be told not to. So this process first opens a port on 127.0.0.1, then leaves
 for a network of its own, starts Milvus there, and passes on what comes through the port. It reads lines from its
-input, an act and a role: "kill standalone" (kill -9), "start", "pause" (SIGSTOP), "go" (SIGCONT), "stay" (starts it
-unless it runs: it ends by itself where the machine gives it no time for some seconds); and answers each with a line
-once it is so. It ends, and Milvus with it, when its input does. real_cluster.py has more roles than one.
+input, an act and a role: "kill standalone" (kill -9), "stop" (SIGTERM: it hands over what it has, and ends), "start",
+"pause" (SIGSTOP), "go" (SIGCONT), "stay" (starts it unless it runs: it ends by itself where the machine gives it no
+time for some seconds); and answers each with a line once it is so. It ends, and Milvus with it, when its input does.
+real_cluster.py has more roles than one.
 """
 
 from __future__ import annotations
@@ -99,13 +100,14 @@ class Milvus:
     def signal(self, number: int) -> None:
         assert self._process is not None
         self._process.send_signal(number)
-        if number == signal.SIGKILL:
+        if number in (signal.SIGKILL, signal.SIGTERM):
             self._process.wait()
 
     def act(self, act: str) -> None:
         {
             "start": self.start,
             "kill": lambda: self.signal(signal.SIGKILL),
+            "stop": lambda: self.signal(signal.SIGTERM),
             "pause": lambda: self.signal(signal.SIGSTOP),
             "go": lambda: self.signal(signal.SIGCONT),
             "stay": self.stay,

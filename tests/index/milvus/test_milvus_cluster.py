@@ -8,18 +8,25 @@ import random
 import statistics
 import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from oneglance_index import EngineUnavailable, Found, LocalGalleries, Search
+from oneglance_index.search.milvus import engine as engines
 from tests.index.milvus.brute_force import Row, nearest
 from tests.index.milvus.engine import Cluster
 
 ROUNDS = int(os.environ.get("ONEGLANCE_MILVUS_ROUNDS", "2"))
 CALLERS, DIMENSION, FIRST_ROWS = 4, 8, 150
+MANY_SEGMENTS = 8
+OPEN_WITNESSES = 4  # no more are in segments that aren't sealed
 APART = 1000.0  # of two callers' places: each knows all that is near its own
 REACH = 10_000.0
 
@@ -82,38 +89,75 @@ class Caller(threading.Thread):
             self.failure = failure
 
 
-@pytest.mark.timeout(1200 + 300 * ROUNDS)
-@pytest.mark.parametrize(
-    ("killed", "replicas"), [("querynode", 1), ("querynode", 2), ("datanode", 1), ("proxy", 1)], ids=str
+@dataclass(frozen=True)
+class Death:
+    """Of a role; `many`: while sealed segments are many, divided among the query nodes, else few."""
+
+    role: str
+    replicas: int = 1
+    act: str = "kill"
+    many: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.role}-{self.replicas}{'-stopped' * (self.act == 'stop')}{'-many' * self.many}"
+
+
+DEATHS = (
+    Death("querynode", 1),
+    Death("querynode", 2),
+    Death("querynode", 1, many=True),
+    Death("querynode", 2, many=True),
+    Death("querynode", 1, "stop", many=True),
+    Death("datanode"),
+    Death("proxy"),
 )
+
+
+@pytest.mark.timeout(1200 + 300 * ROUNDS)
+@pytest.mark.parametrize("death", DEATHS, ids=str)
 def test_no_answer_is_wrong_while_a_part_is_killed(
-    tmp_path: Path, empty_cluster: Cluster, capsys: pytest.CaptureFixture[str], killed: str, replicas: int
+    tmp_path: Path,
+    empty_cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    death: Death,
 ) -> None:
-    device = f"{empty_cluster.url()}?replicas={replicas}"
+    device = f"{empty_cluster.url()}?replicas={death.replicas}"
     ended = threading.Event()
     without: list[float] = []
+    divided: list[list[int]] = []
+    thrown_away = note_incomplete(monkeypatch)
+    if death.many:
+        monkeypatch.setattr(engines.Engine, "compact", engines.Engine.seal)
     with LocalGalleries.open(tmp_path, device=device) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
         callers = [Caller(galleries, number, ended) for number in range(CALLERS)]
         for caller in callers:
             for i in range(FIRST_ROWS):
                 caller.enroll(f"first-{i}")
-        galleries.compact("g")  # they are sealed
+        if not death.many:
+            galleries.compact("g")  # they are sealed
         for caller in callers:
             caller.start()
         try:
             for round_ in range(ROUNDS):
                 seen = [len(caller.answered) for caller in callers]
                 await_answers(callers, seen, random.randint(2, 20))
-                role = f"querynode-{round_ % 2 + 1}" if killed == "querynode" else killed
+                role = f"querynode-{round_ % 2 + 1}" if death.role == "querynode" else death.role
+                if death.many:
+                    await_many(empty_cluster, galleries, callers)
+                divided.append(segments_by_node(empty_cluster))
                 before = time.monotonic()
-                empty_cluster.tell("kill", role)
-                if killed == "querynode" and replicas == 1:  # the other one takes over
+                empty_cluster.tell(death.act, role)
+                if death.role == "querynode" and death.replicas == 1:  # the other one takes over
                     await_answers(callers, [len(caller.answered) for caller in callers], 2)
                 empty_cluster.tell("start", role)
                 await_answers(callers, [len(caller.answered) for caller in callers], 20)
                 without.append(longest_gap(callers, before))
-                galleries.compact("g")
+                if not death.many:
+                    galleries.compact("g")
+                elif round_ % 5 == 4:
+                    merge(empty_cluster)
         finally:
             ended.set()
             for caller in callers:
@@ -127,9 +171,58 @@ def test_no_answer_is_wrong_while_a_part_is_killed(
     acknowledged = sum(caller.acknowledged for caller in callers)
     answers = sum(len(caller.answered) for caller in callers)
     with capsys.disabled():
-        print(f"\n{ROUNDS} kills of a {killed}, replicas: {replicas}; {acknowledged} acknowledged writes, none lost;")
-        print(f"{answers} answers, all right; seconds without any:", end=" ")
-        print(f"median {statistics.median(without):.1f}, worst {max(without):.1f}")
+        print(
+            f"\n{death}: {ROUNDS} times; {acknowledged} acknowledged writes, none lost; {answers} answers, all right;"
+        )
+        in_part = sum(witnesses > OPEN_WITNESSES for witnesses in thrown_away)
+        print(f"{len(thrown_away)} thrown away, {in_part} of them with some sealed rows;", end=" ")
+        print(f"sealed segments by query node: {divided};")
+        print(f"seconds without any: median {statistics.median(without):.1f}, worst {max(without):.1f}")
+
+
+def note_incomplete(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of each answer that Engine throws away, from here on, how many witnesses it has."""
+    thrown_away: list[int] = []
+
+    class Counted(engines._Incomplete):
+        def __init__(self, witnesses: int) -> None:
+            super().__init__(witnesses)
+            thrown_away.append(witnesses)
+
+    monkeypatch.setattr(engines, "_Incomplete", Counted)
+    return thrown_away
+
+
+@contextlib.contextmanager
+def client_of(cluster: Cluster) -> Iterator[Any]:
+    from pymilvus import MilvusClient
+
+    client = MilvusClient(uri=f"http://127.0.0.1:{cluster.port}")
+    yield client
+    client.close()
+
+
+def segments_by_node(cluster: Cluster) -> list[int]:
+    """How many sealed segments each query node has that has any."""
+    with client_of(cluster) as client:
+        names = client.list_collections()  # one, once it is made
+        told = [one for name in names for one in client._get_connection().get_query_segment_info(name)]
+    return sorted(Counter(node for one in told for node in one.nodeIds).values())
+
+
+def merge(cluster: Cluster) -> None:
+    """Has Milvus make few segments of many."""
+    with client_of(cluster) as client:
+        client.compact(client.list_collections()[0])
+
+
+def await_many(cluster: Cluster, galleries: LocalGalleries, callers: list[Caller]) -> None:
+    """Returns once sealed segments are many, and divided among two query nodes."""
+    while len(there := segments_by_node(cluster)) < 2 or sum(there) < MANY_SEGMENTS:
+        check(callers)
+        if sum(there) < MANY_SEGMENTS:
+            galleries.compact("g")  # seals
+        time.sleep(0.5)
 
 
 def check(callers: list[Caller]) -> None:

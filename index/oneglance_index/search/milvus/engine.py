@@ -3,11 +3,8 @@
 A row is a number, by which it is upserted, a subject's number, a stamp (a hash of the rest) and the vector. What
 was written is seen by a search that names the time of that write (`guarantee_timestamp`): Milvus's weaker levels
 return rows that were deleted, and Strong waits for a time tick at each search. A deletion is told no time, so each
-write ends with an upsert of a row that is nobody's, MARK.
-
-While a query node takes over another's rows, Milvus answers for some seconds without those that it has sealed, and
-tells nobody. So each collection has a sealed row of nobody's, WITNESS, that every request asks for besides: an answer
-without it isn't taken.
+write ends with an upsert of a row that is nobody's, MARK. Its stamp says which witnesses there are (witnesses.py): an
+answer without one of them isn't taken.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -28,11 +25,12 @@ from oneglance_index.errors import DeviceUnavailable, EngineUnavailable
 from oneglance_index.records import Integers, Rows, Vectors
 from oneglance_index.search.milvus.access import Access, reason_of, refuses_token
 from oneglance_index.search.milvus.address import Address
+from oneglance_index.search.milvus.witnesses import Segments, Witnesses
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-SCHEMA = 2
+SCHEMA = 3
 PREFIX = "oneglance_"
 # The parts of a generation, by rule of fusion: where there are some, there are no others.
 FAMILIES = ({"encodings"}, {"templates", "singles"})
@@ -40,8 +38,10 @@ FAMILIES = ({"encodings"}, {"templates", "singles"})
 MOST_ROWS = 16_384
 # A row of nobody, upserted behind each write.
 MARK = -1
-# Another one, the first of each collection.
+# The first witness; the next ones count down.
 WITNESS = -2
+# Each search asks for so many rows more: a collection with more witnesses is made anew at the start.
+_MOST_WITNESSES = 512
 MAX_DIMENSION = 32_768
 # How long a call is tried again while Milvus doesn't answer: a query node that died is replaced in 3 to 8 s.
 PATIENCE_SECONDS = 12.0
@@ -61,15 +61,16 @@ _ANSWER_BYTES = 48 << 20
 
 
 def most_rows(dimension: int) -> int:
-    """So many rows can be asked for near each probe; twice as many in all, with those near the witness."""
+    """So many rows can be asked for near each probe; twice as many in all, with those near the witnesses."""
     return min(MOST_ROWS, _ANSWER_BYTES // (8 * dimension))
 
 
 class _Incomplete(Exception):
     """Milvus answered without rows that it has."""
 
-    def __init__(self) -> None:
+    def __init__(self, witnesses: int) -> None:
         super().__init__("it answers without all its rows, as while a query node is replaced")
+        self.witnesses = witnesses  # so many are in the answer
 
 
 class Hits(NamedTuple):
@@ -125,6 +126,7 @@ class Engine:
         self._store_id = ""
         self._lock = threading.Lock()
         self._client, self._former = None, None  # type: Any, Any
+        self._witnesses: dict[str, Witnesses] = {}  # by collection
         try:
             self._client = self._patiently(lambda: self._connected(self._shown), _CONNECT_PAUSE_SECONDS)
         except EngineUnavailable as error:
@@ -177,7 +179,7 @@ class Engine:
                 self._drop(name)
 
     def make(self, collection: Collection) -> None:
-        """An empty collection. It takes some 7 s: Milvus seals, builds an index, loads."""
+        """An empty collection. It takes Milvus some seconds to load one."""
         from pymilvus import DataType
 
         client = self._client
@@ -189,19 +191,24 @@ class Engine:
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=collection.dimension)
         name, long = collection.name, {"timeout": _EVERY_SECONDS}
         self._patiently(lambda: client.create_collection(name, schema=schema, consistency_level="Strong", **long))
-        self._patiently(lambda: self._upserted(name, [_nobody(WITNESS, self._place_of_witness(collection.dimension))]))
-        self.seal(collection)
+        self._begin(collection)
         # Whoever finds an index knows that all above is done.
         index = client.prepare_index_params()
         index.add_index("vector", index_type="FLAT", metric_type="L2")
         self._patiently(lambda: client.create_index(name, index, **long))
         self._load(name)
 
+    def _begin(self, collection: Collection) -> None:
+        """Writes that there are no witnesses yet."""
+        self._witnesses[collection.name] = Witnesses()
+        self._append(collection, [])
+
     def drop(self, collection: Collection) -> None:
         self._drop(collection.name)
 
     def known(self, collection: Collection) -> Known | None:
-        """The rows that are there; None where there is no such collection, or one whose making was cut off."""
+        """The rows that are there; None where there is no such collection, or one that is better made anew: its making
+        was cut off, a former version made it, or its witnesses are too many."""
         name = collection.name
         if name not in self._names() or self._dimension_of(name) != collection.dimension:
             return None
@@ -209,6 +216,9 @@ class Engine:
         if not self._patiently(lambda: self._client.list_indexes(name, timeout=_CALL_SECONDS)):
             return None
         self._load(name)
+        witnesses = self._witnesses[name] = self._witnesses_of(name)
+        if len(witnesses) > min(_MOST_WITNESSES, most_rows(collection.dimension) // 2):
+            return None
         found = self._between(name, 0, _LARGEST)
         rows = np.array([(one["number"], one["stamp"]) for one in found], np.int64).reshape(-1, 2)
         rows = rows[np.argsort(rows[:, 0], kind="stable")]
@@ -227,11 +237,9 @@ class Engine:
                 rows.numbers.tolist(), rows.subjects.tolist(), stamps.tolist(), rows.vectors, strict=True
             )
         ]
-        entries.append(_nobody(MARK, self._place_of_witness(collection.dimension)))
         at = 0
-        for start in range(0, len(entries), step):
-            part = entries[start : start + step]
-            at = self._patiently(functools.partial(self._upserted, name, part))
+        for start in range(0, max(1, len(entries)), step):
+            at = self._append(collection, entries[start : start + step])
         self._patiently(
             lambda: self._client.query(
                 name,
@@ -242,7 +250,57 @@ class Engine:
                 timeout=_CALL_SECONDS,
             )
         )
+        witnesses = self._witnesses[name]
+        witnesses.told = witnesses.last, at
         return at
+
+    def _append(self, collection: Collection, entries: list[dict[str, Any]]) -> int:
+        """Upserts rows, a witness for them, and MARK, in one request; returns its time."""
+        name, witnesses = collection.name, self._witnesses[collection.name]
+        place = self._place_of_witness(collection.dimension)
+        which = witnesses.next() if entries else witnesses.last
+        stamp = witnesses.stamped(max(which, witnesses.last))
+        nobody = [_nobody(MARK, -place, stamp)]
+        if entries:
+            nobody.append(_nobody(WITNESS - which, place, stamp))
+        at = self._patiently(lambda: self._upserted(name, entries + nobody))
+        if entries:
+            witnesses.wrote(which, self._sealed(name))
+        return at
+
+    def _sealed(self, name: str) -> Segments:
+        """The segments that Milvus has sealed, or is about to."""
+        told = self._patiently(lambda: self._client.list_persistent_segments(name, timeout=_CALL_SECONDS))
+        return frozenset(one.segment_id for one in told)
+
+    def _witnesses_of(self, name: str) -> Witnesses:
+        """Those that are at Milvus."""
+
+        def query() -> tuple[Witnesses, list[int]]:
+            told = self._client.query(
+                name,
+                filter=f"number <= {MARK}",
+                output_fields=["number", "stamp"],
+                consistency_level="Strong",
+                timeout=_CALL_SECONDS,
+                limit=MOST_ROWS,
+            )
+            stamps = {one["number"]: one["stamp"] for one in told}
+            if MARK not in stamps:
+                raise _Incomplete(len(stamps))
+            witnesses = Witnesses.of(max(stamps.values()))
+            numbers = _required(witnesses.first, witnesses.last, stamps.keys())
+            return witnesses, [number for number in stamps.keys() - numbers if number != MARK]
+
+        witnesses, others = self._patiently(query)
+        if others:
+            self._patiently(lambda: self._delete(name, others))
+        return witnesses
+
+    def fewest(self, collection: Collection) -> int:
+        """So many rows are told of each probe, however few are asked for."""
+        witnesses = self._witnesses[collection.name]
+        return min(MOST_ROWS, len(witnesses) + witnesses.strays)
 
     def _delete(self, name: str, numbers: Sequence[int]) -> None:
         self._client.delete(name, filter=f"number in {list(numbers)}", timeout=_CALL_SECONDS)
@@ -262,29 +320,36 @@ class Engine:
         reach: float | None = None,
     ) -> Hits:
         """The `most` rows nearest to each probe float32 [q, D], by Milvus's distance, of those that the expression
-        `where` and the distance `reach` let through; `since` is a time that write() returned."""
+        `where` and the distance `reach` let through, or more of them; `since` is a time that write() returned."""
         parameters: dict[str, Any] = {"metric_type": "L2", "params": {} if reach is None else {"radius": reach}}
         asked = [*probes, self._place_of_witness(collection.dimension)]
+        witnesses = self._witnesses[collection.name]
 
-        def search() -> list[Any]:
+        def search() -> tuple[list[Any], int]:
+            first, (last, told) = witnesses.first, witnesses.told
+            limit = max(most, self.fewest(collection))
             found: list[Any]
             *found, of_nobody = self._client.search(
                 collection.name,
                 data=asked,
                 anns_field="vector",
-                limit=most,
-                filter=where and f"({where}) or number == {WITNESS}",
+                limit=limit,
+                filter=where and f"({where}) or number <= {WITNESS}",
                 search_params=parameters,
                 output_fields=["number", "subject", "vector"],
                 consistency_level="Customized",
-                guarantee_timestamp=since,
+                guarantee_timestamp=max(since, told),
                 timeout=_CALL_SECONDS,
             )
-            if WITNESS not in {one["entity"]["number"] for one in of_nobody}:
-                raise _Incomplete
-            return found
+            try:
+                _required(first, last, {one["entity"]["number"] for one in of_nobody})
+            except _Incomplete:
+                if len(of_nobody) == limit and of_nobody[-1]["distance"] == 0:  # former ones, whose deletion was lost
+                    witnesses.strays = 2 * limit
+                raise
+            return found, limit
 
-        found = self._patiently(search)
+        found, limit = self._patiently(search)
         widest = max((len(near) for near in found), default=0)
         shape = (len(probes), widest)
         hits = Hits(
@@ -292,7 +357,7 @@ class Engine:
             np.full(shape, MARK, np.int64),
             np.full(shape, MARK, np.int64),
             np.zeros((*shape, collection.dimension), np.float32),
-            np.array([len(near) < most for near in found], np.bool_),
+            np.array([len(near) < limit for near in found], np.bool_),
         )
         for i, near in enumerate(found):
             if len(near):
@@ -306,27 +371,35 @@ class Engine:
     def rows(self, collection: Collection, wanted: Mapping[int, int], since: int) -> Iterator[tuple[int, int, Vectors]]:
         """Number, subject and vector of rows of these numbers, by their stamps. A search doesn't do: it reads what it
         tells of a row by its number, of which there may be two."""
-        numbers = list(wanted)
-        for start in range(0, len(numbers), _ROWS_BY_STAMP):
-            some = numbers[start : start + _ROWS_BY_STAMP]
-            told = self._patiently(
-                functools.partial(
-                    self._client.query,
-                    collection.name,
-                    filter=f"number in {some} and stamp in {[wanted[number] for number in some]}",
-                    output_fields=["number", "subject", "stamp", "vector"],
-                    consistency_level="Customized",
-                    guarantee_timestamp=since,
-                    timeout=_CALL_SECONDS,
-                )
+        numbers, witnesses = list(wanted), self._witnesses[collection.name]
+
+        def query(some: Sequence[int]) -> list[dict[str, Any]]:
+            first, (last, told) = witnesses.first, witnesses.told
+            stamps = [wanted[number] for number in some]
+            found: list[dict[str, Any]] = self._client.query(
+                collection.name,
+                filter=f"(number in {list(some)} and stamp in {stamps}) or number <= {WITNESS}",
+                output_fields=["number", "subject", "stamp", "vector"],
+                consistency_level="Customized",
+                guarantee_timestamp=max(since, told),
+                timeout=_CALL_SECONDS,
             )
-            for one in told:
-                if one["stamp"] == wanted[one["number"]]:
+            _required(first, last, {one["number"] for one in found})
+            return found
+
+        for start in range(0, len(numbers), _ROWS_BY_STAMP):
+            for one in self._patiently(functools.partial(query, numbers[start : start + _ROWS_BY_STAMP])):
+                if one["stamp"] == wanted.get(one["number"]):
                     yield one["number"], one["subject"], np.array(one["vector"], np.float32)
 
     def seal(self, collection: Collection) -> None:
         """Has Milvus make of the rows that came what it searches fastest."""
-        self._patiently(lambda: self._client.flush(collection.name, timeout=_EVERY_SECONDS))
+        name, witnesses = collection.name, self._witnesses[collection.name]
+        if others := witnesses.narrow(self._sealed(name)):
+            self._append(collection, [])  # tells it before they are gone
+            self._patiently(lambda: self._delete(name, [WITNESS - which for which in others]))
+        self._patiently(lambda: self._client.flush(name, timeout=_EVERY_SECONDS))
+        witnesses.all_are_sealed(self._sealed(name))
 
     def compact(self, collection: Collection) -> None:
         """Has Milvus write anew what holds deleted rows; its garbage collection removes the former files later."""
@@ -354,7 +427,10 @@ class Engine:
         self._patiently(lambda: self._client.drop_collection(name, timeout=_CALL_SECONDS))
 
     def _dimension_of(self, name: str) -> int:
+        """0 where a former version made it: it is made anew."""
         told = self._patiently(lambda: self._client.describe_collection(name, timeout=_CALL_SECONDS))
+        if told["description"] in {f"oneglance {former} {self._store_id}" for former in range(SCHEMA)}:
+            return 0
         if told["description"] != f"oneglance {SCHEMA} {self._store_id}":
             raise DeviceUnavailable(
                 self.name,
@@ -364,29 +440,30 @@ class Engine:
         return next(int(field["params"]["dim"]) for field in told["fields"] if field["name"] == "vector")
 
     def _place_of_witness(self, dimension: int) -> Vectors:
-        """Far from unit vectors, where no other's row is, and so that float32 tells its distance to itself exactly."""
+        """Of all witnesses: far from unit vectors, where no other's row is, and so that float32 tells its distance to
+        itself exactly."""
         return np.array(random.Random(self._store_id).choices((-1.0, 1.0), k=dimension), np.float32)
 
     def _between(self, name: str, first: int, end: int) -> list[dict[str, Any]]:
         """Rows whose number is in [first, end): by halves where they are many, since Milvus pages in no order."""
+        witnesses = self._witnesses[name]
 
         def query() -> list[dict[str, Any]]:
             told = self._client.query(
                 name,
-                filter=f"(number >= {first} and number < {end}) or number == {WITNESS}",
+                filter=f"(number >= {first} and number < {end}) or number <= {WITNESS}",
                 output_fields=["number", "stamp"],
                 consistency_level="Strong",
                 timeout=_CALL_SECONDS,
                 limit=MOST_ROWS,
             )
-            found = [one for one in told if one["number"] != WITNESS]
-            if len(found) == len(told) < MOST_ROWS:
-                raise _Incomplete
-            return found
+            if len(told) < MOST_ROWS:
+                _required(witnesses.first, witnesses.last, {one["number"] for one in told})
+            return list(told)
 
         found = self._patiently(query)
-        if len(found) < MOST_ROWS - 1:
-            return found
+        if len(found) < MOST_ROWS:
+            return [one for one in found if one["number"] >= 0]
         middle = (first + end) // 2
         return self._between(name, first, middle) + self._between(name, middle, end)
 
@@ -416,5 +493,13 @@ class Engine:
                 return result
 
 
-def _nobody(number: int, vector: Vectors) -> dict[str, Any]:
-    return {"number": number, "subject": MARK, "stamp": 0, "vector": vector}
+def _nobody(number: int, vector: Vectors, stamp: int) -> dict[str, Any]:
+    return {"number": number, "subject": MARK, "stamp": stamp, "vector": vector}
+
+
+def _required(first: int, last: int, found: Set[int]) -> set[int]:
+    """The numbers of these witnesses. Raises _Incomplete where they aren't among those found."""
+    numbers = set(range(WITNESS - last, WITNESS - first + 1))
+    if not numbers <= found:
+        raise _Incomplete(len(numbers & found))
+    return numbers

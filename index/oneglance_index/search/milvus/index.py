@@ -55,8 +55,10 @@ log = logging.getLogger(__name__)
 # So many rows may be here that aren't surely at Milvus: more enrollments wait, so long at most.
 _MOST_BYTES = 64 << 20
 _ROOM_SECONDS = 30.0
-# So many rows that came are worth the second or so that sealing them takes Milvus.
+# So many rows that came are worth the second or so that sealing them takes Milvus, or this part of all: each time costs
+# two witnesses.
 _MANY_ROWS = 8192
+_MANY_OF = 8
 _RETRY_SECONDS = 0.5
 _NONE: Integers = np.empty(0, np.int64)
 
@@ -241,11 +243,12 @@ class MilvusIndex:
         live = len(self._subjects) if through is None else through.count
         each = -(-self._rows // max(1, len(self._subjects)))
         probes = np.concatenate([one.probes for one in searches])
+        fewest = self._engine.fewest(self._collection) if self._made else 0
         while True:
             local = self._local_rows()
             ask = functools.partial(self._ask, local.masked)
             try:
-                finder = Finder(ask, self.dimension, local, through, live, each)
+                finder = Finder(ask, self.dimension, local, through, live, each, fewest)
                 ranked = iter(finder.nearest(probes, wanted_by(searches)))
                 break
             except _Strays:  # they are masked by now
@@ -346,7 +349,7 @@ class MilvusIndex:
         """Milvus searches what came lately several times as slow as the rest, until it has sealed it; by itself it does
         so after minutes."""
         with self._writing:
-            if self._unsealed >= _MANY_ROWS and not self._arrivals.retired:
+            if self._unsealed >= max(_MANY_ROWS, self._rows // _MANY_OF) and not self._arrivals.retired:
                 self._engine.seal(self._collection)
                 self._unsealed = 0
 

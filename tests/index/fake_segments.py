@@ -1,0 +1,125 @@
+"""The client of a Milvus in a few dictionaries, by the segment: a test seals, merges and hides them when it likes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from oneglance_core.distance import squared_l2
+from oneglance_index.records import Vectors
+from oneglance_index.search.milvus.engine import SCHEMA, Collection, Engine
+
+URL = "milvus://nowhere:1"
+COLLECTION = Collection(1, "encodings", 4)
+_Row = dict[str, Any]
+
+
+class SegmentedMilvus:
+    """Of one collection, COLLECTION. New rows go to the open segment, if there is none to a new one."""
+
+    def __init__(self) -> None:
+        self.segments: dict[int, dict[int, _Row]] = {}
+        self.open: int | None = None
+        self.hidden: set[int] = set()  # segments that answers lack
+        self.meanwhile: Callable[[], None] = lambda: None  # before and behind what a write asks of it
+        self.limits: list[int] = []
+        self.description = f"oneglance {SCHEMA} store"
+        self._numbers = itertools.count(1)
+        self._time = 0
+
+    def seal(self) -> None:
+        self.open = None
+
+    def merge(self, segments: Sequence[int]) -> None:
+        merged = {number: row for one in segments for number, row in self.segments.pop(one).items()}
+        self.segments[next(self._numbers)] = merged
+
+    def sealed(self) -> list[int]:
+        return [one for one in self.segments if one != self.open]
+
+    # What Engine calls.
+
+    def _get_connection(self) -> SegmentedMilvus:
+        return self
+
+    def upsert_rows(self, _: str, entries: Sequence[_Row], **__: object) -> SimpleNamespace:
+        self.meanwhile()
+        if self.open is None:
+            self.open = next(self._numbers)
+            self.segments[self.open] = {}
+        self._gone({entry["number"] for entry in entries})
+        self.segments[self.open].update({entry["number"]: entry for entry in entries})
+        self._time += 1
+        self.meanwhile()
+        return SimpleNamespace(timestamp=self._time)
+
+    def delete(self, _: str, filter: str, **__: object) -> None:
+        self._gone({row["number"] for row in self._rows(filter, every=True)})
+
+    def _gone(self, numbers: set[int]) -> None:
+        for segment in self.segments.values():
+            for number in numbers & segment.keys():
+                del segment[number]
+
+    def list_persistent_segments(self, *_: object, **__: object) -> list[SimpleNamespace]:
+        told = [SimpleNamespace(segment_id=one) for one in self.sealed()]
+        self.meanwhile()
+        return told
+
+    def flush(self, *_: object, **__: object) -> None:
+        self.meanwhile()
+        self.seal()
+
+    def _rows(self, filter: str, every: bool = False) -> list[_Row]:
+        asked = compile(filter or "True", COLLECTION.name, "eval")  # its expressions are Python's, too
+        seen = [segment for one, segment in self.segments.items() if every or one not in self.hidden]
+        rows = [row for segment in seen for row in segment.values()]
+        return [row for row in rows if eval(asked, {"number": row["number"], "subject": row["subject"]})]
+
+    def search(self, _: str, data: Sequence[Vectors], limit: int, filter: str, **__: object) -> list[list[_Row]]:
+        self.limits.append(limit)
+        rows = self._rows(filter)
+        vectors = np.array([row["vector"] for row in rows], np.float32).reshape(-1, COLLECTION.dimension)
+        found = []
+        for probe in data:
+            away = squared_l2(vectors, probe)
+            order = np.argsort(away, kind="stable")[:limit].tolist()
+            found.append([{"distance": float(away[at]), "entity": rows[at]} for at in order])
+        return found
+
+    def query(self, _: str, filter: str, **__: object) -> list[_Row]:
+        return self._rows(filter)
+
+    def list_collections(self, **_: object) -> list[str]:
+        return [COLLECTION.name]
+
+    def describe_collection(self, *_: object, **__: object) -> dict[str, Any]:
+        field = {"name": "vector", "params": {"dim": COLLECTION.dimension}}
+        return {"description": self.description, "fields": [field]}
+
+    def list_indexes(self, *_: object, **__: object) -> list[str]:
+        return ["vector"]
+
+    def get_load_state(self, *_: object, **__: object) -> dict[str, Any]:
+        return {"state": SimpleNamespace(name="Loaded")}
+
+    def describe_replica(self, *_: object, **__: object) -> list[int]:
+        return [1]
+
+    def load_collection(self, *_: object, **__: object) -> None:
+        pass
+
+
+class SegmentedEngine(Engine):
+    """One that has just begun; `made`: COLLECTION is to be made, else it is there."""
+
+    def __init__(self, milvus: SegmentedMilvus, made: bool = False) -> None:
+        self.name, self._down, self._store_id, self._replicas = URL, None, "store", 1
+        self._client = milvus
+        self._witnesses = {}
+        if made:
+            self._begin(COLLECTION)

@@ -1,0 +1,174 @@
+"""An answer of a Milvus that lacks a segment isn't taken, whichever it is, and whenever Milvus made it."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from oneglance_index import EngineUnavailable
+from oneglance_index.records import Integers, Rows
+from oneglance_index.search.milvus import engine as engines
+from oneglance_index.search.milvus.engine import MARK, WITNESS, Hits
+from oneglance_index.search.milvus.index import stamps_of
+from tests.index.fake_segments import COLLECTION, SegmentedEngine, SegmentedMilvus
+
+PROBE = np.zeros((1, 4), np.float32)
+NONE: Integers = np.empty(0, np.int64)
+
+
+class Killed(BaseException):
+    """The process dies."""
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(engines, "_WHILE_DOWN_SECONDS", 0.0)
+
+
+def rows_of(*numbers: int) -> Rows:
+    vectors = np.array([[number, 0, 0, 0] for number in numbers], np.float32).reshape(-1, 4)
+    return Rows(np.array(numbers, np.int64), np.array(numbers, np.int64), vectors)
+
+
+def write(engine: SegmentedEngine, *numbers: int, gone: Integers = NONE) -> int:
+    rows = rows_of(*numbers)
+    return engine.write(COLLECTION, gone, rows, stamps_of(rows))
+
+
+def found(hits: Hits) -> set[int]:
+    return {number for number in hits.numbers.ravel().tolist() if number >= 0}
+
+
+def check(milvus: SegmentedMilvus, engine: SegmentedEngine, since: int, rows: set[int]) -> None:
+    """All rows are found, and where those of a segment are lacking, none."""
+    assert found(engine.nearest(COLLECTION, PROBE, 1000, since)) == rows
+    for segment, there in milvus.segments.items():
+        if there.keys() & rows:
+            milvus.hidden = {segment}
+            with pytest.raises(EngineUnavailable, match="without all its rows"):
+                engine.nearest(COLLECTION, PROBE, 1000, since)
+            with pytest.raises(EngineUnavailable, match="without all its rows"):
+                SegmentedEngine(milvus).known(COLLECTION)
+    milvus.hidden = set()
+
+
+def test_an_answer_that_lacks_one_of_several_sealed_batches_is_not_taken() -> None:
+    """As Milvus gives it while a query node is replaced, and says nothing."""
+    milvus = SegmentedMilvus()
+    engine = SegmentedEngine(milvus, made=True)
+    for batch in range(5):
+        since = write(engine, *range(10 * batch, 10 * batch + 10))
+        engine.seal(COLLECTION)
+    assert len(milvus.sealed()) == 5
+    check(milvus, engine, since, set(range(50)))
+    milvus.hidden = {milvus.sealed()[3]}
+    with pytest.raises(EngineUnavailable):
+        engine.nearest(COLLECTION, PROBE, 3, since, "subject in [1]", 4.0)
+    assert engine.trouble()
+    milvus.hidden = set()
+    hits = engine.nearest(COLLECTION, PROBE, 3, since, "subject in [1]")
+    assert found(hits) == {1}
+    assert hits.subjects[0].max() == 1
+    assert engine.trouble() is None
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_segment_has_a_witness_whenever_milvus_seals_and_whenever_the_process_dies(seed: int) -> None:
+    chance = random.Random(seed)
+    milvus = SegmentedMilvus()
+    engine = SegmentedEngine(milvus, made=True)
+    rows, since, numbers = set[int](), 0, 0
+    dies = False
+
+    def meanwhile() -> None:
+        if chance.random() < 0.1:
+            milvus.seal()
+        if len(milvus.sealed()) > 3 and chance.random() < 0.2:
+            milvus.merge(chance.sample(milvus.sealed(), chance.randint(1, 3)))
+        if dies and chance.random() < 0.2:
+            raise Killed
+
+    milvus.meanwhile = meanwhile
+    for _ in range(60):
+        act = chance.choice(["write", "write", "write", "delete", "seal", "merge", "die"])
+        new = set(range(numbers, numbers + chance.randint(1, 3)))
+        numbers += 3
+        dies = act == "die"
+        if act in ("write", "die"):
+            try:
+                since = write(engine, *new)
+                rows |= new
+            except Killed:
+                engine, dies = SegmentedEngine(milvus), False
+                known = engine.known(COLLECTION)
+                assert known is not None
+                rows |= new & set(known.numbers.tolist())
+                assert set(known.numbers.tolist()) == rows
+                since = write(engine)
+        elif act == "delete" and rows:
+            gone = set(chance.sample(sorted(rows), min(len(rows), 4)))
+            since, rows = write(engine, gone=np.array(sorted(gone), np.int64)), rows - gone
+        elif act == "seal":
+            engine.seal(COLLECTION)
+        elif act == "merge" and milvus.sealed():
+            milvus.merge(milvus.sealed())
+        check(milvus, engine, since, rows)
+    there = {number for segment in milvus.segments.values() for number in segment if number <= WITNESS}
+    assert len(there) >= engine.fewest(COLLECTION)
+
+
+def test_where_nothing_is_sealed_two_witnesses_are_enough() -> None:
+    milvus = SegmentedMilvus()
+    engine = SegmentedEngine(milvus, made=True)
+    for number in range(50):
+        write(engine, number)
+    assert engine.fewest(COLLECTION) <= 3
+
+
+def test_where_all_came_to_one_segment_one_witness_is_enough_for_it() -> None:
+    milvus = SegmentedMilvus()
+    engine = SegmentedEngine(milvus, made=True)
+    for number in range(20):
+        since = write(engine, number)
+        engine.seal(COLLECTION)
+        milvus.merge(milvus.sealed())
+    assert engine.fewest(COLLECTION) <= 4
+    check(milvus, engine, since, set(range(20)))
+    known = SegmentedEngine(milvus).known(COLLECTION)
+    assert known is not None
+    assert known.numbers.tolist() == list(range(20))
+
+
+def test_witnesses_whose_deletion_milvus_lost_are_not_in_the_way() -> None:
+    milvus = SegmentedMilvus()
+    engine = SegmentedEngine(milvus, made=True)
+    since = write(engine, 1)
+    (witness,) = (row for row in milvus.segments[1].values() if row["number"] == WITNESS)
+    former = {WITNESS - at: {**witness, "number": WITNESS - at} for at in range(100, 1500)}
+    milvus.segments = {0: former, **milvus.segments}
+    with pytest.raises(EngineUnavailable):
+        engine.nearest(COLLECTION, PROBE, 1000, since)
+    assert found(engine.nearest(COLLECTION, PROBE, 1000, since)) == {1}
+    again = SegmentedEngine(milvus)
+    assert again.known(COLLECTION) is not None
+    assert not milvus.segments[0]
+    assert again.fewest(COLLECTION) == 1
+
+
+def test_a_collection_of_a_former_version_or_with_too_many_witnesses_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    milvus = SegmentedMilvus()
+    engine = SegmentedEngine(milvus, made=True)
+    write(engine, 1)
+    assert engine.known(COLLECTION) is not None
+    monkeypatch.setattr(engines, "_MOST_WITNESSES", 0)
+    assert engine.known(COLLECTION) is None
+    monkeypatch.undo()
+    milvus.description = "oneglance 2 store"
+    engine.belongs_to("store")
+    assert engine.known(COLLECTION) is None
+    assert MARK in milvus.segments[1]

@@ -68,6 +68,9 @@ class Caller(threading.Thread):
         assert isinstance(found, Found)
         for probe, candidates, matches in zip(probes, found.candidates, found.matches, strict=True):
             expected = nearest(self.rows, probe)
+            told = {one.subject_id for one in matches}
+            rows = {subject for subject, _ in expected}
+            assert not rows - told, f"{len(rows - told)} of {len(rows)} are missing, as {sorted(rows - told)[:20]}"
             assert [(one.subject_id, one.distance) for one in candidates] == expected[:5]
             assert [one.subject_id for one in matches] == [subject for subject, _ in expected]
         self.answered.append(time.monotonic())

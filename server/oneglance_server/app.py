@@ -79,13 +79,13 @@ from oneglance_server.servicers.model import ModelServicer
 from oneglance_server.servicers.stylization import StylizationServicer
 from oneglance_server.servicers.subject import SubjectServicer
 from oneglance_server.settings import Settings
+from oneglance_server.shared_files import LocalFiles
 from oneglance_server.sharing.files import RemoteFiles
 from oneglance_server.sharing.keeper import Keeper
 from oneglance_server.sharing.news import News
 from oneglance_server.sharing.own import KeepersOwn
 from oneglance_server.standard_services import Health, add_reflection
 from oneglance_server.tracing import begin_tracing
-from oneglance_server.watched import LocalFiles
 
 if TYPE_CHECKING:
     from oneglance_server.http.listener import HttpListener

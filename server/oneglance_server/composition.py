@@ -42,8 +42,8 @@ from oneglance_server.service.succession import SuccessionService
 from oneglance_server.service.thresholds import Thresholds
 from oneglance_server.service.work import ContentLimits
 from oneglance_server.settings import Settings
+from oneglance_server.shared_files import Files
 from oneglance_server.tracing import stage_took
-from oneglance_server.watched import Files
 
 _SCANS_AT_ONCE = 2
 _HEADER_THREADS = 2

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from oneglance_core.frozen import Frozen
 from oneglance_core.manifests import Style, StyleSpace
 from oneglance_server.errors import InvalidRequest, StartupError, StyleExists, StyleNotFound, StylesBusy
-from oneglance_server.watched import Files
+from oneglance_server.shared_files import Files
 
 FILE = "styles.json"
 MAX_KEPT = 1000

@@ -16,7 +16,7 @@ import pytest
 from oneglance import Client, tls_credentials
 from oneglance_apps.cli import main
 from oneglance_server.access.api_keys import ApiKeys
-from oneglance_server.watched import LocalFiles
+from oneglance_server.shared_files import LocalFiles
 from tests.deploy.tools import found, needs
 from tests.pictures import picture
 from tests.running import PATIENT, ServerProcess, free_port

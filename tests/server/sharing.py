@@ -12,12 +12,12 @@ from typing import Any
 
 from oneglance_index import GalleryStore, IndexSettings, LocalGalleries
 from oneglance_server.service.backups import BackupFolder
+from oneglance_server.shared_files import LocalFiles
 from oneglance_server.sharing.addresses import Keeping
 from oneglance_server.sharing.keeper import Keeper
 from oneglance_server.sharing.news import News
 from oneglance_server.sharing.own import KeepersOwn
 from oneglance_server.sharing.remote import open_remote
-from oneglance_server.watched import LocalFiles
 
 
 class Kept:

@@ -14,7 +14,7 @@ from oneglance_apps.cli import main
 from oneglance_core.manifests import Style
 from oneglance_server.errors import InvalidRequest, StartupError, StyleExists, StyleNotFound, StylesBusy
 from oneglance_server.kept_styles import FILE, MAX_KEPT, KeptStyles
-from oneglance_server.watched import LocalFiles
+from oneglance_server.shared_files import LocalFiles
 from tests.running import server_thread
 from tests.server.test_any_style import EMBER, MOSS, SCENE
 from tests.server.test_stylize import direct, near, opened, scene

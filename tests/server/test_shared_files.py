@@ -14,11 +14,11 @@ import pytest
 from oneglance_index import EngineUnavailable, GalleryStore, StoreIOError
 from oneglance_server.access.api_keys import FILE, ApiKeys
 from oneglance_server.errors import ApiKeyNotFound, ApiKeysBusy
+from oneglance_server.shared_files import LocalFiles
 from oneglance_server.sharing import files as shared
 from oneglance_server.sharing.beside import Beside
 from oneglance_server.sharing.files import RemoteFiles
 from oneglance_server.sharing.remote import open_remote
-from oneglance_server.watched import LocalFiles
 from tests.server.sharing import Kept
 from tests.waiting import PATIENCE_SECONDS, until
 

@@ -243,7 +243,7 @@ def _verify_receipt(options: Options) -> int:
 def _first_key(options: Options) -> int:
     from oneglance_server.access.api_keys import ApiKeys
     from oneglance_server.errors import ApiKeysBusy, StartupError
-    from oneglance_server.watched import LocalFiles
+    from oneglance_server.shared_files import LocalFiles
 
     options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:

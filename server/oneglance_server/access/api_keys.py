@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from oneglance_server.errors import ApiKeyNotFound, ApiKeysBusy, InvalidRequest, StartupError
-from oneglance_server.watched import Files
+from oneglance_server.shared_files import Files
 
 FILE = "api-keys.json"
 PREFIX = "og_"

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from oneglance_index.errors import EngineUnavailable, StoreIOError
-from oneglance_server.watched import MAX_BYTES, SharedFile, sha256_of
+from oneglance_server.shared_files import SharedFile
+from oneglance_server.watched import MAX_BYTES, sha256_of
 
 T = TypeVar("T")
 _TRIES = 20  # to change a file that others change, too

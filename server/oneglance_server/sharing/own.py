@@ -5,7 +5,7 @@ from __future__ import annotations
 from oneglance_index.errors import StoreIOError
 from oneglance_server.errors import StartupError
 from oneglance_server.service.backups import Backups
-from oneglance_server.watched import LocalFiles
+from oneglance_server.shared_files import LocalFiles
 
 
 class KeepersOwn:

@@ -11,7 +11,7 @@ import pytest
 
 from oneglance import Client
 from oneglance_server.access.api_keys import ApiKeys
-from oneglance_server.watched import LocalFiles
+from oneglance_server.shared_files import LocalFiles
 from tests.apps.console.browsing import ConsoleProcess, playwright
 from tests.models import pixels_model
 from tests.running import server_thread

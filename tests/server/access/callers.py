@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oneglance_server.access.api_keys import ApiKeys
-from oneglance_server.watched import LocalFiles
+from oneglance_server.shared_files import LocalFiles
 
 GRANT = """
 [[grant]]

@@ -20,7 +20,7 @@ from oneglance.client.errors import ResourceExhaustedError, UnauthenticatedError
 from oneglance_apps.cli import main
 from oneglance_server.access.api_keys import FILE, ApiKeys
 from oneglance_server.app import Server
-from oneglance_server.watched import LocalFiles
+from oneglance_server.shared_files import LocalFiles
 from tests.pictures import picture, png
 from tests.running import server_thread
 from tests.server.access.callers import ADMIN, grant, key_of

@@ -25,6 +25,7 @@ class SegmentedMilvus:
         self.segments: dict[int, dict[int, _Row]] = {}
         self.open: int | None = None
         self.hidden: set[int] = set()  # segments that answers lack
+        self.since = 0  # of the others they have what came from then on
         self.meanwhile: Callable[[], None] = lambda: None  # before and behind what a write asks of it
         self.limits: list[int] = []
         self.description = f"oneglance {SCHEMA} store"
@@ -52,8 +53,8 @@ class SegmentedMilvus:
             self.open = next(self._numbers)
             self.segments[self.open] = {}
         self._gone({entry["number"] for entry in entries})
-        self.segments[self.open].update({entry["number"]: entry for entry in entries})
         self._time += 1
+        self.segments[self.open].update({entry["number"]: {**entry, "at": self._time} for entry in entries})
         self.meanwhile()
         return SimpleNamespace(timestamp=self._time)
 
@@ -77,7 +78,7 @@ class SegmentedMilvus:
     def _rows(self, filter: str, every: bool = False) -> list[_Row]:
         asked = compile(filter or "True", COLLECTION.name, "eval")  # its expressions are Python's, too
         seen = [segment for one, segment in self.segments.items() if every or one not in self.hidden]
-        rows = [row for segment in seen for row in segment.values()]
+        rows = [row for segment in seen for row in segment.values() if every or row["at"] >= self.since]
         return [row for row in rows if eval(asked, {"number": row["number"], "subject": row["subject"]})]
 
     def search(self, _: str, data: Sequence[Vectors], limit: int, filter: str, **__: object) -> list[list[_Row]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
@@ -120,12 +121,38 @@ def test_every_segment_has_a_witness_whenever_milvus_seals_and_whenever_the_proc
     assert len(there) >= engine.fewest(COLLECTION)
 
 
-def test_where_nothing_is_sealed_two_witnesses_are_enough() -> None:
+@pytest.mark.parametrize("sealed", ["before", "behind", "at the end"])
+def test_an_answer_of_the_end_of_a_segment_is_not_taken(sealed: str) -> None:
+    """As where a query node has read it from the message queue, from where that begins."""
+    milvus = SegmentedMilvus()
+    engine = SegmentedEngine(milvus, made=True)
+    if sealed != "at the end":
+        write(engine, 100)
+        calls = itertools.count()
+        milvus.meanwhile = lambda: milvus.seal() if next(calls) == (sealed == "behind") else None
+        write(engine, 101)
+    for number in range(12):
+        since = write(engine, number)
+    if sealed == "at the end":
+        engine.seal(COLLECTION)
+        engine.seal(COLLECTION)  # nothing is left out: it is the segment that it was
+    (those,) = (segment for segment in milvus.segments.values() if 0 in segment)
+    assert those.keys() > set(range(12))
+    engine.nearest(COLLECTION, PROBE, 100, since)
+    for milvus.since in range(those[0]["at"] + 1, those[11]["at"] + 1):
+        for segment in milvus.segments.values():
+            for row in segment.values():
+                row["at"] = row["at"] if segment is those else 1 << 20  # the others are there as a whole
+        with pytest.raises(EngineUnavailable):
+            engine.nearest(COLLECTION, PROBE, 100, since)
+
+
+def test_where_nothing_is_sealed_a_few_witnesses_are_enough() -> None:
     milvus = SegmentedMilvus()
     engine = SegmentedEngine(milvus, made=True)
     for number in range(50):
         write(engine, number)
-    assert engine.fewest(COLLECTION) <= 3
+    assert engine.fewest(COLLECTION) <= 4
 
 
 def test_where_all_came_to_one_segment_one_witness_is_enough_for_it() -> None:

@@ -5,11 +5,12 @@ some seconds without what it hasn't taken over yet, and tells nobody. So every r
 
 Milvus doesn't tell where a row is, and seals segments when it likes. But there is one shard, so one segment at a time
 takes new rows, all those of a request; and Milvus tells which segments are sealed. So each upsert has a witness in it,
-and what is sealed is asked for behind it. Where nothing was sealed since before the upsert before, the last two
-witnesses are in one segment: the older of them may be upserted again, which moves it to where rows go now, since the
-other stays. Else the next one is new. So no segment is ever without, whenever it is sealed and whenever this process
-dies. Compaction makes one segment of some, and keeps their witnesses as it keeps all rows. Once a single segment is
-sealed, a single witness is enough for it.
+and what is sealed is asked for behind it. Those behind which nothing was sealed since are surely in the segment that is
+open. The oldest of them but one may be upserted again, which moves it to where rows go now, since others stay: the
+first, and the last. Else the next one is new. So no segment is ever without, whenever it is sealed and whenever this
+process dies; and where a query node has read the end of a segment only, from the message queue, its first witness isn't
+there. Compaction makes one segment of some, and keeps their witnesses as it keeps all rows. Once it has made one of all
+that is sealed, a single witness is enough for that.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 Segments = frozenset[int]
 
 _BITS = 31
+_AT_ONCE = 3  # surely in the open segment: the first, one that is moved on, the last
 
 
 class Witnesses:
@@ -28,8 +30,8 @@ class Witnesses:
         self.told = last, 0
         self.strays = 0  # so many rows more are asked for, since some are in the way
         self._sealed: Segments | None = None  # of segments, as it was last told
-        self._lately: list[tuple[int, Segments | None]] = []  # the last two, and what was sealed before each
-        self._settled = -1  # all up to this one were sealed
+        self._open: list[int] = []  # those surely in the open segment, the first three, as they were upserted last
+        self._settled, self._sealed_then = -1, Segments()  # all up to this one were sealed, and in these segments
 
     @classmethod
     def of(cls, stamp: int) -> Witnesses:
@@ -45,22 +47,23 @@ class Witnesses:
 
     def next(self) -> int:
         """Which one the next upsert has in it."""
-        if len(self._lately) == 2 and self._lately[0][1] == self._sealed is not None:
-            return self._lately[0][0]
-        return self.last + 1
+        return self._open[1] if len(self._open) == _AT_ONCE else self.last + 1
 
     def wrote(self, which: int, sealed: Segments) -> None:
         """It was upserted; `sealed` was told behind that."""
-        self._lately = [*self._lately, (which, self._sealed)][-2:]
+        if sealed == self._sealed:
+            self._open = [one for one in self._open if one != which] + [which]
+        else:
+            self._open = []
         self._sealed = sealed
         self.last = max(self.last, which)
 
     def all_are_sealed(self, sealed: Segments) -> None:
-        self._sealed, self._settled = sealed, self.last
+        self._sealed, self._settled, self._sealed_then, self._open = sealed, self.last, sealed, []
 
     def narrow(self, sealed: Segments) -> range:
         """Leaves out those that another one is as good as; returns them."""
         before = self.first
-        if len(sealed) == 1:
+        if len(sealed) == 1 and not sealed & self._sealed_then:
             self.first = max(self.first, self._settled)
         return range(before, self.first)

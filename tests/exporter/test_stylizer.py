@@ -147,7 +147,8 @@ def test_a_blend_lies_between_its_styles() -> None:
     assert 0 < (half - b).abs().mean() < apart
 
 
-def test_training_lowers_j_and_writes_checkpoints_with_sheets(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_training_lowers_j_and_writes_checkpoints_with_sheets(optimizer: str, photos: Path, tmp_path: Path) -> None:
     y, x = np.mgrid[:48, :64]
     for name, wash in (("Warm wash", (250, 120, 20)), ("cold", (30, 90, 220))):  # soft: learnt within a few steps
         colour = np.array(wash) * (0.7 + 0.3 * np.sin(x / 9 + y / 7))[..., None]
@@ -155,7 +156,7 @@ def test_training_lowers_j_and_writes_checkpoints_with_sheets(photos: Path, tmp_
     styles = [str(tmp_path / "Warm wash.png"), str(tmp_path / "cold.png")]
     reports: list[Report] = []
     run = tmp_path / "run"
-    given = settings(styles, photos, steps=40, last_share=0.0, rise=0.0, learning_rate=0.01)
+    given = settings(styles, photos, steps=40, last_share=0.0, rise=0.0, learning_rate=0.01, optimizer=optimizer)
     done = train(given, run, "a command", reports.append)
     first, last = (np.mean([r.figures.total for r in some]) for some in (reports[:6], reports[-6:]))
     assert last < 0.6 * first
@@ -167,10 +168,12 @@ def test_training_lowers_j_and_writes_checkpoints_with_sheets(photos: Path, tmp_
         train(settings(styles, photos), run, "again", quiet)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
-    styles: list[str], photos: Path, tmp_path: Path
+    optimizer: str, styles: list[str], photos: Path, tmp_path: Path
 ) -> None:
-    whole = train(settings(styles, photos, steps=6), tmp_path / "whole", "", quiet)
+    given = settings(styles, photos, steps=6, optimizer=optimizer)
+    whole = train(given, tmp_path / "whole", "", quiet)
 
     class Stop(Exception):
         pass
@@ -180,7 +183,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
             raise Stop
 
     with pytest.raises(Stop):
-        train(settings(styles, photos, steps=6, checkpoint_seconds=1e-9), tmp_path / "cut", "", stop_at_three)
+        train(given.model_copy(update={"checkpoint_seconds": 1e-9}), tmp_path / "cut", "", stop_at_three)
     assert load(tmp_path / "cut", StylizerCheckpoint).step == 3
     resumed = resume(tmp_path / "cut", {}, quiet)
     for name, value in whole.average.items():
@@ -191,9 +194,13 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
         resume(tmp_path / "cut", {"styles": (styles[1],)}, quiet)
 
 
-def test_a_style_added_later_leaves_the_others_as_they_are(styles: list[str], photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_style_added_later_leaves_the_others_as_they_are(
+    optimizer: str, styles: list[str], photos: Path, tmp_path: Path
+) -> None:
     base = train(settings(styles[:1], photos), tmp_path / "base", "", quiet)
-    added = train(settings(styles[1:], photos, base=str(tmp_path / "base"), steps=6), tmp_path / "added", "", quiet)
+    more = settings(styles[1:], photos, base=str(tmp_path / "base"), steps=6, optimizer=optimizer)
+    added = train(more, tmp_path / "added", "", quiet)
     assert [style.name for style in added.styles] == ["stripes-a", "dots"]
     photo = torch.rand(1, 3, 32, 32)
     old, new = base.stylizer(), added.stylizer()
@@ -312,6 +319,27 @@ def test_fades_ask_for_less_style_and_levels_for_the_photos_light(
     assert all(scale == 0 for scale in seen[1.0][-1].figures.by_style.values())  # they don't tell what a style's J is
     assert all(scale > 0 for scale in seen[0.0][-1].figures.by_style.values())
     assert np.mean([r.figures.content for r in seen[1.0]]) < np.mean([r.figures.content for r in seen[0.0]])
+
+
+def test_a_share_of_the_crops_is_made_very_light_or_very_dark() -> None:
+    crops = torch.rand(400, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    seen = training.exposed(crops, 0.3, torch.Generator().manual_seed(4))
+    change = (seen - crops).mean((1, 2, 3))
+    assert 0 <= seen.min() < seen.max() <= 1
+    for side in (change > 0.08, change < -0.08):
+        assert 0.1 < side.float().mean() < 0.2
+        by_light = seen[side].flatten(1).gather(1, crops[side].flatten(1).argsort())
+        assert (by_light.diff() >= 0).all()  # what was lighter still is
+    assert (change == 0).float().mean() == pytest.approx(0.7, abs=0.05)
+    assert torch.equal(training.exposed(crops, 0.0, torch.Generator()), crops)
+
+
+def test_very_light_and_very_dark_crops_are_learnt_on(styles: list[str], photos: Path, tmp_path: Path) -> None:
+    seen: dict[float, list[Report]] = {0.0: [], 1.0: []}
+    for expose, reports in seen.items():
+        train(settings(styles, photos, fade=0.0, expose=expose), tmp_path / str(expose), "", reports.append)
+    plain, extreme = ([report.figures.total for report in reports] for reports in seen.values())
+    assert plain[0] != extreme[0]
 
 
 @pytest.mark.parametrize(("fade", "share"), [(0.0, 0.4), (1.0, 1.0)])
@@ -519,7 +547,8 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
     "changes",
     [{"steps": None}, {"steps": 0}, {"seconds": float("nan")}, {"crop": 30}, {"last_crop": 0}, {"beta": float("inf")},
      {"alpha": -1.0}, {"alpha": 0.0, "beta": 0.0}, {"batch": 0}, {"last_share": 1.0}, {"style_size": 8}, {"seed": -1},
-     {"learning_rate": 0.0}, {"calm": float("nan")}, {"rise": 1.0}, {"average": float("nan")}],
+     {"learning_rate": 0.0}, {"calm": float("nan")}, {"rise": 1.0}, {"average": float("nan")},
+     {"expose": 1.1}, {"optimizer": "sgd"}],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(changes: dict[str, object], styles: list[str], photos: Path) -> None:
     with pytest.raises(SettingsError):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -18,6 +19,7 @@ from oneglance_exporter.stylizer.network import Stylizer
 from oneglance_exporter.stylizer.settings import StylizerSettings
 from oneglance_exporter.stylizer.styles import StylePicture, read_styles
 from oneglance_exporter.training.checkpoint import load, load_to_resume
+from oneglance_exporter.training.muon import Muon
 
 _NORMS_TIMES = 3.0  # the norms' learning rate as a multiple of the convolutions': styles part sooner
 
@@ -133,21 +135,20 @@ def checkpoint_to_resume(
 
 
 def optimizer_of(model: Stylizer, fixed: int, settings: StylizerSettings) -> torch.optim.Optimizer:
-    """Adam over everything; over the norms only when the first ``fixed`` styles must stay as they are.
+    """The optimizer over everything; over the norms only when the first ``fixed`` styles must stay as they are.
 
-    The fixed styles' rows of the norms then get gradients of exactly 0, and Adam doesn't move such.
+    The fixed styles' rows of the norms then get gradients of exactly 0, and neither moves such.
     """
     model.convolutions.requires_grad_(not fixed)
     model.last.requires_grad_(not fixed)
     model.passed.requires_grad_(not fixed)
-    groups = [
-        {
-            "params": [*model.convolutions.parameters(), *model.last.parameters(), *model.passed.parameters()],
-            "times": 1.0,
-        },
-        {"params": [*model.norms.parameters(), model.keep], "times": _NORMS_TIMES},
-    ]
-    return torch.optim.Adam(groups[fixed > 0 :], lr=settings.learning_rate)
+    convolutions = [*model.convolutions.parameters(), *model.last.parameters(), *model.passed.parameters()]
+    norms: dict[str, Any] = {"params": [*model.norms.parameters(), model.keep], "times": _NORMS_TIMES}
+    if settings.optimizer == "muon":
+        filters = {"params": [each for each in convolutions if each.dim() > 1], "times": 1.0, "muon": True}
+        biases = {"params": [each for each in convolutions if each.dim() == 1], "times": 1.0}
+        return Muon([norms] if fixed else [filters, biases, norms], settings.learning_rate)
+    return torch.optim.Adam([{"params": convolutions, "times": 1.0}, norms][fixed > 0 :], lr=settings.learning_rate)
 
 
 def _check_base(settings: StylizerSettings, base: StylizerCheckpoint, names: list[str], network: LossNetwork) -> None:

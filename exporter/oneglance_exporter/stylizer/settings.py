@@ -62,9 +62,13 @@ class StylizerSettings(TrainingSettings):
     fade: float = Field(
         0.2, ge=0, le=1, description="share of the crops that are faded towards one grey, as films fade to black"
     )
-    learning_rate: float = Field(
-        1e-3, gt=0, le=HIGHEST_LEARNING_RATE, description="Adam's highest; falls linearly to 0"
+    expose: float = Field(
+        0.0, ge=0, le=1, description="share of the crops that are made very light or very dark, as photos sometimes are"
     )
+    optimizer: Literal["adam", "muon"] = Field(
+        "adam", description="adam, or muon for the convolutions' filters and Adam for the rest"
+    )
+    learning_rate: float = Field(1e-3, gt=0, le=HIGHEST_LEARNING_RATE, description="the highest; falls linearly to 0")
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="fp32, or bf16 (autocast; about twice as fast on a CPU with avx512_bf16 or AMX)"
     )

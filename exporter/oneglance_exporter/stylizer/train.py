@@ -1,6 +1,6 @@
 """Train a stylizer: crops of photos, each in a style drawn at random, and J of what the network makes of them.
 
-The loop around it is ``training.driver``. J is the textbook's (``objective``), with the photo as content. Six things
+The loop around it is ``training.driver``. J is the textbook's (``objective``), with the photo as content. Seven things
 are ours:
 
 * each crop's J is divided by the moving mean of its style's J. Styles of strong contrast have a J a hundred times
@@ -15,6 +15,8 @@ are ours:
   (``level``). J asks for no level, and a fade to black would flash. So some crops are faded (``fade``): of those, less
   style is asked for. Of the others less level is, since J pulls against it there: its gradient and that of J_style are
   opposed;
+* some crops are very light or very dark, where that is asked for (``expose``): few photos are, and a network that saw
+  none gives them the least style;
 * what all cells of 4 x 4 pixels have in common is to be flat (``grid``): a network with strides likes to lay its
   strokes on the lattice of these.
 """
@@ -60,6 +62,7 @@ _LEVEL_SHOWN = 0.4  # of ``level``, for crops that aren't faded
 _LEVELS = (0.35, 0.65)  # of a middle grey's brightness in any style: so there is room for darker and lighter
 _CELL, _WINDOW = 4, 64  # pixels: of the lattice of the network's strides, of a window whose cells are compared
 _FLAT = 0.25  # of the faded crops
+_POWERS = (1.5, 3.0)  # least of exposure, and how far above it may be: x ** power
 _PARTS = 4  # by as many parts of a crop's brightness is compared
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 
@@ -209,7 +212,10 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
         settings = self.settings
         side, count = _size(settings, done)
         random = torch.Generator().manual_seed((settings.seed << 32) + step)
-        room, contrast = _faded(to_tensor(self.photos.crops(step, count, side + _FARTHEST)), settings.fade, random)
+        shown = to_tensor(self.photos.crops(step, count, side + _FARTHEST))
+        if settings.expose:
+            shown = exposed(shown, settings.expose, random)
+        room, contrast = _faded(shown, settings.fade, random)
         sigma = torch.empty(count, 1, 1, 1).uniform_(*_NOISE, generator=random)
         noise = torch.randn(count, 3, side, side, generator=random) * sigma
         moved = divmod(int(torch.randint(1, (_FARTHEST + 1) ** 2, (), generator=random)), _FARTHEST + 1)
@@ -280,6 +286,13 @@ def brightness(pictures: Tensor) -> Tensor:
     """Mean luminance of each of 4 x 4 parts of rgb pictures [B, 3, H, W] in [0, 1]: [B, 1, 4, 4]."""
     luminance = (pictures * pictures.new_tensor(_LUMINANCE).view(3, 1, 1)).sum(1, keepdim=True)
     return F.adaptive_avg_pool2d(luminance, _PARTS)
+
+
+def exposed(crops: Tensor, share: float, random: torch.Generator) -> Tensor:
+    """The crops [B, 3, H, W] in [0, 1], a share of them very dark or very light: contrast is left at that end alone."""
+    exposing, power, light = torch.rand(3, len(crops), generator=random).view(3, -1, 1, 1, 1)
+    dark = crops.where(light < 0.5, 1 - crops) ** (_POWERS[0] + power * _POWERS[1])
+    return torch.where(exposing < share, dark.where(light < 0.5, 1 - dark), crops)
 
 
 def _faded(crops: Tensor, share: float, random: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ class SegmentedMilvus:
         self.segments: dict[int, dict[int, _Row]] = {}
         self.open: int | None = None
         self.hidden: set[int] = set()  # segments that answers lack
+        self.loses = False  # deletions in what is sealed
         self.since = 0  # of the others they have what came from then on
         self.meanwhile: Callable[[], None] = lambda: None  # before and behind what a write asks of it
         self.limits: list[int] = []
@@ -62,9 +63,10 @@ class SegmentedMilvus:
         self._gone({row["number"] for row in self._rows(filter, every=True)})
 
     def _gone(self, numbers: set[int]) -> None:
-        for segment in self.segments.values():
-            for number in numbers & segment.keys():
-                del segment[number]
+        for one, segment in self.segments.items():
+            if one == self.open or not self.loses:
+                for number in numbers & segment.keys():
+                    del segment[number]
 
     def list_persistent_segments(self, *_: object, **__: object) -> list[SimpleNamespace]:
         told = [SimpleNamespace(segment_id=one) for one in self.sealed()]

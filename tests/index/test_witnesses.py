@@ -147,6 +147,22 @@ def test_an_answer_of_the_end_of_a_segment_is_not_taken(sealed: str) -> None:
             engine.nearest(COLLECTION, PROBE, 100, since)
 
 
+def test_a_witness_that_milvus_still_has_where_it_was_does_not_vouch_for_where_it_is() -> None:
+    milvus = SegmentedMilvus()
+    engine = SegmentedEngine(milvus, made=True)
+    milvus.loses = True
+    for number in range(6):
+        write(engine, number)
+    calls = itertools.count()
+    milvus.meanwhile = lambda: milvus.seal() if next(calls) == 0 else None  # before it takes the next row
+    since = write(engine, 6)
+    assert {6} <= milvus.segments[2].keys()
+    assert found(engine.nearest(COLLECTION, PROBE, 100, since)) == set(range(7))
+    milvus.hidden = {2}
+    with pytest.raises(EngineUnavailable):
+        engine.nearest(COLLECTION, PROBE, 100, since)
+
+
 def test_where_nothing_is_sealed_a_few_witnesses_are_enough() -> None:
     milvus = SegmentedMilvus()
     engine = SegmentedEngine(milvus, made=True)

@@ -201,7 +201,7 @@ class Engine:
     def _begin(self, collection: Collection) -> None:
         """Writes that there are no witnesses yet."""
         self._witnesses[collection.name] = Witnesses()
-        self._append(collection, [])
+        self._mark(collection)
 
     def drop(self, collection: Collection) -> None:
         self._drop(collection.name)
@@ -237,8 +237,8 @@ class Engine:
                 rows.numbers.tolist(), rows.subjects.tolist(), stamps.tolist(), rows.vectors, strict=True
             )
         ]
-        at = 0
-        for start in range(0, max(1, len(entries)), step):
+        at = 0 if entries else self._mark(collection)
+        for start in range(0, len(entries), step):
             at = self._append(collection, entries[start : start + step])
         self._patiently(
             lambda: self._client.query(
@@ -255,18 +255,21 @@ class Engine:
         return at
 
     def _append(self, collection: Collection, entries: list[dict[str, Any]]) -> int:
-        """Upserts rows, a witness for them, and MARK, in one request; returns its time."""
-        name, witnesses = collection.name, self._witnesses[collection.name]
-        place = self._place_of_witness(collection.dimension)
-        which = witnesses.next() if entries else witnesses.last
-        stamp = witnesses.stamped(max(which, witnesses.last))
+        """Upserts rows, and a witness for them, in one request; returns the time of the last one."""
+        witnesses = self._witnesses[collection.name]
+        which = witnesses.next()
+        at = self._mark(collection, entries, which)
+        witnesses.wrote(which, self._sealed(collection.name))
+        return self._append(collection, []) if witnesses.lone else at
+
+    def _mark(self, collection: Collection, entries: Sequence[dict[str, Any]] = (), which: int | None = None) -> int:
+        """Upserts MARK, with rows and this witness; returns the time."""
+        witnesses, place = self._witnesses[collection.name], self._place_of_witness(collection.dimension)
+        stamp = witnesses.stamped(witnesses.last if which is None else max(which, witnesses.last))
         nobody = [_nobody(MARK, -place, stamp)]
-        if entries:
+        if which is not None:
             nobody.append(_nobody(WITNESS - which, place, stamp))
-        at = self._patiently(lambda: self._upserted(name, entries + nobody))
-        if entries:
-            witnesses.wrote(which, self._sealed(name))
-        return at
+        return self._patiently(lambda: self._upserted(collection.name, [*entries, *nobody]))
 
     def _sealed(self, name: str) -> Segments:
         """The segments that Milvus has sealed, or is about to."""
@@ -396,7 +399,7 @@ class Engine:
         """Has Milvus make of the rows that came what it searches fastest."""
         name, witnesses = collection.name, self._witnesses[collection.name]
         if others := witnesses.narrow(self._sealed(name)):
-            self._append(collection, [])  # tells it before they are gone
+            self._mark(collection)  # tells it before they are gone
             self._patiently(lambda: self._delete(name, [WITNESS - which for which in others]))
         self._patiently(lambda: self._client.flush(name, timeout=_EVERY_SECONDS))
         witnesses.all_are_sealed(self._sealed(name))

@@ -9,8 +9,10 @@ and what is sealed is asked for behind it. Those behind which nothing was sealed
 open. The oldest of them but one may be upserted again, which moves it to where rows go now, since others stay: the
 first, and the last. Else the next one is new. So no segment is ever without, whenever it is sealed and whenever this
 process dies; and where a query node has read the end of a segment only, from the message queue, its first witness isn't
-there. Compaction makes one segment of some, and keeps their witnesses as it keeps all rows. Once it has made one of all
-that is sealed, a single witness is enough for that.
+there. Milvus loses deletions, so one that was moved on may be found where it was, too: where something was sealed
+meanwhile, and it may be alone in its segment, a new one is upserted behind it. Compaction makes one segment of some,
+and keeps their witnesses as it keeps all rows. Once it has made one of all that is sealed, a single witness is enough
+for that.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ class Witnesses:
         self.strays = 0  # so many rows more are asked for, since some are in the way
         self._sealed: Segments | None = None  # of segments, as it was last told
         self._open: list[int] = []  # those surely in the open segment, the first three, as they were upserted last
+        self.lone = False  # the last one that was upserted may have been moved to a segment that has no other
         self._settled, self._sealed_then = -1, Segments()  # all up to this one were sealed, and in these segments
 
     @classmethod
@@ -51,10 +54,9 @@ class Witnesses:
 
     def wrote(self, which: int, sealed: Segments) -> None:
         """It was upserted; `sealed` was told behind that."""
-        if sealed == self._sealed:
-            self._open = [one for one in self._open if one != which] + [which]
-        else:
-            self._open = []
+        same = sealed == self._sealed
+        self._open = [*(one for one in self._open if one != which), which] if same else []
+        self.lone = not same and which <= self.last
         self._sealed = sealed
         self.last = max(self.last, which)
 

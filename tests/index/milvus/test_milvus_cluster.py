@@ -34,8 +34,9 @@ REACH = 10_000.0
 class Caller(threading.Thread):
     """Enrolls, deletes and searches in a place of its own, where it knows what every answer must be."""
 
-    def __init__(self, galleries: LocalGalleries, number: int, ended: threading.Event) -> None:
+    def __init__(self, galleries: LocalGalleries, number: int, ended: threading.Event, cluster: Cluster) -> None:
         super().__init__()
+        self.cluster = cluster
         self.galleries, self.number, self._ended = galleries, number, ended
         self.random = np.random.default_rng(number)
         self.rows: list[Row] = []  # those that must be there, the oldest first
@@ -89,6 +90,8 @@ class Caller(threading.Thread):
                 except EngineUnavailable:
                     self._ended.wait(0.05)
         except BaseException as failure:
+            if isinstance(failure, AssertionError):
+                failure.add_note(found_now(self.galleries, self.cluster))
             self.failure = failure
 
 
@@ -134,7 +137,7 @@ def test_no_answer_is_wrong_while_a_part_is_killed(
         monkeypatch.setattr(engines.Engine, "compact", engines.Engine.seal)
     with LocalGalleries.open(tmp_path, device=device) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
-        callers = [Caller(galleries, number, ended) for number in range(CALLERS)]
+        callers = [Caller(galleries, number, ended, empty_cluster) for number in range(CALLERS)]
         for caller in callers:
             for i in range(FIRST_ROWS):
                 caller.enroll(f"first-{i}")
@@ -203,6 +206,35 @@ def client_of(cluster: Cluster) -> Iterator[Any]:
     client = MilvusClient(uri=f"http://127.0.0.1:{cluster.port}")
     yield client
     client.close()
+
+
+def found_now(galleries: LocalGalleries, cluster: Cluster) -> str:
+    """For some seconds, behind a wrong answer: what a query and a search find, and lack of what must be there."""
+    index: Any = galleries._find("g").in_step()
+    vouching, lines = index._engine._witnesses[index._collection.name], []
+    with client_of(cluster) as client:
+        for _ in range(10):
+            found = f"witnesses {vouching.first} to {vouching.last}, {vouching.told}, open {vouching._open}: "
+            whole: dict[str, Any] = {"consistency_level": "Strong", "limit": engines.MOST_ROWS, "timeout": 5}
+            try:
+                name = index._collection.name
+                rows = client.query(name, filter="number > -1000", output_fields=["number"], **whole)
+                near = client.search(
+                    name, data=[[0.0] * DIMENSION], anns_field="vector", output_fields=["number"], **whole
+                )
+                sets = {one["number"] for one in rows}, {one["entity"]["number"] for one in near[0]}
+                with index._lock:
+                    held = {number for number in range(max(sets[0]) + 1) if number in index._held} - index._here.keys()
+                for how, numbers in zip(("query", "search"), sets, strict=True):
+                    lacks = sorted(held - numbers)
+                    found += f"{how} lacks {len(lacks)} of {len(held)}, {lacks[:9]}, has {sorted(numbers)[:9]}; "
+                segments = client.list_persistent_segments(name)
+                found += f"segments {sorted((one.segment_id, one.num_rows) for one in segments)}"
+            except Exception as error:
+                found += str(error)[:150]
+            lines.append(found)
+            time.sleep(1)
+    return "\n".join(lines)
 
 
 def segments_by_node(cluster: Cluster) -> list[int]:

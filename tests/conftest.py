@@ -8,6 +8,7 @@ import hypothesis
 import pytest
 
 from oneglance import Client
+from oneglance_index import acting
 from oneglance_server.app import Server
 from oneglance_server.logs import configure_logs
 from tests.models import pixels_model, signal_model
@@ -30,6 +31,13 @@ hypothesis.settings.load_profile("any-machine")
 @pytest.fixture(scope="session", autouse=True)
 def _quiet() -> None:
     configure_logs("text", "error")
+
+
+@pytest.fixture(autouse=True)
+def _nobody_acts() -> Iterator[None]:
+    """A test that leaves somebody acting makes others fail, or pass, by their order."""
+    yield
+    assert acting.get() is None, "use tests.acting.acting_as"
 
 
 @pytest.fixture(scope="session", autouse=True)

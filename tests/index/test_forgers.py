@@ -15,13 +15,11 @@ import numpy as np
 import pytest
 
 from oneglance_index import (
-    Actor,
     Found,
     IndexSettings,
     LocalGalleries,
     Search,
     StoreDamaged,
-    acting,
     back_up,
     check_directory,
     check_file,
@@ -37,6 +35,7 @@ from oneglance_index.store.hashing import Hashes
 from oneglance_index.store.ledger import seal_store
 from oneglance_index.store.reserve import Reserve
 from oneglance_index.store.sealing import seal_all
+from tests.acting import acting_as
 from tests.waiting import until
 
 VECTORS = np.eye(4, dtype=np.float32)
@@ -45,15 +44,14 @@ VECTORS = np.eye(4, dtype=np.float32)
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[Path]:
     data = tmp_path / "data"
-    token = acting.set(Actor("key:admin", "ipv4:127.0.0.1:1"))
-    with LocalGalleries.open(data) as galleries:
-        for gallery in ("g", "h"):
-            galleries.create_gallery(gallery, encoder_digest="e", dimension=4).result()
-            galleries.set_threshold(gallery, 0.1).result()
-        for i, subject in enumerate(("alice", "bob")):
-            galleries.enroll("g", subject, VECTORS[i : i + 1], request_id=subject).result()
-    yield data
-    acting.reset(token)
+    with acting_as("key:admin"):
+        with LocalGalleries.open(data) as galleries:
+            for gallery in ("g", "h"):
+                galleries.create_gallery(gallery, encoder_digest="e", dimension=4).result()
+                galleries.set_threshold(gallery, 0.1).result()
+            for i, subject in enumerate(("alice", "bob")):
+                galleries.enroll("g", subject, VECTORS[i : i + 1], request_id=subject).result()
+        yield data
 
 
 @contextlib.contextmanager

@@ -17,14 +17,12 @@ import pytest
 
 from oneglance_core.mapping import EncodingMap
 from oneglance_index import (
-    Actor,
     HoldsMapped,
     KnownSubjects,
     LocalGalleries,
     MoveConflict,
     MoveNotFound,
     Note,
-    acting,
     check_directory,
     read_trail,
     repair,
@@ -34,6 +32,7 @@ from oneglance_index.store import ciphers, queries, schema
 from oneglance_index.store.directory import DATABASE_NAME
 from oneglance_index.store.ledger import Ledger, seal_store
 from oneglance_index.store.seals import MAPS
+from tests.acting import acting_as
 from tests.index import asking, mapping_child
 from tests.index.mapping_child import SUBJECTS, a_map, encoding_of
 from tests.killing import running
@@ -143,8 +142,7 @@ def test_what_was_mapped_once_is_not_mapped_again(tmp_path: Path) -> None:
 
 
 def test_the_trail_tells_what_was_mapped_and_no_export_takes_it(tmp_path: Path) -> None:
-    acting.set(Actor("key:admin", "ipv4:127.0.0.1:1"))
-    with moving(tmp_path) as galleries:
+    with acting_as("key:admin"), moving(tmp_path) as galleries:
         galleries.fill_by_map("g", *a_map(1), most=2).result()
         with pytest.raises(HoldsMapped, match="2 subjects"):
             galleries.export_step("s", KnownSubjects.none(), 1 << 20)

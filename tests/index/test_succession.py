@@ -23,7 +23,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from oneglance_core.fusion import FUSIONS
 from oneglance_core.mapping import EncodingMap
 from oneglance_index import (
-    Actor,
     EncoderMismatch,
     Enrolled,
     Filling,
@@ -45,7 +44,6 @@ from oneglance_index import (
     StoreFull,
     SubjectNotFound,
     SubjectNotMoving,
-    acting,
     check_directory,
     read_trail,
     repair,
@@ -56,6 +54,7 @@ from oneglance_index.store import queries, writer
 from oneglance_index.store.following import Followable
 from oneglance_index.store.mutations import Effect
 from oneglance_index.store.succession import EndBrokenMove
+from tests.acting import acting_as
 from tests.index import asking
 from tests.index.test_spelling import JOSE, OTHER, as_version_7
 
@@ -870,13 +869,11 @@ def test_several_at_once_are_left_and_the_tau_of_both_follows(tmp_path: Path) ->
 
 
 def test_the_audit_trail_tells_each_step_and_what_went_elsewhere_too(tmp_path: Path) -> None:
-    before = acting.set(Actor("key:me", "here"))
-    with paired(tmp_path) as galleries:
+    with acting_as("key:me"), paired(tmp_path) as galleries:
         galleries.delete_subject("g", "s0").result()
         galleries.cut_over("g", leave=True).result()
         galleries.roll_back("g", leave=True).result()
         galleries.end_move("g").result()
-    acting.reset(before)
     told = [json.loads(line) for line in read_trail(tmp_path)]
     assert [(one["did"], one["gallery"], one.get("also_in")) for one in told[-5:]] == [
         ("enroll", "s", None),

@@ -22,7 +22,6 @@ from oneglance_index import (
     IndexSettings,
     LocalGalleries,
     StoreFull,
-    acting,
     read_trail,
     verify_trail,
 )
@@ -30,6 +29,7 @@ from oneglance_server.app import Server
 from oneglance_server.calls import Call, Caller
 from oneglance_server.service.auditing import Audit
 from oneglance_server.service.refusals import MOST_KINDS, WINDOW_SECONDS, Refusals
+from tests.acting import acting_as
 from tests.pictures import picture
 from tests.running import ServerProcess, server_thread
 from tests.server.access.callers import ADMIN, grant, key_of
@@ -351,12 +351,10 @@ def test_off_is_off(models: tuple[Path, Path], tmp_path: Path) -> None:
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data_dir = tmp_path / "data"
-    token = acting.set(Actor("key:x", "ipv4:1.2.3.4:5"))
-    with LocalGalleries.open(data_dir, settings=IndexSettings()) as galleries:
+    with acting_as("key:x"), LocalGalleries.open(data_dir, settings=IndexSettings()) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=3).result()
         for i in range(3):
             galleries.enroll("g", f"s\u202e\x1b{i}", np.eye(3, dtype=np.float32)[:1]).result()
-    acting.reset(token)
     assert main(["audit", "tail", str(data_dir), "-n", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["number"] for line in lines] == [3, 4]

@@ -16,7 +16,6 @@ import pytest
 
 from oneglance_core.mapping import EncodingMap
 from oneglance_index import (
-    Actor,
     Doubt,
     DoubtKind,
     EngineUnavailable,
@@ -30,12 +29,12 @@ from oneglance_index import (
     StoreClosed,
     SubjectExists,
     SubjectNotFound,
-    acting,
     export_trail,
 )
 from oneglance_server.sharing import messages, remote
 from oneglance_server.sharing.addresses import check_keeper
 from oneglance_server.sharing.remote import RemoteGalleries, open_remote
+from tests.acting import acting_as
 from tests.index import asking
 from tests.index.holding import Hold
 from tests.server.sharing import Kept, kept
@@ -244,11 +243,8 @@ def test_what_was_cancelled_in_time_never_happens(keeper: Kept, users: Users) ->
 
 
 def test_who_acts_is_in_the_audit_trail(keeper: Kept, users: Users, tmp_path: Path) -> None:
-    token = acting.set(Actor("anna", "1.2.3.4"))
-    try:
+    with acting_as("anna"):
         users[0].enroll("g", "s", VECTORS[:1]).result()
-    finally:
-        acting.reset(token)
     entries = [json.loads(line) for line in export_trail(keeper.store.data_dir)]
     assert [(one["who"], one["did"]) for one in entries if one.get("subject") == "s"] == [("anna", "enroll")]
 

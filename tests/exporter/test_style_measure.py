@@ -180,6 +180,16 @@ def test_gatys_pictures_are_kept_and_taken_again(
     assert "| ember |" in table
 
 
+def test_without_a_card_nothing_is_measured(
+    model: Path, pictures: tuple[list[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    styles, photos = pictures
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingsError, match="--device cuda"):
+        measure(model, styles, photos, size=64, evaluations=3, references=tmp_path / "kept", device="cuda")
+    assert not (tmp_path / "kept").exists()
+
+
 def test_gatys_pictures_of_another_loss_network_are_not_taken(
     model: Path, pictures: tuple[list[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ from PIL import Image
 from oneglance_core.files import replacing
 from oneglance_core.manifests import StylizerManifest
 from oneglance_exporter.data.photos import read_photos
+from oneglance_exporter.device import usable_device
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.gatys.optimize import optimize
 from oneglance_exporter.gatys.settings import GatysSettings
@@ -174,9 +175,11 @@ def measure(
     take far longer than the rest; they are known by style, number of the photo and evaluations, so other photos or
     betas need another folder. device: where they are made.
 
-    Raises SettingsError when the styles or the loss network are others than the model's; RunError when ``references``
-    can't be written; DataError, WeightsError, ModelFolderError.
+    Raises SettingsError when the styles or the loss network are others than the model's, or the device can't be used;
+    RunError when ``references`` can't be written; DataError, WeightsError, ModelFolderError.
     """
+    if evaluations:
+        usable_device(device)
     torch.set_num_threads(threads)
     net = Deployed(model, threads)
     training = _TrainedWith.of(net.manifest, model)

@@ -20,7 +20,7 @@ pymilvus = pytest.importorskip("pymilvus")
 
 
 @pytest.fixture
-def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[str]:
     """Of a server that was just started. Four things that it hasn't are put in their places."""
     client, descriptions = pymilvus.MilvusClient, dict[str, str]()
     create, describe = client.create_collection, client.describe_collection
@@ -37,7 +37,7 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(client, "describe_replica", lambda *_, **__: ["the only one"])
     monkeypatch.setattr(client, "compact", lambda *_, **__: None)
     monkeypatch.setattr(client, "list_persistent_segments", lambda *_, **__: [])
-    logging.getLogger("grpc._server").setLevel(logging.CRITICAL)  # each call that it hasn't, with a trace
+    caplog.set_level(logging.CRITICAL, "grpc._server")  # it logs each call that it hasn't, with a trace
     server, database, port = lite.start_server_in_thread(data_dir=str(tmp_path / "lite.db"), host="127.0.0.1", port=0)
     yield f"milvus://127.0.0.1:{port}/default"
     server.stop(grace=None).wait()

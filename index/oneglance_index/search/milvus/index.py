@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 _MOST_BYTES = 64 << 20
 _ROOM_SECONDS = 30.0
 # So many rows that came are worth the second or so that sealing them takes Milvus, or this part of all: each time costs
-# three or four witnesses.
+# up to four witnesses.
 _MANY_ROWS = 8192
 _MANY_OF = 8
 _RETRY_SECONDS = 0.5

@@ -20,7 +20,7 @@ from oneglance_exporter.stylizer import export as exporting
 from oneglance_exporter.stylizer import train as training
 from oneglance_exporter.stylizer.beginning import first_checkpoint, load_loss_network_of
 from oneglance_exporter.stylizer.checkpoint import StylizerCheckpoint
-from oneglance_exporter.stylizer.crops import PhotoCrops
+from oneglance_exporter.stylizer.crops import PhotoCrops, exposed
 from oneglance_exporter.stylizer.network import LEAST_SIDE, MARGIN, MULTIPLE, Moments, Stylizer
 from oneglance_exporter.stylizer.settings import StylizerSettings
 from oneglance_exporter.stylizer.styles import read_styles
@@ -323,7 +323,7 @@ def test_fades_ask_for_less_style_and_levels_for_the_photos_light(
 
 def test_a_share_of_the_crops_is_made_very_light_or_very_dark() -> None:
     crops = torch.rand(400, 3, 8, 8, generator=torch.Generator().manual_seed(3))
-    seen = training.exposed(crops, 0.3, torch.Generator().manual_seed(4))
+    seen = exposed(crops, 0.3, torch.Generator().manual_seed(4))
     change = (seen - crops).mean((1, 2, 3))
     assert 0 <= seen.min() < seen.max() <= 1
     for side in (change > 0.08, change < -0.08):
@@ -331,7 +331,7 @@ def test_a_share_of_the_crops_is_made_very_light_or_very_dark() -> None:
         by_light = seen[side].flatten(1).gather(1, crops[side].flatten(1).argsort())
         assert (by_light.diff() >= 0).all()  # what was lighter still is
     assert (change == 0).float().mean() == pytest.approx(0.7, abs=0.05)
-    assert torch.equal(training.exposed(crops, 0.0, torch.Generator()), crops)
+    assert torch.equal(exposed(crops, 0.0, torch.Generator()), crops)
 
 
 def test_very_light_and_very_dark_crops_are_learnt_on(styles: list[str], photos: Path, tmp_path: Path) -> None:
@@ -369,9 +369,9 @@ def test_all_of_a_step_is_where_the_loss_network_is(
     training = StylizerTraining(first_checkpoint(asked, read, loss_network, ""), read, loss_network)
     batch = training.batch(0, 0.5)
     with pytest.raises((RuntimeError, NotImplementedError)):
-        training.terms(batch, 0.5)
+        training.parts(batch, 0.5)
     batch = batch.on(training.device)
-    loss = training.loss(batch, training.terms(batch, 0.5), torch.ones(2, device=training.device))
+    loss = training.loss(batch, training.parts(batch, 0.5), torch.ones(2, device=training.device))
     assert loss.device == training.device == torch.device("meta")
 
 

@@ -4,13 +4,17 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from oneglance_exporter.data.photos import read_photos
 from oneglance_exporter.perceptual.pictures import Rgb, fitted
 
 MOST_PHOTOS = 4000
 _PHOTO_PIXELS = 640 * 640  # kept of each, in memory
+_FLAT = 0.25  # of the faded crops
+_POWERS = (1.5, 3.0)  # least of exposure, and how far above it may be: x ** power
 _LARGEST_SCALE = 2.5  # a crop shows at least 1/2.5 of the photo's shorter side
 
 
@@ -44,3 +48,19 @@ class PhotoCrops:
         """An even choice of whole photos, longer side ``side`` and sides multiples of 4, for contact sheets."""
         chosen = self._photos[:: max(1, math.ceil(len(self._photos) / count))][:count]
         return [fitted(photo, side) for photo in chosen]
+
+
+def exposed(crops: Tensor, share: float, random: torch.Generator) -> Tensor:
+    """The crops [B, 3, H, W] in [0, 1], a share of them very dark or very light: contrast is left at that end alone."""
+    exposing, power, light = torch.rand(3, len(crops), generator=random).view(3, -1, 1, 1, 1)
+    dark = crops.where(light < 0.5, 1 - crops) ** (_POWERS[0] + power * _POWERS[1])
+    return torch.where(exposing < share, dark.where(light < 0.5, 1 - dark), crops)
+
+
+def faded(crops: Tensor, share: float, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The crops [B, 3, H, W], a share of them closer to a grey at random, and of these _FLAT that grey alone; and the
+    contrast left of each, [B], of 1."""
+    fading, left, level = torch.rand(3, len(crops), generator=random)
+    contrast = ((left - _FLAT) / (1 - _FLAT)).clamp(min=0).where(fading < share, 1.0)
+    shown = contrast.view(-1, 1, 1, 1)
+    return crops * shown + level.view(-1, 1, 1, 1) * (1 - shown), contrast

@@ -43,7 +43,7 @@ from oneglance_exporter.stylizer.beginning import (
     optimizer_of,
 )
 from oneglance_exporter.stylizer.checkpoint import StylizerCheckpoint
-from oneglance_exporter.stylizer.crops import PhotoCrops
+from oneglance_exporter.stylizer.crops import PhotoCrops, exposed, faded
 from oneglance_exporter.stylizer.network import Stylizer
 from oneglance_exporter.stylizer.settings import StylizerSettings
 from oneglance_exporter.stylizer.sheet import contact_sheet
@@ -61,8 +61,6 @@ _LEVEL_KEPT = 0.62  # of a difference in brightness
 _LEVEL_SHOWN = 0.4  # of ``level``, for crops that aren't faded
 _LEVELS = (0.35, 0.65)  # of a middle grey's brightness in any style: so there is room for darker and lighter
 _CELL, _WINDOW = 4, 64  # pixels: of the lattice of the network's strides, of a window whose cells are compared
-_FLAT = 0.25  # of the faded crops
-_POWERS = (1.5, 3.0)  # least of exposure, and how far above it may be: x ** power
 _PARTS = 4  # by as many parts of a crop's brightness is compared
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 
@@ -143,7 +141,7 @@ class Batch(NamedTuple):
         return Batch(room, contrast, chosen, sigma, noise, self.moved)
 
 
-class Terms(NamedTuple):
+class Parts(NamedTuple):
     """What a batch's loss is made of. total: J, [B]; content and style: its parts as they are weighted in it, of crops
     that aren't faded. gain: of noise, squared. shift, level: squared, [B]; shift None where nothing is asked of it."""
 
@@ -192,20 +190,20 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
 
     def step(self, step: int, done: float) -> tuple[Tensor, StylizerFigures]:
         batch = self.batch(step, done).on(self.device)
-        terms = self.terms(batch, done)
-        whole = terms.total.detach().where(batch.contrast == 1, torch.nan)
+        parts = self.parts(batch, done)
+        whole = parts.total.detach().where(batch.contrast == 1, torch.nan)
         scale = _follow(torch.tensor(self.checkpoint.scale), batch.chosen.cpu(), whole.cpu())
         self.checkpoint.scale = scale.tolist()
         figures = StylizerFigures(
-            total=terms.total.mean().item(),
-            content=terms.content.mean().item(),
-            style=terms.style.mean().item(),
-            gain=terms.gain.item() ** 0.5,
-            shift=None if terms.shift is None else terms.shift.mean().item() ** 0.5,
-            level=terms.level.mean().item() ** 0.5,
+            total=parts.total.mean().item(),
+            content=parts.content.mean().item(),
+            style=parts.style.mean().item(),
+            gain=parts.gain.item() ** 0.5,
+            shift=None if parts.shift is None else parts.shift.mean().item() ** 0.5,
+            level=parts.level.mean().item() ** 0.5,
             by_style=dict(zip(self.names, self.checkpoint.scale, strict=True)),
         )
-        return self.loss(batch, terms, scale.to(self.device)), figures
+        return self.loss(batch, parts, scale.to(self.device)), figures
 
     def batch(self, step: int, done: float) -> Batch:
         """What is drawn for a step, on the CPU."""
@@ -215,14 +213,14 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
         shown = to_tensor(self.photos.crops(step, count, side + _FARTHEST))
         if settings.expose:
             shown = exposed(shown, settings.expose, random)
-        room, contrast = _faded(shown, settings.fade, random)
+        room, contrast = faded(shown, settings.fade, random)
         sigma = torch.empty(count, 1, 1, 1).uniform_(*_NOISE, generator=random)
         noise = torch.randn(count, 3, side, side, generator=random) * sigma
         moved = divmod(int(torch.randint(1, (_FARTHEST + 1) ** 2, (), generator=random)), _FARTHEST + 1)
         chosen = _styles(step, count, len(self.names), settings.seed)
         return Batch(room, contrast, chosen, sigma.flatten(), noise, moved)
 
-    def terms(self, batch: Batch, done: float) -> Terms:
+    def parts(self, batch: Batch, done: float) -> Parts:
         """J of a batch, and what else the loss is made of."""
         settings, objective, side, (down, right) = self.settings, self.objective, batch.noise.shape[-1], batch.moved
         crops = batch.room[:, :, :side, :side].contiguous(memory_format=torch.channels_last)
@@ -244,7 +242,7 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
             shift = (generated[:shaken, :, down:, right:] - same).square().mean((1, 2, 3))
         beta = self.betas[batch.chosen] * _FIRST_BETA ** max(0.0, 1 - done / settings.rise if settings.rise else 0.0)
         wanted = self.middle[batch.chosen].view(-1, 1, 1, 1) + _LEVEL_KEPT * (brightness(crops) - 0.5)
-        return Terms(
+        return Parts(
             total=settings.alpha * j.content + beta * batch.contrast.square() * j.style,
             content=settings.alpha * j.content,
             style=beta * j.style,
@@ -254,14 +252,14 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
             grid=grid_of(generated).square().mean(),
         )
 
-    def loss(self, batch: Batch, terms: Terms, scale: Tensor) -> Tensor:
+    def loss(self, batch: Batch, parts: Parts, scale: Tensor) -> Tensor:
         """A scalar. scale: of each style's J, [S]."""
-        settings, total, of_style = self.settings, terms.total, scale[batch.chosen]
+        settings, total, of_style = self.settings, parts.total, scale[batch.chosen]
         order = self.levels[batch.chosen] * torch.ones_like(total).where(batch.contrast < 1, _LEVEL_SHOWN)
         loss = (total / of_style.where(of_style > 0, total.detach())).mean()
-        loss = loss + settings.calm * terms.gain + (order * terms.level).mean() + settings.grid * terms.grid
-        if terms.shift is not None:
-            loss = loss + settings.shift * (terms.shift - _STIR**2).relu().mean()
+        loss = loss + settings.calm * parts.gain + (order * parts.level).mean() + settings.grid * parts.grid
+        if parts.shift is not None:
+            loss = loss + settings.shift * (parts.shift - _STIR**2).relu().mean()
         return loss
 
     def checkpoint_saved(self, run: Path) -> None:
@@ -286,22 +284,6 @@ def brightness(pictures: Tensor) -> Tensor:
     """Mean luminance of each of 4 x 4 parts of rgb pictures [B, 3, H, W] in [0, 1]: [B, 1, 4, 4]."""
     luminance = (pictures * pictures.new_tensor(_LUMINANCE).view(3, 1, 1)).sum(1, keepdim=True)
     return F.adaptive_avg_pool2d(luminance, _PARTS)
-
-
-def exposed(crops: Tensor, share: float, random: torch.Generator) -> Tensor:
-    """The crops [B, 3, H, W] in [0, 1], a share of them very dark or very light: contrast is left at that end alone."""
-    exposing, power, light = torch.rand(3, len(crops), generator=random).view(3, -1, 1, 1, 1)
-    dark = crops.where(light < 0.5, 1 - crops) ** (_POWERS[0] + power * _POWERS[1])
-    return torch.where(exposing < share, dark.where(light < 0.5, 1 - dark), crops)
-
-
-def _faded(crops: Tensor, share: float, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The crops [B, 3, H, W], a share of them closer to a grey at random, and of these _FLAT that grey alone; and the
-    contrast left of each, [B], of 1."""
-    fading, left, level = torch.rand(3, len(crops), generator=random)
-    contrast = ((left - _FLAT) / (1 - _FLAT)).clamp(min=0).where(fading < share, 1.0)
-    shown = contrast.view(-1, 1, 1, 1)
-    return crops * shown + level.view(-1, 1, 1, 1) * (1 - shown), contrast
 
 
 def _size(settings: StylizerSettings, done: float) -> tuple[int, int]:

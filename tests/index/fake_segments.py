@@ -27,6 +27,7 @@ class SegmentedMilvus:
         self.hidden: set[int] = set()  # segments that answers lack
         self.loses = False  # deletions in what is sealed
         self.since = 0  # of the others they have what came from then on
+        self.queue = 1 << 40  # of those, too, they have what came from then on: read from the message queue once more
         self.meanwhile: Callable[[], None] = lambda: None  # before and behind what a write asks of it
         self.limits: list[int] = []
         self.description = f"oneglance {SCHEMA} store"
@@ -79,8 +80,12 @@ class SegmentedMilvus:
 
     def _rows(self, filter: str, every: bool = False) -> list[_Row]:
         asked = compile(filter or "True", COLLECTION.name, "eval")  # its expressions are Python's, too
-        seen = [segment for one, segment in self.segments.items() if every or one not in self.hidden]
-        rows = [row for segment in seen for row in segment.values() if every or row["at"] >= self.since]
+        rows = [
+            row
+            for one, segment in self.segments.items()
+            for row in segment.values()
+            if every or row["at"] >= (self.queue if one in self.hidden else self.since)
+        ]
         return [row for row in rows if eval(asked, {"number": row["number"], "subject": row["subject"]})]
 
     def search(self, _: str, data: Sequence[Vectors], limit: int, filter: str, **__: object) -> list[list[_Row]]:

@@ -171,34 +171,24 @@ def test_where_nothing_is_sealed_a_few_witnesses_are_enough() -> None:
     assert engine.fewest(COLLECTION) <= 4
 
 
-def test_where_all_came_to_one_segment_one_witness_is_enough_for_it() -> None:
+def test_the_end_of_what_came_does_not_vouch_for_one_segment_that_all_was_merged_to() -> None:
     milvus = SegmentedMilvus()
     engine = SegmentedEngine(milvus, made=True)
-    for number in range(20):
-        since = write(engine, number)
+    for number in range(6):
+        write(engine, number)
         engine.seal(COLLECTION)
-        milvus.merge(milvus.sealed())
-    assert engine.fewest(COLLECTION) <= 4
-    check(milvus, engine, since, set(range(20)))
-    known = SegmentedEngine(milvus).known(COLLECTION)
-    assert known is not None
-    assert known.numbers.tolist() == list(range(20))
-
-
-def test_witnesses_whose_deletion_milvus_lost_are_not_in_the_way() -> None:
-    milvus = SegmentedMilvus()
-    engine = SegmentedEngine(milvus, made=True)
-    since = write(engine, 1)
-    (witness,) = (row for row in milvus.segments[1].values() if row["number"] == WITNESS)
-    former = {WITNESS - at: {**witness, "number": WITNESS - at} for at in range(100, 1500)}
-    milvus.segments = {0: former, **milvus.segments}
-    with pytest.raises(EngineUnavailable):
-        engine.nearest(COLLECTION, PROBE, 1000, since)
-    assert found(engine.nearest(COLLECTION, PROBE, 1000, since)) == {1}
-    again = SegmentedEngine(milvus)
-    assert again.known(COLLECTION) is not None
-    assert not milvus.segments[0]
-    assert again.fewest(COLLECTION) == 1
+    milvus.merge(milvus.sealed())
+    engine.seal(COLLECTION)
+    since = write(engine, 6)
+    check(milvus, engine, since, set(range(7)))
+    (merged,) = milvus.sealed()
+    rows = {row["number"]: row["at"] for segment in milvus.segments.values() for row in segment.values()}
+    milvus.hidden = {merged}
+    for milvus.queue in range(rows[0] + 1, rows[6] + 1):
+        with pytest.raises(EngineUnavailable):
+            engine.nearest(COLLECTION, PROBE, 100, since)
+    milvus.queue = rows[0]
+    assert found(engine.nearest(COLLECTION, PROBE, 100, since)) == set(range(7))
 
 
 def test_a_collection_of_a_former_version_or_with_too_many_witnesses_is_made_anew(
@@ -210,8 +200,10 @@ def test_a_collection_of_a_former_version_or_with_too_many_witnesses_is_made_ane
     assert engine.known(COLLECTION) is not None
     monkeypatch.setattr(engines, "_MOST_WITNESSES", 0)
     assert engine.known(COLLECTION) is None
+    engine.seal(COLLECTION)
+    assert milvus.sealed() == []  # it would cost one more
     monkeypatch.undo()
-    milvus.description = "oneglance 2 store"
+    milvus.description = "oneglance 3 store"
     engine.belongs_to("store")
     assert engine.known(COLLECTION) is None
     assert MARK in milvus.segments[1]

@@ -214,7 +214,7 @@ def found_now(galleries: LocalGalleries, cluster: Cluster) -> str:
     vouching, lines = index._engine._witnesses[index._collection.name], []
     with client_of(cluster) as client:
         for _ in range(10):
-            found = f"witnesses {vouching.first} to {vouching.last}, {vouching.told}, open {vouching._open}: "
+            found = f"witnesses to {vouching.last}, {vouching.told}, open {vouching._open}: "
             whole: dict[str, Any] = {"consistency_level": "Strong", "limit": engines.MOST_ROWS, "timeout": 5}
             try:
                 name = index._collection.name

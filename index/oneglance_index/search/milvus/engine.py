@@ -30,7 +30,7 @@ from oneglance_index.search.milvus.witnesses import Segments, Witnesses
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-SCHEMA = 3
+SCHEMA = 4
 PREFIX = "oneglance_"
 # The parts of a generation, by rule of fusion: where there are some, there are no others.
 FAMILIES = ({"encodings"}, {"templates", "singles"})
@@ -40,7 +40,8 @@ MOST_ROWS = 16_384
 MARK = -1
 # The first witness; the next ones count down.
 WITNESS = -2
-# Each search asks for so many rows more: a collection with more witnesses is made anew at the start.
+# So many rows each search asks for at least: with more witnesses nothing is sealed any more, and the next start makes
+# the collection anew.
 _MOST_WITNESSES = 512
 MAX_DIMENSION = 32_768
 # How long a call is tried again while Milvus doesn't answer: a query node that died is replaced in 3 to 8 s.
@@ -63,6 +64,10 @@ _ANSWER_BYTES = 48 << 20
 def most_rows(dimension: int) -> int:
     """So many rows can be asked for near each probe; twice as many in all, with those near the witnesses."""
     return min(MOST_ROWS, _ANSWER_BYTES // (8 * dimension))
+
+
+def _most_witnesses(dimension: int) -> int:
+    return min(_MOST_WITNESSES, most_rows(dimension) // 2)
 
 
 class _Incomplete(Exception):
@@ -217,7 +222,7 @@ class Engine:
             return None
         self._load(name)
         witnesses = self._witnesses[name] = self._witnesses_of(name)
-        if len(witnesses) > min(_MOST_WITNESSES, most_rows(collection.dimension) // 2):
+        if len(witnesses) > _most_witnesses(collection.dimension):
             return None
         found = self._between(name, 0, _LARGEST)
         rows = np.array([(one["number"], one["stamp"]) for one in found], np.int64).reshape(-1, 2)
@@ -265,7 +270,7 @@ class Engine:
     def _mark(self, collection: Collection, entries: Sequence[dict[str, Any]] = (), which: int | None = None) -> int:
         """Upserts MARK, with rows and this witness; returns the time."""
         witnesses, place = self._witnesses[collection.name], self._place_of_witness(collection.dimension)
-        stamp = witnesses.stamped(witnesses.last if which is None else max(which, witnesses.last))
+        stamp = witnesses.last if which is None else max(which, witnesses.last)
         nobody = [_nobody(MARK, -place, stamp)]
         if which is not None:
             nobody.append(_nobody(WITNESS - which, place, stamp))
@@ -279,7 +284,7 @@ class Engine:
     def _witnesses_of(self, name: str) -> Witnesses:
         """Those that are at Milvus."""
 
-        def query() -> tuple[Witnesses, list[int]]:
+        def query() -> Witnesses:
             told = self._client.query(
                 name,
                 filter=f"number <= {MARK}",
@@ -291,19 +296,15 @@ class Engine:
             stamps = {one["number"]: one["stamp"] for one in told}
             if MARK not in stamps:
                 raise _Incomplete(len(stamps))
-            witnesses = Witnesses.of(max(stamps.values()))
-            numbers = _required(witnesses.first, witnesses.last, stamps.keys())
-            return witnesses, [number for number in stamps.keys() - numbers if number != MARK]
+            witnesses = Witnesses(max(stamps.values()))
+            _check_whole(witnesses.last, stamps.keys())
+            return witnesses
 
-        witnesses, others = self._patiently(query)
-        if others:
-            self._patiently(lambda: self._delete(name, others))
-        return witnesses
+        return self._patiently(query)
 
     def fewest(self, collection: Collection) -> int:
         """So many rows are told of each probe, however few are asked for."""
-        witnesses = self._witnesses[collection.name]
-        return min(MOST_ROWS, len(witnesses) + witnesses.strays)
+        return len(self._witnesses[collection.name])
 
     def _delete(self, name: str, numbers: Sequence[int]) -> None:
         self._client.delete(name, filter=f"number in {list(numbers)}", timeout=_CALL_SECONDS)
@@ -329,7 +330,7 @@ class Engine:
         witnesses = self._witnesses[collection.name]
 
         def search() -> tuple[list[Any], int]:
-            first, (last, told) = witnesses.first, witnesses.told
+            last, told = witnesses.told
             limit = max(most, self.fewest(collection))
             found: list[Any]
             *found, of_nobody = self._client.search(
@@ -344,12 +345,7 @@ class Engine:
                 guarantee_timestamp=max(since, told),
                 timeout=_CALL_SECONDS,
             )
-            try:
-                _required(first, last, {one["entity"]["number"] for one in of_nobody})
-            except _Incomplete:
-                if len(of_nobody) == limit and of_nobody[-1]["distance"] == 0:  # former ones, whose deletion was lost
-                    witnesses.strays = 2 * limit
-                raise
+            _check_whole(last, {one["entity"]["number"] for one in of_nobody})
             return found, limit
 
         found, limit = self._patiently(search)
@@ -377,7 +373,7 @@ class Engine:
         numbers, witnesses = list(wanted), self._witnesses[collection.name]
 
         def query(some: Sequence[int]) -> list[dict[str, Any]]:
-            first, (last, told) = witnesses.first, witnesses.told
+            last, told = witnesses.told
             stamps = [wanted[number] for number in some]
             found: list[dict[str, Any]] = self._client.query(
                 collection.name,
@@ -387,7 +383,7 @@ class Engine:
                 guarantee_timestamp=max(since, told),
                 timeout=_CALL_SECONDS,
             )
-            _required(first, last, {one["number"] for one in found})
+            _check_whole(last, {one["number"] for one in found})
             return found
 
         for start in range(0, len(numbers), _ROWS_BY_STAMP):
@@ -398,11 +394,9 @@ class Engine:
     def seal(self, collection: Collection) -> None:
         """Has Milvus make of the rows that came what it searches fastest."""
         name, witnesses = collection.name, self._witnesses[collection.name]
-        if others := witnesses.narrow(self._sealed(name)):
-            self._mark(collection)  # tells it before they are gone
-            self._patiently(lambda: self._delete(name, [WITNESS - which for which in others]))
-        self._patiently(lambda: self._client.flush(name, timeout=_EVERY_SECONDS))
-        witnesses.all_are_sealed(self._sealed(name))
+        if len(witnesses) < _most_witnesses(collection.dimension):
+            self._patiently(lambda: self._client.flush(name, timeout=_EVERY_SECONDS))
+            witnesses.all_are_sealed(self._sealed(name))
 
     def compact(self, collection: Collection) -> None:
         """Has Milvus write anew what holds deleted rows; its garbage collection removes the former files later."""
@@ -461,7 +455,7 @@ class Engine:
                 limit=MOST_ROWS,
             )
             if len(told) < MOST_ROWS:
-                _required(witnesses.first, witnesses.last, {one["number"] for one in told})
+                _check_whole(witnesses.last, {one["number"] for one in told})
             return list(told)
 
         found = self._patiently(query)
@@ -500,9 +494,8 @@ def _nobody(number: int, vector: Vectors, stamp: int) -> dict[str, Any]:
     return {"number": number, "subject": MARK, "stamp": stamp, "vector": vector}
 
 
-def _required(first: int, last: int, found: Set[int]) -> set[int]:
-    """The numbers of these witnesses. Raises _Incomplete where they aren't among those found."""
-    numbers = set(range(WITNESS - last, WITNESS - first + 1))
+def _check_whole(last: int, found: Set[int]) -> None:
+    """Raises _Incomplete where not all witnesses up to the last one are among the numbers found."""
+    numbers = set(range(WITNESS - last, WITNESS + 1))
     if not numbers <= found:
         raise _Incomplete(len(numbers & found))
-    return numbers

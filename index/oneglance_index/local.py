@@ -195,7 +195,9 @@ class LocalGalleries:
             access = Access(
                 *(settings.engine_token, settings.engine_authority, settings.engine_certificate, settings.engine_key)
             )
-            opened = open_device(device, settings.gpu_temp_memory_bytes, lost, half, access)
+            opened = open_device(
+                device, settings.gpu_temp_memory_bytes, lost, half, access, settings.engine_copy_seconds
+            )
             return cls(Path(data_dir), opened, settings, progress or _silent, tau_rule, on_change, on_galleries)
 
     # Writing.

@@ -92,3 +92,9 @@ class IndexSettings(Frozen):
         "", description="The certificate, PEM, that is shown to a Milvus that asks for one."
     )
     engine_key: str = Field("", description="That certificate's key, PEM, without a password.")
+    engine_copy_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="How long a Milvus may have copies of what was deleted, which receipts of deletions tell; 0: they"
+        " don't.",
+    )

@@ -431,7 +431,7 @@ class ListGalleriesResponse(Answer):
 class DeleteGalleryResponse(Answer):
     deleted_subjects: int = 0
     receipt: str = ""
-    """Signed: what was deleted, when, and until when backups may still have it. `oneglance verify-receipt` reads it."""
+    """Signed: what was deleted, when, and until when copies may still have it. `oneglance verify-receipt` reads it."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -1453,7 +1453,7 @@ class DeleteEncodingResponse(Answer):
     gallery_revision: int = 0
     """The gallery's revision afterwards."""
     receipt: str = ""
-    """Signed: what was deleted, when, and until when backups may still have it. `oneglance verify-receipt` reads it."""
+    """Signed: what was deleted, when, and until when copies may still have it. `oneglance verify-receipt` reads it."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -1462,7 +1462,7 @@ class DeleteSubjectResponse(Answer):
     gallery_revision: int = 0
     """The gallery's revision afterwards."""
     receipt: str = ""
-    """Signed: what was deleted, when, and until when backups may still have it. `oneglance verify-receipt` reads it."""
+    """Signed: what was deleted, when, and until when copies may still have it. `oneglance verify-receipt` reads it."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

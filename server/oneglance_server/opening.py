@@ -84,6 +84,7 @@ def open_galleries(
         engine_authority=settings.galleries_ca,
         engine_certificate=settings.galleries_cert,
         engine_key=settings.galleries_key,
+        engine_copy_seconds=settings.galleries_copy_seconds if settings.galleries else 0.0,
     )
     try:
         return LocalGalleries.open(

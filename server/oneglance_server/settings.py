@@ -120,6 +120,12 @@ class Settings(Frozen, BaseSettings):
     galleries_key: Annotated[str, Flag(metavar="FILE")] = Field(
         "", description="That certificate's key, PEM, without a password."
     )
+    galleries_copy_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="How long a Milvus may have copies of what was deleted, which receipts of deletions tell; 0: they "
+        "don't.",
+    )
     galleries_wait_seconds: float = Field(
         30.0,
         ge=0,

@@ -3,7 +3,8 @@ fails. Whether the real one does what is asked of it, tests/index/milvus tries."
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -19,10 +20,11 @@ _Row = tuple[int, int, Vectors]  # subject, stamp, vector
 
 class FakeMilvus(Engine):
     def __init__(self, *_: object) -> None:
-        self.name = URL
-        self._down = None
         self.collections: dict[str, dict[int, _Row]] = {}
         self.sealed: list[int] = []  # of how many rows each time
+        self.loses = False  # the next deletions
+        self.since: dict[str, int] = {}  # as unforgotten_since()
+        self.forgotten: list[int] = []  # how many rows there were each time
         # Rows that should be gone, by number, and that there may be others of the same number beside.
         self.strays: dict[str, list[tuple[int, _Row]]] = {}
 
@@ -30,11 +32,19 @@ class FakeMilvus(Engine):
     def installed(cls, monkeypatch: pytest.MonkeyPatch) -> FakeMilvus:
         """Galleries that are opened at URL are at this one."""
         fake = cls()
+        monkeypatch.setattr(device, "Connection", lambda *_: None)
         monkeypatch.setattr(device, "Engine", lambda *_: fake)
         return fake
 
+    @property
+    def name(self) -> str:
+        return URL
+
     def close(self) -> None:
         pass
+
+    def trouble(self) -> str | None:
+        return None
 
     def belongs_to(self, store_id: str) -> None:
         pass
@@ -43,19 +53,25 @@ class FakeMilvus(Engine):
         self.collections[collection.name] = {}
 
     def known(self, collection: Collection) -> Known | None:
-        rows = self.collections.get(collection.name)
-        if rows is None:
-            return None
-        numbers = np.array(sorted(set(rows) - {MARK}), np.int64)
-        return Known(numbers, np.array([rows[number][1] for number in numbers.tolist()], np.int64))
+        return self.rows_there(collection) if collection.name in self.collections else None
 
-    def write(self, collection: Collection, gone: Integers, rows: Rows, stamps: Integers) -> int:
+    def rows_there(self, collection: Collection) -> Known:
+        rows = [*self.collections[collection.name].items(), *self.strays.get(collection.name, [])]
+        known = sorted((number, stamp) for number, (_, stamp, _) in rows)
+        return Known(*np.array(known, np.int64).reshape(-1, 2).T.copy())
+
+    def write(self, collection: Collection, gone: Integers, rows: Rows, stamps: Integers, forgets: bool) -> int:
+        if forgets:
+            self.since.setdefault(collection.name, int(time.time()))
         held = self.collections[collection.name]
         written = {*gone.tolist(), *rows.numbers.tolist()}
         strays = self.strays.get(collection.name, [])
         self.strays[collection.name] = [(number, row) for number, row in strays if number not in written]
         for number in gone.tolist():
-            held.pop(number, None)
+            row = held.pop(number, None)
+            if row is not None and self.loses:
+                self.strays[collection.name].append((number, row))
+        self.loses &= not len(gone)
         for number, subject, stamp, vector in zip(
             rows.numbers.tolist(), rows.subjects.tolist(), stamps.tolist(), rows.vectors, strict=True
         ):
@@ -104,8 +120,19 @@ class FakeMilvus(Engine):
     def fewest(self, collection: Collection) -> int:
         return 0
 
-    def seal(self, collection: Collection) -> None:
+    def seal(self, collection: Collection) -> bool:
         self.sealed.append(len(self.collections[collection.name]))
+        return True
+
+    def unforgotten_since(self, collection: Collection) -> int | None:
+        return self.since.get(collection.name)
+
+    def forget(self, collection: Collection, rows: int, go_on: Callable[[], bool]) -> bool:
+        if len(self.rows_there(collection).numbers) != rows:
+            return False
+        del self.since[collection.name]
+        self.forgotten.append(rows)
+        return True
 
     def compact(self, collection: Collection) -> None:
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from oneglance_core.distance import squared_l2
 from oneglance_index.records import Vectors
+from oneglance_index.search.milvus.connection import Connection
 from oneglance_index.search.milvus.engine import SCHEMA, Collection, Engine
 
 URL = "milvus://nowhere:1"
@@ -25,6 +27,9 @@ class SegmentedMilvus:
         self.segments: dict[int, dict[int, _Row]] = {}
         self.open: int | None = None
         self.hidden: set[int] = set()  # segments that answers lack
+        self.dead: Counter[int] = Counter()  # of each segment's file, rows that are gone
+        self.compactions = 0
+        self.stored = True  # compaction knows of what is gone
         self.loses = False  # deletions in what is sealed
         self.since = 0  # of the others they have what came from then on
         self.queue = 1 << 40  # of those, too, they have what came from then on: read from the message queue once more
@@ -39,7 +44,11 @@ class SegmentedMilvus:
 
     def merge(self, segments: Sequence[int]) -> None:
         merged = {number: row for one in segments for number, row in self.segments.pop(one).items()}
-        self.segments[next(self._numbers)] = merged
+        which = next(self._numbers)
+        self.segments[which] = merged
+        dead = sum(self.dead.pop(one, 0) for one in segments)
+        if dead and not self.stored:
+            self.dead[which] = dead
 
     def sealed(self) -> list[int]:
         return [one for one in self.segments if one != self.open]
@@ -68,15 +77,22 @@ class SegmentedMilvus:
             if one == self.open or not self.loses:
                 for number in numbers & segment.keys():
                     del segment[number]
+                    self.dead[one] += 1
 
     def list_persistent_segments(self, *_: object, **__: object) -> list[SimpleNamespace]:
-        told = [SimpleNamespace(segment_id=one) for one in self.sealed()]
+        told = [
+            SimpleNamespace(segment_id=one, num_rows=len(self.segments[one]) + self.dead[one]) for one in self.sealed()
+        ]
         self.meanwhile()
         return told
 
     def flush(self, *_: object, **__: object) -> None:
         self.meanwhile()
         self.seal()
+
+    def compact(self, *_: object, **__: object) -> None:
+        self.compactions += 1
+        self.merge(self.sealed())
 
     def _rows(self, filter: str, every: bool = False) -> list[_Row]:
         asked = compile(filter or "True", COLLECTION.name, "eval")  # its expressions are Python's, too
@@ -122,12 +138,16 @@ class SegmentedMilvus:
         pass
 
 
+class Connected(Connection):
+    def __init__(self, milvus: SegmentedMilvus) -> None:
+        self.name, self.client, self._down = URL, milvus, None
+
+
 class SegmentedEngine(Engine):
     """One that has just begun; `made`: COLLECTION is to be made, else it is there."""
 
     def __init__(self, milvus: SegmentedMilvus, made: bool = False) -> None:
-        self.name, self._down, self._store_id, self._replicas = URL, None, "store", 1
-        self._client = milvus
-        self._witnesses = {}
+        super().__init__(Connected(milvus), replicas=1)
+        self.belongs_to("store")
         if made:
             self._begin(COLLECTION)

@@ -15,7 +15,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from oneglance_core.distance import squared_l2
 from oneglance_index import DeviceUnavailable, EngineUnavailable, Found, LocalGalleries, Search
-from oneglance_index.records import Integers, Rows, Vectors
+from oneglance_index.records import Vectors
 from oneglance_index.search.milvus import engine as engines
 from oneglance_index.search.milvus import held, index
 from oneglance_index.search.milvus.address import parse_address
@@ -93,11 +93,11 @@ def test_a_gallery_is_compacted_while_others_write(tmp_path: Path, monkeypatch: 
     compacted, writes, compacts = threading.Event(), FakeMilvus.write, threading.current_thread()
     by_compaction = itertools.count(1)
 
-    def write(fake: FakeMilvus, collection: Collection, gone: Integers, rows: Rows, stamps: Integers) -> int:
+    def write(fake: FakeMilvus, *what: Any) -> int:
         if not compacted.is_set():
             assert threading.current_thread() is not compacts or next(by_compaction) < 3
             galleries.enroll("g", f"s{next(numbers)}", np.ones((1, 4), np.float32)).result()
-        return writes(fake, collection, gone, rows, stamps)
+        return writes(fake, *what)
 
     numbers = itertools.count()
     monkeypatch.setattr(FakeMilvus, "write", write)

@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from oneglance_index.errors import DeviceUnavailable, EngineUnavailable
-from oneglance_index.search.milvus import engine
+from oneglance_index.search.milvus import connection
 from oneglance_index.search.milvus.access import Access, reason_of, refuses_token
 from oneglance_index.search.milvus.address import parse_address
-from oneglance_index.search.milvus.engine import Engine
+from oneglance_index.search.milvus.connection import Connection
 
 TLS, PLAIN = parse_address("milvus+tls://h:1/d"), parse_address("milvus://h:1/d")
 
@@ -128,31 +128,35 @@ class Milvus:
         self.closed = True
 
 
+def listed(opened: Connection) -> list[str]:
+    return opened.call(lambda client: client.list_collections())
+
+
 def test_a_token_that_is_refused_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymilvus", SimpleNamespace(MilvusClient=Milvus))
     for name in ("PATIENCE_SECONDS", "_WHILE_DOWN_SECONDS", "_PAUSE_SECONDS", "_CONNECT_PAUSE_SECONDS"):
-        monkeypatch.setattr(engine, name, 0.0)
+        monkeypatch.setattr(connection, name, 0.0)
     monkeypatch.setattr(Milvus, "token", "first")
     token = tmp_path / "token"
     token.write_text("another\n")
     access = Access(f"file:{token}")
     with pytest.raises(DeviceUnavailable, match="refuses the token"):
-        Engine(PLAIN, access)
+        Connection(PLAIN, access)
     token.write_text("first\n")
-    opened = Engine(PLAIN, access)
-    clients = [opened._client]
+    opened = Connection(PLAIN, access)
+    clients = [opened.client]
     for following in ("second", "third"):
         monkeypatch.setattr(Milvus, "token", following)
         with pytest.raises(EngineUnavailable, match="refuses the token"):
-            opened._names()
+            listed(opened)
         assert opened.trouble()
-        assert opened._client is clients[-1]
+        assert opened.client is clients[-1]
         token.write_text(f"{following}\n")
         with pytest.raises(EngineUnavailable):  # this very call, which has no time to try again
-            opened._names()
-        assert opened._names() == []
+            listed(opened)
+        assert listed(opened) == []
         assert opened.trouble() is None
-        clients.append(opened._client)
+        clients.append(opened.client)
     assert [one.closed for one in clients] == [True, False, False]  # calls may be under way with the second
     opened.close()
     assert all(one.closed for one in clients)

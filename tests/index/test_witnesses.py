@@ -10,6 +10,7 @@ import pytest
 
 from oneglance_index import EngineUnavailable
 from oneglance_index.records import Integers, Rows
+from oneglance_index.search.milvus import connection
 from oneglance_index.search.milvus import engine as engines
 from oneglance_index.search.milvus.engine import MARK, WITNESS, Hits
 from oneglance_index.search.milvus.index import stamps_of
@@ -25,8 +26,8 @@ class Killed(BaseException):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr(engines, "_WHILE_DOWN_SECONDS", 0.0)
+    monkeypatch.setattr(connection, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(connection, "_WHILE_DOWN_SECONDS", 0.0)
 
 
 def rows_of(*numbers: int) -> Rows:
@@ -36,7 +37,7 @@ def rows_of(*numbers: int) -> Rows:
 
 def write(engine: SegmentedEngine, *numbers: int, gone: Integers = NONE) -> int:
     rows = rows_of(*numbers)
-    return engine.write(COLLECTION, gone, rows, stamps_of(rows))
+    return engine.write(COLLECTION, gone, rows, stamps_of(rows), len(gone) > 0)
 
 
 def found(hits: Hits) -> set[int]:
@@ -203,7 +204,7 @@ def test_a_collection_of_a_former_version_or_with_too_many_witnesses_is_made_ane
     engine.seal(COLLECTION)
     assert milvus.sealed() == []  # it would cost one more
     monkeypatch.undo()
-    milvus.description = "oneglance 3 store"
+    milvus.description = f"oneglance {engines.SCHEMA - 1} store"
     engine.belongs_to("store")
     assert engine.known(COLLECTION) is None
     assert MARK in milvus.segments[1]

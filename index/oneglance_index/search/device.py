@@ -10,6 +10,7 @@ from oneglance_index.search.faiss_calls import load
 from oneglance_index.search.gpu_scan import Gpu, open_gpu
 from oneglance_index.search.milvus.access import Access
 from oneglance_index.search.milvus.address import is_address, parse_address
+from oneglance_index.search.milvus.connection import Connection
 from oneglance_index.search.milvus.engine import Engine
 from oneglance_index.search.milvus.index import Writer
 
@@ -63,17 +64,24 @@ class Device:
 
 
 def open_device(
-    device: str, scratch_bytes: int, cpu_instead: bool = False, half: bool = False, access: Access | None = None
+    device: str,
+    scratch_bytes: int,
+    cpu_instead: bool = False,
+    half: bool = False,
+    access: Access | None = None,
+    copy_seconds: float = 0.0,
 ) -> Device:
-    """Opens the device, and loads FAISS, or raises DeviceUnavailable naming what is missing. `access`: to a Milvus."""
+    """Opens the device, and loads FAISS, or raises DeviceUnavailable naming what is missing. `access`: to a Milvus;
+    `copy_seconds`: how long that may have copies of what is deleted, 0 where nobody said."""
     ordinal = None if is_address(device) else parse_device(device)
     try:
         load()
     except (ImportError, OSError, RuntimeError) as error:  # faiss-gpu looks for CUDA's libraries itself
         raise DeviceUnavailable(device, f"FAISS can't be loaded (the cpu and gpu extras have it): {error}") from error
     if is_address(device):
-        engine = Engine(parse_address(device), access or Access())
-        return Device(device, remote=Remote(engine, Writer(engine)))
+        address = parse_address(device)
+        engine = Engine(Connection(address, access or Access()), address.replicas)
+        return Device(device, remote=Remote(engine, Writer(engine, copy_seconds)))
     if ordinal is None:
         return Device("cpu")
     name = f"cuda:{ordinal}"

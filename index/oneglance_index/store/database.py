@@ -87,7 +87,9 @@ class Store:
                 self._settle_rotation()
                 sync_folder(data_dir)
                 self._files = OpenFiles(open_files(self.path))
-                self.receipts = Receipts(db.keys.signing_seed, check_store(db).id, settings.backup_seconds)
+                self.receipts = Receipts(
+                    db.keys.signing_seed, check_store(db).id, settings.backup_seconds, settings.engine_copy_seconds
+                )
                 self.receipts.publish(data_dir)
                 trail = Trail(db, settings.audit_subjects == "hashed")
                 if data_dir.stat().st_mode & 0o077:

@@ -1,4 +1,4 @@
-"""Signed receipts of deletions: who or what was deleted from which store, when, and how long backups may have it.
+"""Signed receipts of deletions: who or what was deleted from which store, when, and how long copies may have it.
 
 A receipt is one line of text: JSON and an Ed25519 signature of it, each in URL-safe base64, with a point between. The
 private key is made with the store and encrypted with the master key (keys.py); the public one is in `receipts.pub` of
@@ -26,12 +26,13 @@ METHOD = "the keys that it was encrypted with were overwritten"
 
 
 class Receipts:
-    """Signs receipts of the store `store_id`. `backup_seconds`: how long a backup is kept, 0 where nobody said."""
+    """Signs receipts of the store `store_id`. `backup_seconds`: how long a backup is kept; `engine_seconds`: how long
+    an engine may have copies; 0 where nobody said."""
 
-    def __init__(self, seed: bytes, store_id: str, backup_seconds: float) -> None:
+    def __init__(self, seed: bytes, store_id: str, backup_seconds: float, engine_seconds: float = 0.0) -> None:
         self._key = Ed25519PrivateKey.from_private_bytes(seed)
         self._store_id = store_id
-        self._backup_seconds = backup_seconds
+        self._backup_seconds, self._engine_seconds = backup_seconds, engine_seconds
 
     def publish(self, data_dir: Path) -> None:
         """Writes the public key, if it isn't there. Raises StoreFull, StoreIOError."""
@@ -47,9 +48,6 @@ class Receipts:
     def sign(self, what: str, gallery_id: str, revision: int, **more: object) -> str:
         """`what` was deleted just now; `revision` is the gallery's afterwards."""
         now = datetime.now(UTC)
-        until = None
-        if self._backup_seconds:
-            until = (now + timedelta(seconds=self._backup_seconds)).isoformat(timespec="seconds")
         content = {
             "deleted": what,
             "store": self._store_id,
@@ -57,7 +55,8 @@ class Receipts:
             **more,
             "revision": revision,
             "time": now.isoformat(timespec="milliseconds"),
-            "in_backups_until": until,
+            "in_backups_until": _after(now, self._backup_seconds) if self._backup_seconds else None,
+            **({"in_engine_until": _after(now, self._engine_seconds)} if self._engine_seconds else {}),
             "method": METHOD,
         }
         signed = _encoded(json.dumps(content, ensure_ascii=False).encode())
@@ -79,6 +78,10 @@ def verify_receipt(receipt: str, public_key: str) -> Mapping[str, Any]:
     if not point or not isinstance(content, dict):
         raise ReceiptInvalid("it isn't a receipt that was signed with this key")
     return content
+
+
+def _after(now: datetime, seconds: float) -> str:
+    return (now + timedelta(seconds=seconds)).isoformat(timespec="seconds")
 
 
 def _encoded(content: bytes) -> str:

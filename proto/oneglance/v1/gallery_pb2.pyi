@@ -361,7 +361,7 @@ class DeleteGalleryResponse(google.protobuf.message.Message):
     RECEIPT_FIELD_NUMBER: builtins.int
     deleted_subjects: builtins.int
     receipt: builtins.str
-    """Signed: what was deleted, when, and until when backups may still have it. `oneglance verify-receipt` reads it."""
+    """Signed: what was deleted, when, and until when copies may still have it. `oneglance verify-receipt` reads it."""
     def __init__(
         self,
         *,

@@ -1030,7 +1030,7 @@ class DeleteEncodingResponse(google.protobuf.message.Message):
     gallery_revision: builtins.int
     """The gallery's revision afterwards."""
     receipt: builtins.str
-    """Signed: what was deleted, when, and until when backups may still have it. `oneglance verify-receipt` reads it."""
+    """Signed: what was deleted, when, and until when copies may still have it. `oneglance verify-receipt` reads it."""
     def __init__(
         self,
         *,
@@ -1071,7 +1071,7 @@ class DeleteSubjectResponse(google.protobuf.message.Message):
     gallery_revision: builtins.int
     """The gallery's revision afterwards."""
     receipt: builtins.str
-    """Signed: what was deleted, when, and until when backups may still have it. `oneglance verify-receipt` reads it."""
+    """Signed: what was deleted, when, and until when copies may still have it. `oneglance verify-receipt` reads it."""
     def __init__(
         self,
         *,

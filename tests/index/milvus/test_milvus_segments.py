@@ -6,36 +6,37 @@ import numpy as np
 from oneglance_index.records import Rows
 from oneglance_index.search.milvus.access import Access
 from oneglance_index.search.milvus.address import parse_address
-from oneglance_index.search.milvus.engine import Collection
-from oneglance_index.search.milvus.engine import Engine as Connection
+from oneglance_index.search.milvus.connection import Connection
+from oneglance_index.search.milvus.engine import Collection, Engine
 from oneglance_index.search.milvus.index import stamps_of
-from tests.index.milvus.engine import Engine
+from tests.index.milvus.engine import Engine as RunningMilvus
 
 
-def test_a_segment_is_told_as_soon_as_it_is_sealed_and_has_all_rows_that_came_before(empty: Engine) -> None:
+def test_a_segment_is_told_as_soon_as_it_is_sealed_and_has_all_rows_that_came_before(empty: RunningMilvus) -> None:
     from pymilvus.client.prepare import Prepare
 
     connection = Connection(parse_address(empty.url()), Access())
-    connection.belongs_to("store")
+    engine = Engine(connection, replicas=1)
+    engine.belongs_to("store")
     collection = Collection(1, "encodings", 1024)
-    connection.make(collection)
-    known, total = connection._sealed(collection.name), 0
+    engine.make(collection)
+    known, total = engine._sealed(collection.name), 0
     sizes = []
     for number, size in enumerate((1, 3000, 20, 1, 2500, 7)):  # some come in several requests
         numbers = np.arange(number * 10_000, number * 10_000 + size)
         rows = Rows(numbers, numbers, np.ones((size, 1024), np.float32))
-        connection.write(collection, np.empty(0, np.int64), rows, stamps_of(rows))
-        connection._client._get_connection()._stub.Flush(Prepare.flush_param([collection.name]), timeout=60)
-        (new,) = connection._sealed(collection.name) - known
+        engine.write(collection, np.empty(0, np.int64), rows, stamps_of(rows), False)
+        connection.client._get_connection()._stub.Flush(Prepare.flush_param([collection.name]), timeout=60)
+        (new,) = engine._sealed(collection.name) - known
         known |= {new}
         total += size
         sizes.append(size)
-    connection.seal(collection)  # it is waited for
-    told = connection._client.list_persistent_segments(collection.name)
+    engine.seal(collection)  # it is waited for
+    told = connection.client.list_persistent_segments(collection.name)
     for size, one in zip(sizes, sorted(told, key=lambda one: one.segment_id), strict=True):
         assert size < one.num_rows <= size + 10  # some are nobody's
-    there = connection.known(collection)
+    there = engine.known(collection)
     assert there is not None
     assert len(there.numbers) == total
-    connection.drop(collection)
-    connection.close()
+    engine.drop(collection)
+    engine.close()

@@ -1,4 +1,4 @@
-"""Engine: a connection to Milvus, and the few things that are done there with the rows of an index.
+"""Engine: the few things that are done at Milvus with the rows of an index.
 
 A row is a number, by which it is upserted, a subject's number, a stamp (a hash of the rest) and the vector. What
 was written is seen by a search that names the time of that write (`guarantee_timestamp`): Milvus's weaker levels
@@ -9,28 +9,21 @@ answer without one of them isn't taken.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from oneglance_index.errors import DeviceUnavailable, EngineUnavailable
+from oneglance_index.errors import DeviceUnavailable
 from oneglance_index.records import Integers, Rows, Vectors
-from oneglance_index.search.milvus.access import Access, reason_of, refuses_token
-from oneglance_index.search.milvus.address import Address
+from oneglance_index.search.milvus.connection import Connection
 from oneglance_index.search.milvus.witnesses import Segments, Witnesses
 
-T = TypeVar("T")
-log = logging.getLogger(__name__)
-
-SCHEMA = 4
+SCHEMA = 5
 PREFIX = "oneglance_"
 # The parts of a generation, by rule of fusion: where there are some, there are no others.
 FAMILIES = ({"encodings"}, {"templates", "singles"})
@@ -44,18 +37,13 @@ WITNESS = -2
 # the collection anew.
 _MOST_WITNESSES = 512
 MAX_DIMENSION = 32_768
-# How long a call is tried again while Milvus doesn't answer: a query node that died is replaced in 3 to 8 s.
-PATIENCE_SECONDS = 12.0
-_WHILE_DOWN_SECONDS = 1.0
-# Of the code here, and no want of an answer.
-_OUR_FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
-_PAUSE_SECONDS = 0.1
-_CONNECT_PAUSE_SECONDS = 1.0  # gRPC writes lines of its own to stderr at each try
-_CONNECT_SECONDS = 5.0
 _CALL_SECONDS = 10.0
 _EVERY_SECONDS = 60.0
 _VALUES_AT_ONCE = 1 << 20  # of an upsert: 4 MB, below the size of a message
 _LARGEST = 1 << 62
+# Milvus compacts only what it has an index of already, which takes it some seconds: so often it is asked again.
+_COMPACT_EVERY_SECONDS = 10.0
+_FORGETTING_PAUSE_SECONDS = 0.2
 _ROWS_BY_STAMP = 256  # of up to 32,768 numbers each
 # Of an answer's vectors: Milvus sends 64 MB at most.
 _ANSWER_BYTES = 48 << 20
@@ -115,52 +103,24 @@ class Collection:
 
 
 class Engine:
-    """Safe for any thread. Calls raise EngineUnavailable where Milvus doesn't answer."""
+    """Safe for any thread. Calls raise EngineUnavailable where Milvus doesn't answer. `replicas`: of each row."""
 
-    def __init__(self, address: Address, access: Access) -> None:
-        self.name, self._replicas = address.name, address.replicas
-        self._address, self._access = address, access
-        self._shown = access.arguments(address)
-        try:
-            from pymilvus import MilvusClient
-        except ImportError as error:
-            raise DeviceUnavailable(address.name, "pymilvus isn't installed: the extra `milvus` has it") from error
-        self._make_client = MilvusClient
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs each failed try, with a trace
-        self._down: str | None = None
+    def __init__(self, milvus: Connection, replicas: int) -> None:
+        self._milvus, self._replicas = milvus, replicas
         self._store_id = ""
-        self._lock = threading.Lock()
-        self._client, self._former = None, None  # type: Any, Any
         self._witnesses: dict[str, Witnesses] = {}  # by collection
-        try:
-            self._client = self._patiently(lambda: self._connected(self._shown), _CONNECT_PAUSE_SECONDS)
-        except EngineUnavailable as error:
-            raise DeviceUnavailable(address.name, error.reason) from error
+        # Since when files of a collection may have deleted rows, by time.time(); MARK's row has it as its subject.
+        self._unforgotten: dict[str, int] = {}
 
-    def _connected(self, shown: dict[str, Any]) -> Any:
-        # Dedicated, else it is whoever's showed the same token, whatever its certificates.
-        at = self._address
-        return self._make_client(uri=at.uri, db_name=at.database, timeout=_CONNECT_SECONDS, dedicated=True, **shown)
-
-    def _show_again(self) -> None:
-        """Connects anew, if the token has changed since it was read."""
-        with self._lock:
-            shown = self._access.arguments(self._address)
-            if shown == self._shown or self._client is None:
-                return
-            fresh = self._connected(shown)
-            if self._former is not None:
-                self._former.close()
-            # Others may be in the midst of a call with the one before.
-            self._client, self._former, self._shown = fresh, self._client, shown
-        log.warning("%s refused the token: the token was read again", self.name)
+    @property
+    def name(self) -> str:
+        return self._milvus.name
 
     def close(self) -> None:
-        for client in filter(None, (self._client, self._former)):
-            client.close()
+        self._milvus.close()
 
     def trouble(self) -> str | None:
-        return self._down and f"{self.name} doesn't answer: {self._down}"
+        return self._milvus.trouble()
 
     def belongs_to(self, store_id: str) -> None:
         """Rows are those of this store from here on. Raises DeviceUnavailable where others are there."""
@@ -187,25 +147,26 @@ class Engine:
         """An empty collection. It takes Milvus some seconds to load one."""
         from pymilvus import DataType
 
-        client = self._client
         self._drop(collection.name)
-        schema = client.create_schema(auto_id=False, description=f"oneglance {SCHEMA} {self._store_id}")
+        schema = self._milvus.client.create_schema(auto_id=False, description=f"oneglance {SCHEMA} {self._store_id}")
         schema.add_field("number", DataType.INT64, is_primary=True)
         schema.add_field("subject", DataType.INT64)
         schema.add_field("stamp", DataType.INT64)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=collection.dimension)
         name, long = collection.name, {"timeout": _EVERY_SECONDS}
-        self._patiently(lambda: client.create_collection(name, schema=schema, consistency_level="Strong", **long))
+        made: dict[str, Any] = {"schema": schema, "consistency_level": "Strong", **long}
+        self._milvus.call(lambda client: client.create_collection(name, **made))
         self._begin(collection)
         # Whoever finds an index knows that all above is done.
-        index = client.prepare_index_params()
+        index = self._milvus.client.prepare_index_params()
         index.add_index("vector", index_type="FLAT", metric_type="L2")
-        self._patiently(lambda: client.create_index(name, index, **long))
+        self._milvus.call(lambda client: client.create_index(name, index, **long))
         self._load(name)
 
     def _begin(self, collection: Collection) -> None:
-        """Writes that there are no witnesses yet."""
+        """Writes that there are no witnesses yet, and no deleted rows."""
         self._witnesses[collection.name] = Witnesses()
+        self._unforgotten.pop(collection.name, None)
         self._mark(collection)
 
     def drop(self, collection: Collection) -> None:
@@ -218,23 +179,31 @@ class Engine:
         if name not in self._names() or self._dimension_of(name) != collection.dimension:
             return None
         # A collection is made in several calls: a kill may come in between.
-        if not self._patiently(lambda: self._client.list_indexes(name, timeout=_CALL_SECONDS)):
+        if not self._milvus.call(lambda client: client.list_indexes(name, timeout=_CALL_SECONDS)):
             return None
         self._load(name)
         witnesses = self._witnesses[name] = self._witnesses_of(name)
         if len(witnesses) > _most_witnesses(collection.dimension):
             return None
-        found = self._between(name, 0, _LARGEST)
+        return self.rows_there(collection)
+
+    def rows_there(self, collection: Collection) -> Known:
+        """All rows that Milvus answers from."""
+        found = self._between(collection.name, 0, _LARGEST)
         rows = np.array([(one["number"], one["stamp"]) for one in found], np.int64).reshape(-1, 2)
         rows = rows[np.argsort(rows[:, 0], kind="stable")]
         return Known(rows[:, 0].copy(), rows[:, 1].copy())
 
-    def write(self, collection: Collection, gone: Integers, rows: Rows, stamps: Integers) -> int:
-        """Deletes rows by number, and upserts others; returns the time from which on searches see all of it, once they
-        do."""
+    def write(self, collection: Collection, gone: Integers, rows: Rows, stamps: Integers, forgets: bool) -> int:
+        """Deletes rows by number, and upserts others; `forgets`: some that are there are deleted or replaced. Returns
+        the time from which on searches see all of it, once they do."""
         name = collection.name
+        if forgets and name not in self._unforgotten:
+            self._unforgotten[name] = int(time.time())
+            self._mark(collection)  # before: whoever is killed behind it has said so
         for start in range(0, len(gone), MOST_ROWS):
-            self._patiently(functools.partial(self._delete, name, gone[start : start + MOST_ROWS].tolist()))
+            which = f"number in {gone[start : start + MOST_ROWS].tolist()}"
+            self._milvus.call(functools.partial(_delete, name, which))
         step = max(1, _VALUES_AT_ONCE // collection.dimension)
         entries = [
             {"number": number, "subject": subject, "stamp": stamp, "vector": vector}
@@ -245,8 +214,8 @@ class Engine:
         at = 0 if entries else self._mark(collection)
         for start in range(0, len(entries), step):
             at = self._append(collection, entries[start : start + step])
-        self._patiently(
-            lambda: self._client.query(
+        self._milvus.call(
+            lambda client: client.query(
                 name,
                 filter=f"number == {MARK}",
                 output_fields=["number"],
@@ -271,24 +240,24 @@ class Engine:
         """Upserts MARK, with rows and this witness; returns the time."""
         witnesses, place = self._witnesses[collection.name], self._place_of_witness(collection.dimension)
         stamp = witnesses.last if which is None else max(which, witnesses.last)
-        nobody = [_nobody(MARK, -place, stamp)]
+        nobody = [_nobody(MARK, -place, stamp) | {"subject": self._unforgotten.get(collection.name, MARK)}]
         if which is not None:
             nobody.append(_nobody(WITNESS - which, place, stamp))
-        return self._patiently(lambda: self._upserted(collection.name, [*entries, *nobody]))
+        return self._milvus.call(lambda client: _upserted(client, collection.name, [*entries, *nobody]))
 
     def _sealed(self, name: str) -> Segments:
         """The segments that Milvus has sealed, or is about to."""
-        told = self._patiently(lambda: self._client.list_persistent_segments(name, timeout=_CALL_SECONDS))
+        told = self._milvus.call(lambda client: client.list_persistent_segments(name, timeout=_CALL_SECONDS))
         return frozenset(one.segment_id for one in told)
 
     def _witnesses_of(self, name: str) -> Witnesses:
         """Those that are at Milvus."""
 
-        def query() -> Witnesses:
-            told = self._client.query(
+        def query(client: Any) -> Witnesses:
+            told = client.query(
                 name,
                 filter=f"number <= {MARK}",
-                output_fields=["number", "stamp"],
+                output_fields=["number", "subject", "stamp"],
                 consistency_level="Strong",
                 timeout=_CALL_SECONDS,
                 limit=MOST_ROWS,
@@ -296,23 +265,18 @@ class Engine:
             stamps = {one["number"]: one["stamp"] for one in told}
             if MARK not in stamps:
                 raise _Incomplete(len(stamps))
+            since = next(one["subject"] for one in told if one["number"] == MARK)
+            if since != MARK:
+                self._unforgotten[name] = since
             witnesses = Witnesses(max(stamps.values()))
             _check_whole(witnesses.last, stamps.keys())
             return witnesses
 
-        return self._patiently(query)
+        return self._milvus.call(query)
 
     def fewest(self, collection: Collection) -> int:
         """So many rows are told of each probe, however few are asked for."""
         return len(self._witnesses[collection.name])
-
-    def _delete(self, name: str, numbers: Sequence[int]) -> None:
-        self._client.delete(name, filter=f"number in {list(numbers)}", timeout=_CALL_SECONDS)
-
-    def _upserted(self, name: str, entries: Sequence[dict[str, Any]]) -> int:
-        """The client's own upsert() doesn't tell the time."""
-        told = self._client._get_connection().upsert_rows(name, list(entries), timeout=_CALL_SECONDS)
-        return int(told.timestamp)
 
     def nearest(
         self,
@@ -329,11 +293,11 @@ class Engine:
         asked = [*probes, self._place_of_witness(collection.dimension)]
         witnesses = self._witnesses[collection.name]
 
-        def search() -> tuple[list[Any], int]:
+        def search(client: Any) -> tuple[list[Any], int]:
             last, told = witnesses.told
             limit = max(most, self.fewest(collection))
             found: list[Any]
-            *found, of_nobody = self._client.search(
+            *found, of_nobody = client.search(
                 collection.name,
                 data=asked,
                 anns_field="vector",
@@ -348,7 +312,7 @@ class Engine:
             _check_whole(last, {one["entity"]["number"] for one in of_nobody})
             return found, limit
 
-        found, limit = self._patiently(search)
+        found, limit = self._milvus.call(search)
         widest = max((len(near) for near in found), default=0)
         shape = (len(probes), widest)
         hits = Hits(
@@ -372,10 +336,10 @@ class Engine:
         tells of a row by its number, of which there may be two."""
         numbers, witnesses = list(wanted), self._witnesses[collection.name]
 
-        def query(some: Sequence[int]) -> list[dict[str, Any]]:
+        def query(some: Sequence[int], client: Any) -> list[dict[str, Any]]:
             last, told = witnesses.told
             stamps = [wanted[number] for number in some]
-            found: list[dict[str, Any]] = self._client.query(
+            found: list[dict[str, Any]] = client.query(
                 collection.name,
                 filter=f"(number in {list(some)} and stamp in {stamps}) or number <= {WITNESS}",
                 output_fields=["number", "subject", "stamp", "vector"],
@@ -387,45 +351,78 @@ class Engine:
             return found
 
         for start in range(0, len(numbers), _ROWS_BY_STAMP):
-            for one in self._patiently(functools.partial(query, numbers[start : start + _ROWS_BY_STAMP])):
+            for one in self._milvus.call(functools.partial(query, numbers[start : start + _ROWS_BY_STAMP])):
                 if one["stamp"] == wanted.get(one["number"]):
                     yield one["number"], one["subject"], np.array(one["vector"], np.float32)
 
-    def seal(self, collection: Collection) -> None:
-        """Has Milvus make of the rows that came what it searches fastest."""
+    def seal(self, collection: Collection) -> bool:
+        """Has Milvus make of the rows that came what it searches fastest; not where there are too many witnesses."""
         name, witnesses = collection.name, self._witnesses[collection.name]
-        if len(witnesses) < _most_witnesses(collection.dimension):
-            self._patiently(lambda: self._client.flush(name, timeout=_EVERY_SECONDS))
-            witnesses.all_are_sealed(self._sealed(name))
+        if len(witnesses) >= _most_witnesses(collection.dimension):
+            return False
+        self._milvus.call(lambda client: client.flush(name, timeout=_EVERY_SECONDS))
+        witnesses.all_are_sealed(self._sealed(name))
+        return True
+
+    def unforgotten_since(self, collection: Collection) -> int | None:
+        """Since when files at Milvus may have rows that were deleted, by time.time(); None: there are none."""
+        return self._unforgotten.get(collection.name)
+
+    def forget(self, collection: Collection, rows: int, go_on: Callable[[], bool]) -> bool:
+        """Has Milvus write anew the files that have deleted rows, while `go_on` says so; its garbage collection removes
+        the former ones later. Whether no file has more than the `rows` that there are. Nobody writes meanwhile.
+
+        That it compacted tells nothing: it does so without deletions that it hasn't stored yet."""
+        name, asked = collection.name, -_COMPACT_EVERY_SECONDS
+        if not self.seal(collection):
+            return False
+        while self._rows_in_files(name) != rows + len(self._witnesses[name]) + 1:
+            if not go_on():
+                return False
+            if time.monotonic() - asked >= _COMPACT_EVERY_SECONDS:
+                self._compact(name)
+                asked = time.monotonic()
+            time.sleep(_FORGETTING_PAUSE_SECONDS)
+        self._unforgotten.pop(name, None)
+        self._mark(collection)
+        return True
 
     def compact(self, collection: Collection) -> None:
-        """Has Milvus write anew what holds deleted rows; its garbage collection removes the former files later."""
-        if collection.name in self._names():
+        """Has Milvus make larger files of smaller ones, without what it knows to be deleted. It costs witnesses, and
+        half of them are kept for what comes yet."""
+        if collection.name in self._names() and 2 * self.fewest(collection) < _most_witnesses(collection.dimension):
             self.seal(collection)
-            self._patiently(lambda: self._client.compact(collection.name, timeout=_EVERY_SECONDS))
+            self._compact(collection.name)
+
+    def _compact(self, name: str) -> None:
+        self._milvus.call(lambda client: client.compact(name, timeout=_EVERY_SECONDS))
+
+    def _rows_in_files(self, name: str) -> int:
+        told = self._milvus.call(lambda client: client.list_persistent_segments(name, timeout=_CALL_SECONDS))
+        return sum(one.num_rows for one in told)
 
     def _names(self) -> list[str]:
-        names = self._patiently(lambda: self._client.list_collections(timeout=_CALL_SECONDS))
+        names = self._milvus.call(lambda client: client.list_collections(timeout=_CALL_SECONDS))
         return [name for name in names if name.startswith(PREFIX)]
 
     def _load(self, name: str) -> None:
         """Returns once it can be searched."""
         soon = {"timeout": _CALL_SECONDS}
-        state = self._patiently(lambda: self._client.get_load_state(name, **soon))["state"]
+        state = self._milvus.call(lambda client: client.get_load_state(name, **soon))["state"]
         if state.name == "Loaded":  # by as many query nodes as are said now? Else it is refused
-            now = self._patiently(lambda: self._client.describe_replica(name, **soon))
+            now = self._milvus.call(lambda client: client.describe_replica(name, **soon))
             if len(now) != self._replicas:
-                self._patiently(lambda: self._client.release_collection(name, timeout=_EVERY_SECONDS))
-        self._patiently(
-            lambda: self._client.load_collection(name, replica_number=self._replicas, timeout=_EVERY_SECONDS)
+                self._milvus.call(lambda client: client.release_collection(name, timeout=_EVERY_SECONDS))
+        self._milvus.call(
+            lambda client: client.load_collection(name, replica_number=self._replicas, timeout=_EVERY_SECONDS)
         )
 
     def _drop(self, name: str) -> None:
-        self._patiently(lambda: self._client.drop_collection(name, timeout=_CALL_SECONDS))
+        self._milvus.call(lambda client: client.drop_collection(name, timeout=_CALL_SECONDS))
 
     def _dimension_of(self, name: str) -> int:
         """0 where a former version made it: it is made anew."""
-        told = self._patiently(lambda: self._client.describe_collection(name, timeout=_CALL_SECONDS))
+        told = self._milvus.call(lambda client: client.describe_collection(name, timeout=_CALL_SECONDS))
         if told["description"] in {f"oneglance {former} {self._store_id}" for former in range(SCHEMA)}:
             return 0
         if told["description"] != f"oneglance {SCHEMA} {self._store_id}":
@@ -445,8 +442,8 @@ class Engine:
         """Rows whose number is in [first, end): by halves where they are many, since Milvus pages in no order."""
         witnesses = self._witnesses[name]
 
-        def query() -> list[dict[str, Any]]:
-            told = self._client.query(
+        def query(client: Any) -> list[dict[str, Any]]:
+            told = client.query(
                 name,
                 filter=f"(number >= {first} and number < {end}) or number <= {WITNESS}",
                 output_fields=["number", "stamp"],
@@ -458,36 +455,21 @@ class Engine:
                 _check_whole(witnesses.last, {one["number"] for one in told})
             return list(told)
 
-        found = self._patiently(query)
+        found = self._milvus.call(query)
         if len(found) < MOST_ROWS:
             return [one for one in found if one["number"] >= 0]
         middle = (first + end) // 2
         return self._between(name, first, middle) + self._between(name, middle, end)
 
-    def _patiently(self, act: Callable[[], T], pause: float = _PAUSE_SECONDS) -> T:
-        """Tries again for a while; but not for long while it is known not to answer."""
-        until = time.monotonic() + (PATIENCE_SECONDS if self._down is None else _WHILE_DOWN_SECONDS)
-        while True:
-            try:
-                result = act()
-            except _OUR_FAULTS:
-                raise
-            except Exception as error:  # of the client's many types; gRPC's errors come through, too
-                reason = reason_of(error)
-                if refuses_token(error):
-                    with contextlib.suppress(Exception):
-                        self._show_again()
-                if time.monotonic() >= until:
-                    if self._down is None:
-                        log.warning("%s doesn't answer: %s", self.name, reason)
-                    self._down = reason
-                    raise EngineUnavailable(self.name, reason) from error
-                time.sleep(pause)
-            else:
-                if self._down is not None:
-                    log.info("%s answers again", self.name)
-                self._down = None
-                return result
+
+def _delete(name: str, which: str, client: Any) -> None:
+    client.delete(name, filter=which, timeout=_CALL_SECONDS)
+
+
+def _upserted(client: Any, name: str, entries: Sequence[dict[str, Any]]) -> int:
+    """The client's own upsert() doesn't tell the time."""
+    told = client._get_connection().upsert_rows(name, list(entries), timeout=_CALL_SECONDS)
+    return int(told.timestamp)
 
 
 def _nobody(number: int, vector: Vectors, stamp: int) -> dict[str, Any]:

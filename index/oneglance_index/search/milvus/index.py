@@ -9,6 +9,10 @@ search: what is written to Milvus is masked by what is here for every search tha
 When it is loaded, number and stamp of every row at Milvus are compared with the store; what differs is written. So
 whatever was under way when either of them died comes out whole.
 
+What is deleted is in no answer from then on. Milvus's files have it until they are compacted, which Milvus does by
+itself once a fifth of one is deleted. So once a day, where something was deleted, nothing is written for some seconds,
+and Milvus is asked to compact until its files have as many rows as there are.
+
 Not here, but in this process: number and stamp of each row; and once a search had a filter ids and labels of subjects,
 about 200 bytes each.
 """
@@ -22,6 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +65,10 @@ _ROOM_SECONDS = 30.0
 _MANY_ROWS = 8192
 _MANY_OF = 8
 _RETRY_SECONDS = 0.5
+# So long after the first deletion Milvus's files are to forget it; so long it is waited for, at most, and so long until
+# the next try.
+_FORGET_SECONDS, _FORGETTING_SECONDS, _FORGET_AGAIN_SECONDS = 86_400.0, 300.0, 600.0
+_LOOK_SECONDS = 60.0
 _NONE: Integers = np.empty(0, np.int64)
 
 
@@ -98,11 +107,13 @@ class MilvusIndex:
         self._unclaimed: Known | None = None  # while it is loaded
         self._claimed = np.empty(0, np.bool_)
         self._gone = 0
+        self._forgets = False  # something at Milvus is to be deleted or replaced by what is here
         self._held = HeldRows()
         # Guards everything above; held during a search.
         self._lock = threading.Lock()
-        # Rows written since Milvus was last asked to seal them; guarded by `_writing`.
-        self._unsealed = 0
+        # Rows written since Milvus was last asked to seal them, and how many are at Milvus; guarded by `_writing`.
+        self._unsealed, self._there = 0, 0
+        self._forget_at = 0.0  # of time.monotonic(): the next try
         # Held while rows of this generation are written to Milvus.
         self._writing = writer.lock_of(collection.generation)
         lock = threading.Lock()
@@ -124,8 +135,9 @@ class MilvusIndex:
             self._unclaimed = self._engine.known(self._collection)
             if self._unclaimed is not None:
                 nothing = self._rows_of({})
-                self._since = self._engine.write(self._collection, nothing.numbers, nothing, nothing.numbers)
+                self._since = self._engine.write(self._collection, nothing.numbers, nothing, nothing.numbers, False)
         self._made = self._unclaimed is not None
+        self._writer.look_after(self)
         if self._unclaimed is not None:
             self._claimed = np.zeros(len(self._unclaimed.numbers), np.bool_)
 
@@ -158,7 +170,9 @@ class MilvusIndex:
     def _settle(self) -> None:
         """It is loaded: what Milvus has besides is to go; the lock is held."""
         if self._unclaimed is not None:
-            for number in self._unclaimed.numbers[~self._claimed].tolist():
+            unclaimed = self._unclaimed.numbers[~self._claimed].tolist()
+            self._forgets |= bool(unclaimed)
+            for number in unclaimed:
                 if number not in self._here:
                     self._put(number, -1, None)
             self._unclaimed, self._claimed = None, np.empty(0, np.bool_)
@@ -212,6 +226,7 @@ class MilvusIndex:
             self._rows += len(change.added) - len(change.removed)
             self._total += int(change.added.sum()) - int(change.removed.sum())
             self._gone += len(change.removed)
+            self._forgets |= len(change.removed) > 0
             if change.removed_subject is not None:
                 self._subjects.remove(change.removed_subject)
             self._revision = change.revision
@@ -290,9 +305,13 @@ class MilvusIndex:
         there = hits.numbers >= 0
         rows = Rows(hits.numbers[there], hits.subjects[there], hits.vectors[there])
         strays = ~self._held.count(rows.numbers, stamps_of(rows)) & ~np.isin(rows.numbers, masked)
-        numbers = np.unique(rows.numbers[strays])
-        if not len(numbers):
-            return
+        if strays.any():
+            self._put_right(np.unique(rows.numbers[strays]))
+            raise _Strays
+
+    def _put_right(self, numbers: Integers) -> None:
+        """Milvus has rows of these numbers that don't count; the lock is held."""
+        self._forgets = True
         for number, subject, vector in self._engine.rows(self._collection, self._held.those_of(numbers), self._since):
             self._put(number, subject, vector)
         for number in numbers.tolist():
@@ -301,7 +320,6 @@ class MilvusIndex:
         self._writer.due(self)
         if not all(number in self._here for number in numbers.tolist()):
             raise EngineUnavailable(self.device, "it lacks rows that were brought there, as a restart does again")
-        raise _Strays
 
     def _local_rows(self) -> Local:
         if self._local is None:
@@ -319,31 +337,41 @@ class MilvusIndex:
     def write(self) -> bool:
         """Brings what is here to Milvus. Whether there is more by now. Raises EngineUnavailable."""
         with self._writing:
-            if self._arrivals.retired:
-                return False
+            return not self._arrivals.retired and self._write()
+
+    def _write(self) -> bool:
+        with self._lock:
+            if self._unclaimed is None:
+                self._drain()
+            here, there, forgets = dict(self._here), self._rows, self._forgets
+            if here:
+                self._forgets = False
+        if not here:
+            self._there = there
+            return False
+        rows = self._rows_of(here)
+        gone = np.array([number for number, row in here.items() if row.vector is None], np.int64)
+        if not self._made:
+            self._engine.make(self._collection)
+        try:
+            since = self._engine.write(self._collection, gone, rows, stamps_of(rows), forgets)
+        except BaseException:
             with self._lock:
-                if self._unclaimed is None:
-                    self._drain()
-                here = dict(self._here)
-            if not here:
-                return False
-            rows = self._rows_of(here)
-            gone = np.array([number for number, row in here.items() if row.vector is None], np.int64)
-            if not self._made:
-                self._engine.make(self._collection)
-            since = self._engine.write(self._collection, gone, rows, stamps_of(rows))
-            self._unsealed += len(here)
-            with self._lock:
-                self._made, self._since = True, since
-                for number, row in here.items():
-                    if self._here[number].change == row.change:
-                        del self._here[number]
-                self._local = None
-                left = len(self._here)
-            with self._room:
-                self._waiting_rows = left + sum(len(change.added) for change in self._arrivals.pending)
-                self._room.notify_all()
-                return bool(left or self._arrivals.pending)
+                self._forgets |= forgets
+            raise
+        self._unsealed += len(here)
+        self._there = there
+        with self._lock:
+            self._made, self._since = True, since
+            for number, row in here.items():
+                if self._here[number].change == row.change:
+                    del self._here[number]
+            self._local = None
+            left = len(self._here)
+        with self._room:
+            self._waiting_rows = left + sum(len(change.added) for change in self._arrivals.pending)
+            self._room.notify_all()
+            return bool(left or self._arrivals.pending)
 
     def seal(self) -> None:
         """Milvus searches what came lately several times as slow as the rest, until it has sealed it; by itself it does
@@ -352,6 +380,52 @@ class MilvusIndex:
             if self._unsealed >= max(_MANY_ROWS, self._rows // _MANY_OF) and not self._arrivals.retired:
                 self._engine.seal(self._collection)
                 self._unsealed = 0
+
+    def unforgotten_since(self) -> int | None:
+        """As of Engine; None, too, before the next try."""
+        due = self._made and self._unclaimed is None and time.monotonic() >= self._forget_at
+        return self._engine.unforgotten_since(self._collection) if due else None
+
+    def has_room(self) -> bool:
+        """Whether nothing needs to be written soon."""
+        return self._arrivals.retired or 8 * self.dimension * self._waiting_rows < _MOST_BYTES
+
+    def forget(self, go_on: Callable[[], bool]) -> bool:
+        """Has Milvus's files forget what was deleted, while `go_on` says so. Whether they have."""
+        until = time.monotonic() + _FORGETTING_SECONDS
+        self._forget_at = until + _FORGET_AGAIN_SECONDS
+
+        def may_go_on() -> bool:
+            return go_on() and not self._arrivals.retired and time.monotonic() < until
+
+        with self._writing:
+            if self._arrivals.retired:
+                return True
+            self._write()
+            gone = self._gone
+            if self._engine.forget(self._collection, self._there, may_go_on):
+                with self._lock:
+                    self._gone -= gone
+                self._forget_at = 0.0
+                return True
+            self._find_strays()  # what Milvus didn't delete it doesn't forget
+            return False
+
+    def _find_strays(self) -> None:
+        there = self._engine.rows_there(self._collection)
+        with self._lock:
+            self._drain()
+            counts = self._held.count(there.numbers, there.stamps)
+            strays = np.array(
+                [number for number in there.numbers[~counts].tolist() if number not in self._here], np.int64
+            )
+            if len(strays):
+                self._put_right(strays)
+                self._forget_at = 0.0
+
+    @property
+    def retired(self) -> bool:
+        return self._arrivals.retired
 
     def retire(self, drop: bool) -> None:
         """Nothing is written from here on; the rows at Milvus are removed if they are to be dropped."""
@@ -396,22 +470,23 @@ class MilvusIndex:
         """There is nothing to do."""
 
     def wants_compaction(self) -> bool:
-        return self._gone > max(64, self._rows // 100)
+        """Never: Milvus does by itself what searches gain by, and forget() the rest."""
+        return False
 
     def compact(self) -> None:
-        gone = self._gone
         self.write()  # once: there is always more while others write
         if self._made:
             self._engine.compact(self._collection)
-        with self._lock:
-            self._gone -= gone
 
 
 class Writer:
-    """The thread that brings changes of all indexes to Milvus, and drops those of deleted galleries."""
+    """The thread that brings changes of all indexes to Milvus, drops those of deleted galleries, and has Milvus forget.
+    `copy_seconds`: how long Milvus may have copies of what is deleted; 0: nobody said."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, copy_seconds: float = 0.0) -> None:
+        self._engine, self._copy_seconds = engine, copy_seconds
+        self._forget_seconds = min(_FORGET_SECONDS, copy_seconds / 2 or _FORGET_SECONDS)
+        self._indexes = set[MilvusIndex]()  # those that are looked after
         self._due: dict[MilvusIndex, bool] = {}  # and whether it is to be dropped
         self._told = threading.Condition()
         self._locks: dict[int, threading.Lock] = {}  # by generation
@@ -422,8 +497,13 @@ class Writer:
         with self._told:
             return self._locks.setdefault(generation, threading.Lock())
 
+    def look_after(self, index: MilvusIndex) -> None:
+        with self._told:
+            self._indexes.add(index)
+
     def due(self, index: MilvusIndex) -> None:
         with self._told:
+            self._indexes.add(index)
             if self._due.setdefault(index, False) is False:
                 self._told.notify()
 
@@ -442,10 +522,10 @@ class Writer:
     def _loop(self) -> None:
         while True:
             with self._told:
-                while not self._due and not self._closing:
-                    self._told.wait()
+                if not self._due and not self._closing:
+                    self._told.wait(min(_LOOK_SECONDS, self._forget_seconds))
                 due, self._due = self._due, {}
-            if not due:
+            if not due and self._closing:
                 return
             for index, drop in due.items():
                 try:
@@ -461,6 +541,32 @@ class Writer:
                         return
                     (self.drop if drop else self.due)(index)
                     time.sleep(_RETRY_SECONDS)
+            self._forget()
+
+    def _forget(self) -> None:
+        with self._told:
+            self._indexes = {one for one in self._indexes if not one.retired}
+            indexes = list(self._indexes)
+
+        def go_on() -> bool:
+            return not self._closing and all(one.has_room() for one in indexes)
+
+        for index in indexes:
+            since = index.unforgotten_since()
+            if since is None or time.time() < since + self._forget_seconds or not go_on():
+                continue
+            try:
+                why = "" if index.forget(go_on) else "it was not compacted in time"
+            except Exception as error:  # tried again
+                why = in_words(error)
+            if why and self._copy_seconds and time.time() > since + self._copy_seconds:
+                log.warning(
+                    "%s may have files with rows that were deleted since %s: %s", self._engine.name, _date(since), why
+                )
+
+
+def _date(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def stamps_of(rows: Rows) -> Integers:

@@ -198,6 +198,8 @@ class LocalGalleries:
             opened = open_device(
                 device, settings.gpu_temp_memory_bytes, lost, half, access, settings.engine_copy_seconds
             )
+            if opened.remote is None:  # there are no copies elsewhere
+                settings = settings.model_copy(update={"engine_copy_seconds": 0.0})
             return cls(Path(data_dir), opened, settings, progress or _silent, tau_rule, on_change, on_galleries)
 
     # Writing.
@@ -839,6 +841,7 @@ class LocalGalleries:
             return
         until = None if deadline_seconds is None else time.monotonic() + deadline_seconds
         self._check.stop(self._opened.end_loading)
+        self._device.hurry()
         self._store.finish(until)
         self._upkeep.close(until)
         self._store.close(until)

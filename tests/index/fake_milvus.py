@@ -3,7 +3,6 @@ fails. Whether the real one does what is asked of it, tests/index/milvus tries."
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 from oneglance_core.distance import squared_l2
 from oneglance_index.records import Integers, Rows, Vectors
 from oneglance_index.search import device
-from oneglance_index.search.milvus.engine import MARK, Collection, Engine, Hits, Known
+from oneglance_index.search.milvus.engine import MARK, Collection, Engine, Hits, Known, NotForgotten
 
 URL = "milvus://nowhere:1"
 _Row = tuple[int, int, Vectors]  # subject, stamp, vector
@@ -26,7 +25,7 @@ class FakeMilvus(Engine):
         self.since: dict[str, int] = {}  # as unforgotten_since()
         self.forgotten: list[int] = []  # how many rows there were each time
         # Rows that should be gone, by number, and that there may be others of the same number beside.
-        self.strays: dict[str, list[tuple[int, _Row]]] = {}
+        self.lost: dict[str, list[tuple[int, _Row]]] = {}
 
     @classmethod
     def installed(cls, monkeypatch: pytest.MonkeyPatch) -> FakeMilvus:
@@ -53,24 +52,22 @@ class FakeMilvus(Engine):
         self.collections[collection.name] = {}
 
     def known(self, collection: Collection) -> Known | None:
-        return self.rows_there(collection) if collection.name in self.collections else None
-
-    def rows_there(self, collection: Collection) -> Known:
-        rows = [*self.collections[collection.name].items(), *self.strays.get(collection.name, [])]
-        known = sorted((number, stamp) for number, (_, stamp, _) in rows)
+        if collection.name not in self.collections:
+            return None
+        known = sorted({number: stamp for number, (_, stamp, _) in self._rows(collection)}.items())
         return Known(*np.array(known, np.int64).reshape(-1, 2).T.copy())
 
-    def write(self, collection: Collection, gone: Integers, rows: Rows, stamps: Integers, forgets: bool) -> int:
-        if forgets:
-            self.since.setdefault(collection.name, int(time.time()))
+    def write(self, collection: Collection, gone: Integers, rows: Rows, stamps: Integers, to_forget: int | None) -> int:
+        if to_forget is not None:
+            self.since.setdefault(collection.name, to_forget)
         held = self.collections[collection.name]
         written = {*gone.tolist(), *rows.numbers.tolist()}
-        strays = self.strays.get(collection.name, [])
-        self.strays[collection.name] = [(number, row) for number, row in strays if number not in written]
+        strays = self.lost.get(collection.name, [])
+        self.lost[collection.name] = [(number, row) for number, row in strays if number not in written]
         for number in gone.tolist():
             row = held.pop(number, None)
             if row is not None and self.loses:
-                self.strays[collection.name].append((number, row))
+                self.lost[collection.name].append((number, row))
         self.loses &= not len(gone)
         for number, subject, stamp, vector in zip(
             rows.numbers.tolist(), rows.subjects.tolist(), stamps.tolist(), rows.vectors, strict=True
@@ -88,10 +85,9 @@ class FakeMilvus(Engine):
         reach: float | None = None,
     ) -> Hits:
         asked = compile(where or "True", collection.name, "eval")  # its expressions are Python's, too
-        all_rows = [*self.collections[collection.name].items(), *self.strays.get(collection.name, [])]
         rows = [
             (number, subject, vector)
-            for number, (subject, _, vector) in all_rows
+            for number, (subject, _, vector) in self._rows(collection)
             if eval(asked, {"number": number, "subject": subject})
         ]
         if len(probes) == 1:  # of rows of one number Milvus gives the nearest; whoever has strays asks for one probe
@@ -117,9 +113,6 @@ class FakeMilvus(Engine):
             if wanted.get(number) == stamp:
                 yield number, subject, vector.copy()
 
-    def fewest(self, collection: Collection) -> int:
-        return 0
-
     def seal(self, collection: Collection) -> bool:
         self.sealed.append(len(self.collections[collection.name]))
         return True
@@ -127,12 +120,18 @@ class FakeMilvus(Engine):
     def unforgotten_since(self, collection: Collection) -> int | None:
         return self.since.get(collection.name)
 
-    def forget(self, collection: Collection, rows: int, go_on: Callable[[], bool]) -> bool:
-        if len(self.rows_there(collection).numbers) != rows:
-            return False
+    def forget(self, collection: Collection, rows: int, go_on: Callable[[], bool]) -> None:
+        if len(self._rows(collection)) != rows:
+            raise NotForgotten("there are others")
         del self.since[collection.name]
         self.forgotten.append(rows)
-        return True
+
+    def strays(self, collection: Collection, numbers: Integers, stamps: Integers) -> Iterator[Integers]:
+        held = dict(zip(numbers.tolist(), stamps.tolist(), strict=True))
+        yield np.array([number for number, row in self._rows(collection) if held.get(number) != row[1]], np.int64)
+
+    def _rows(self, collection: Collection) -> list[tuple[int, _Row]]:
+        return [*self.collections[collection.name].items(), *self.lost.get(collection.name, [])]
 
     def compact(self, collection: Collection) -> None:
         pass

@@ -20,6 +20,16 @@ COLLECTION = Collection(1, "encodings", 4)
 _Row = dict[str, Any]
 
 
+class Near(list[dict[str, Any]]):
+    @property
+    def ids(self) -> list[int]:
+        return [one["entity"]["number"] for one in self]
+
+    @property
+    def distances(self) -> list[float]:
+        return [one["distance"] for one in self]
+
+
 class SegmentedMilvus:
     """Of one collection, COLLECTION. New rows go to the open segment, if there is none to a new one."""
 
@@ -34,7 +44,9 @@ class SegmentedMilvus:
         self.since = 0  # of the others they have what came from then on
         self.queue = 1 << 40  # of those, too, they have what came from then on: read from the message queue once more
         self.meanwhile: Callable[[], None] = lambda: None  # before and behind what a write asks of it
+        self.after_search: Callable[[], None] = lambda: None
         self.limits: list[int] = []
+        self.queries: list[str] = []
         self.description = f"oneglance {SCHEMA} store"
         self._numbers = itertools.count(1)
         self._time = 0
@@ -90,9 +102,13 @@ class SegmentedMilvus:
         self.meanwhile()
         self.seal()
 
-    def compact(self, *_: object, **__: object) -> None:
+    def compact(self, *_: object, **__: object) -> int:
         self.compactions += 1
         self.merge(self.sealed())
+        return self.compactions
+
+    def get_compaction_state(self, *_: object, **__: object) -> str:
+        return "Completed"
 
     def _rows(self, filter: str, every: bool = False) -> list[_Row]:
         asked = compile(filter or "True", COLLECTION.name, "eval")  # its expressions are Python's, too
@@ -102,9 +118,9 @@ class SegmentedMilvus:
             for row in segment.values()
             if every or row["at"] >= (self.queue if one in self.hidden else self.since)
         ]
-        return [row for row in rows if eval(asked, {"number": row["number"], "subject": row["subject"]})]
+        return [row for row in rows if eval(asked, {name: row[name] for name in ("number", "subject", "stamp")})]
 
-    def search(self, _: str, data: Sequence[Vectors], limit: int, filter: str, **__: object) -> list[list[_Row]]:
+    def search(self, _: str, data: Sequence[Vectors], limit: int, filter: str, **__: object) -> list[Near]:
         self.limits.append(limit)
         rows = self._rows(filter)
         vectors = np.array([row["vector"] for row in rows], np.float32).reshape(-1, COLLECTION.dimension)
@@ -112,10 +128,12 @@ class SegmentedMilvus:
         for probe in data:
             away = squared_l2(vectors, probe)
             order = np.argsort(away, kind="stable")[:limit].tolist()
-            found.append([{"distance": float(away[at]), "entity": rows[at]} for at in order])
+            found.append(Near([{"distance": float(away[at]), "entity": rows[at]} for at in order]))
+        self.after_search()
         return found
 
     def query(self, _: str, filter: str, **__: object) -> list[_Row]:
+        self.queries.append(filter)
         return self._rows(filter)
 
     def list_collections(self, **_: object) -> list[str]:

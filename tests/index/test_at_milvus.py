@@ -150,13 +150,13 @@ def test_a_row_whose_former_vector_milvus_kept_is_found_by_the_present_one(
         galleries.compact("g")
         ((number, former),) = [(number, row) for number, row in before.items() if fake.collections[name][number] != row]
         for _ in range(2):
-            fake.strays[name] = [(number, former)]
+            fake.lost[name] = [(number, former)]
             (found,) = galleries.search_many("g", [Search(near, "e", 2, 5.0, 5)])
             assert isinstance(found, Found)
             assert [(one.subject_id, one.distance) for one in found.candidates[0]] == [("changed", 4.0), ("far", 256.0)]
             assert [one.subject_id for one in found.matches[0]] == ["changed"]
-            until(lambda: not fake.strays[name])
-        fake.strays[name] = [(number, former)]
+            until(lambda: not fake.lost[name])
+        fake.lost[name] = [(number, former)]
         del fake.collections[name][number]  # the present one isn't there at all
         with pytest.raises(EngineUnavailable, match="lacks rows"):
             galleries.search_many("g", [Search(near, "e", 2, 5.0, 5)])
@@ -180,12 +180,12 @@ def test_any_number_of_rows_whose_deletion_milvus_lost_hides_nobody(
         for i in range(60):
             galleries.delete_subject("g", f"s{i}").result()
         galleries.compact("g")
-        fake.strays[name] = [(number, row) for number, row in before.items() if number not in fake.collections[name]]
-        assert len(fake.strays[name]) == 60
+        fake.lost[name] = [(number, row) for number, row in before.items() if number not in fake.collections[name]]
+        assert len(fake.lost[name]) == 60
         (found,) = galleries.search_many("g", [Search(vectors[:1], "e", 3)])
         assert isinstance(found, Found)
         assert [one.subject_id for one in found.candidates[0]] == ["far"]
-        until(lambda: not fake.strays[name])
+        until(lambda: not fake.lost[name])
 
 
 def test_rows_are_held_as_a_dictionary_would(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def rows_of(*numbers: int) -> Rows:
 
 def write(engine: SegmentedEngine, *numbers: int, gone: Integers = NONE) -> int:
     rows = rows_of(*numbers)
-    return engine.write(COLLECTION, gone, rows, stamps_of(rows), len(gone) > 0)
+    return engine.write(COLLECTION, gone, rows, stamps_of(rows), 1 if len(gone) else None)
 
 
 def found(hits: Hits) -> set[int]:
@@ -119,7 +119,7 @@ def test_every_segment_has_a_witness_whenever_milvus_seals_and_whenever_the_proc
             milvus.merge(milvus.sealed())
         check(milvus, engine, since, rows)
     there = {number for segment in milvus.segments.values() for number in segment if number <= WITNESS}
-    assert len(there) >= engine.fewest(COLLECTION)
+    assert len(there) >= len(engine._witnesses[COLLECTION.name])
 
 
 @pytest.mark.parametrize("sealed", ["before", "behind", "at the end"])
@@ -169,7 +169,7 @@ def test_where_nothing_is_sealed_a_few_witnesses_are_enough() -> None:
     engine = SegmentedEngine(milvus, made=True)
     for number in range(50):
         write(engine, number)
-    assert engine.fewest(COLLECTION) <= 4
+    assert len(engine._witnesses[COLLECTION.name]) <= 4
 
 
 def test_the_end_of_what_came_does_not_vouch_for_one_segment_that_all_was_merged_to() -> None:
@@ -190,6 +190,35 @@ def test_the_end_of_what_came_does_not_vouch_for_one_segment_that_all_was_merged
             engine.nearest(COLLECTION, PROBE, 100, since)
     milvus.queue = rows[0]
     assert found(engine.nearest(COLLECTION, PROBE, 100, since)) == set(range(7))
+
+
+def test_where_witnesses_are_more_than_rows_that_are_asked_for_vectors_come_by_themselves() -> None:
+    """Those of all rows that are told: one that was deleted meanwhile is none, and an answer that lacks one isn't
+    taken."""
+    milvus = SegmentedMilvus()
+    engine = SegmentedEngine(milvus, made=True)
+    since = 0
+    for number in range(6):
+        since = write(engine, number)
+        engine.seal(COLLECTION)
+    assert len(engine._witnesses[COLLECTION.name]) > 3
+    milvus.queries.clear()
+    probes = np.array([[4, 0, 0, 0], [3, 0, 0, 0]], np.float32)
+    hits = engine.nearest(COLLECTION, probes, 3, since)
+    assert [set(of.tolist()) for of in hits.numbers] == [{3, 4, 5}, {2, 3, 4}]
+    assert hits.distances.tolist() == [[0, 1, 1], [0, 1, 1]]
+    assert (hits.vectors[:, :, 0] == hits.numbers).all()
+    assert (hits.subjects == hits.numbers).all()
+    assert not hits.all.any()
+    assert len(milvus.queries) == 1
+    milvus.after_search = lambda: milvus.delete("", "number == 4")
+    hits = engine.nearest(COLLECTION, probes, 3, since)
+    assert found(hits) == {2, 3, 5}
+    assert hits.distances.tolist() == [[0, 1, 1], [0, 1, 1]]
+    segment = next(one for one, rows in milvus.segments.items() if 3 in rows)
+    milvus.after_search = lambda: milvus.hidden.add(segment)
+    with pytest.raises(EngineUnavailable, match="without all its rows"):
+        engine.nearest(COLLECTION, probes, 3, since)
 
 
 def test_a_collection_of_a_former_version_or_with_too_many_witnesses_is_made_anew(

@@ -12,7 +12,7 @@ from oneglance_index.search.milvus.access import Access
 from oneglance_index.search.milvus.address import is_address, parse_address
 from oneglance_index.search.milvus.connection import Connection
 from oneglance_index.search.milvus.engine import Engine
-from oneglance_index.search.milvus.index import Writer
+from oneglance_index.search.milvus.writer import Writer
 
 _CLOSE_SECONDS = 10.0
 
@@ -48,6 +48,11 @@ class Device:
     cpu_instead: bool = False
     remote: Remote | None = None
 
+    def hurry(self) -> None:
+        """It is about to be closed."""
+        if self.remote is not None:
+            self.remote.writer.hurry()
+
     def close(self) -> None:
         if self.remote is not None:
             self.remote.writer.close(_CLOSE_SECONDS)
@@ -81,7 +86,7 @@ def open_device(
     if is_address(device):
         address = parse_address(device)
         engine = Engine(Connection(address, access or Access()), address.replicas)
-        return Device(device, remote=Remote(engine, Writer(engine, copy_seconds)))
+        return Device(device, remote=Remote(engine, Writer(engine.name, copy_seconds)))
     if ordinal is None:
         return Device("cpu")
     name = f"cuda:{ordinal}"

@@ -79,6 +79,8 @@ class FusedIndex:
         self._singles.reserve(encodings, subjects)
 
     def checksum(self) -> Checksum:
+        for part in (self._templates, self._singles):
+            part.checksum()  # each learns that it has all rows
         with self._lock:
             return self._checksum
 

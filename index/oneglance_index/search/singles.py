@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from oneglance_index.errors import GalleryError
-from oneglance_index.records import Candidate, Change, Found, Integers, Rows, Search
+from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search
 from oneglance_index.search.kinds import IndexInfo, RowIndex
 from oneglance_index.search.labelled import Directory
 
@@ -92,6 +92,9 @@ class Singles:
 
     def retire(self, drop: bool) -> None:
         self._rows.retire(drop)
+
+    def checksum(self) -> Checksum:
+        return self._rows.checksum()
 
     def info(self) -> IndexInfo:
         return self._rows.info()

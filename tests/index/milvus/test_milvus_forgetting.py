@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from oneglance_index import IndexSettings, LocalGalleries
-from oneglance_index.search.milvus import index
+from oneglance_index.search.milvus import writer
 from tests.index.milvus.engine import Engine, installation, why_not
 from tests.waiting import until
 
@@ -39,7 +39,7 @@ def test_files_have_nothing_of_what_was_deleted(
     tmp_path: Path, quick: Engine, monkeypatch: pytest.MonkeyPatch, restarted: bool
 ) -> None:
     """While others are enrolled; nor after a restart that came before they were to be compacted."""
-    monkeypatch.setattr(index, "_FORGET_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(writer, "_FORGET_AGAIN_SECONDS", 0.0)
     random = np.random.default_rng(restarted)
     vectors = {f"s{i}": random.standard_normal((1, DIMENSION), np.float32) for i in range(SUBJECTS)}
 

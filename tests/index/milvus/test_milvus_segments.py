@@ -25,7 +25,7 @@ def test_a_segment_is_told_as_soon_as_it_is_sealed_and_has_all_rows_that_came_be
     for number, size in enumerate((1, 3000, 20, 1, 2500, 7)):  # some come in several requests
         numbers = np.arange(number * 10_000, number * 10_000 + size)
         rows = Rows(numbers, numbers, np.ones((size, 1024), np.float32))
-        engine.write(collection, np.empty(0, np.int64), rows, stamps_of(rows), False)
+        engine.write(collection, np.empty(0, np.int64), rows, stamps_of(rows), None)
         connection.client._get_connection()._stub.Flush(Prepare.flush_param([collection.name]), timeout=60)
         (new,) = engine._sealed(collection.name) - known
         known |= {new}

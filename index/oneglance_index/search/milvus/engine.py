@@ -10,6 +10,7 @@ answer without one of them isn't taken.
 from __future__ import annotations
 
 import functools
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -22,6 +23,8 @@ from oneglance_index.errors import DeviceUnavailable
 from oneglance_index.records import Integers, Rows, Vectors
 from oneglance_index.search.milvus.connection import Connection
 from oneglance_index.search.milvus.witnesses import Segments, Witnesses
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 5
 PREFIX = "oneglance_"
@@ -41,6 +44,7 @@ _CALL_SECONDS = 10.0
 _EVERY_SECONDS = 60.0
 _VALUES_AT_ONCE = 1 << 20  # of an upsert: 4 MB, below the size of a message
 _LARGEST = 1 << 62
+_ROW = ["number", "subject", "vector"]
 # Milvus compacts only what it has an index of already, which takes it some seconds: so often it is asked again.
 _COMPACT_EVERY_SECONDS = 10.0
 _FORGETTING_PAUSE_SECONDS = 0.2
@@ -56,6 +60,10 @@ def most_rows(dimension: int) -> int:
 
 def _most_witnesses(dimension: int) -> int:
     return min(_MOST_WITNESSES, most_rows(dimension) // 2)
+
+
+class NotForgotten(Exception):
+    """Why Milvus's files may still have deleted rows."""
 
 
 class _Incomplete(Exception):
@@ -111,6 +119,7 @@ class Engine:
         self._witnesses: dict[str, Witnesses] = {}  # by collection
         # Since when files of a collection may have deleted rows, by time.time(); MARK's row has it as its subject.
         self._unforgotten: dict[str, int] = {}
+        self._full: set[str] = set()  # collections of which it was told that they have too many witnesses
 
     @property
     def name(self) -> str:
@@ -183,24 +192,21 @@ class Engine:
             return None
         self._load(name)
         witnesses = self._witnesses[name] = self._witnesses_of(name)
-        if len(witnesses) > _most_witnesses(collection.dimension):
+        if len(witnesses) >= _most_witnesses(collection.dimension):
             return None
-        return self.rows_there(collection)
-
-    def rows_there(self, collection: Collection) -> Known:
-        """All rows that Milvus answers from."""
-        found = self._between(collection.name, 0, _LARGEST)
+        found = self._between(name, 0, _LARGEST)
         rows = np.array([(one["number"], one["stamp"]) for one in found], np.int64).reshape(-1, 2)
         rows = rows[np.argsort(rows[:, 0], kind="stable")]
         return Known(rows[:, 0].copy(), rows[:, 1].copy())
 
-    def write(self, collection: Collection, gone: Integers, rows: Rows, stamps: Integers, forgets: bool) -> int:
-        """Deletes rows by number, and upserts others; `forgets`: some that are there are deleted or replaced. Returns
-        the time from which on searches see all of it, once they do."""
+    def write(self, collection: Collection, gone: Integers, rows: Rows, stamps: Integers, to_forget: int | None) -> int:
+        """Deletes rows by number, and upserts others. `to_forget`: since when, by time.time(), it was due that rows
+        that are there are deleted or replaced; None: there are none such. Returns the time from which on searches see
+        all of it, once they do."""
         name = collection.name
-        if forgets and name not in self._unforgotten:
-            self._unforgotten[name] = int(time.time())
-            self._mark(collection)  # before: whoever is killed behind it has said so
+        if to_forget is not None and name not in self._unforgotten:
+            self._mark(collection, unforgotten=to_forget)  # before: whoever is killed behind it has said so
+            self._unforgotten[name] = to_forget
         for start in range(0, len(gone), MOST_ROWS):
             which = f"number in {gone[start : start + MOST_ROWS].tolist()}"
             self._milvus.call(functools.partial(_delete, name, which))
@@ -236,11 +242,18 @@ class Engine:
         witnesses.wrote(which, self._sealed(collection.name))
         return self._append(collection, []) if witnesses.lone else at
 
-    def _mark(self, collection: Collection, entries: Sequence[dict[str, Any]] = (), which: int | None = None) -> int:
+    def _mark(
+        self,
+        collection: Collection,
+        entries: Sequence[dict[str, Any]] = (),
+        which: int | None = None,
+        unforgotten: int | None = None,
+    ) -> int:
         """Upserts MARK, with rows and this witness; returns the time."""
         witnesses, place = self._witnesses[collection.name], self._place_of_witness(collection.dimension)
         stamp = witnesses.last if which is None else max(which, witnesses.last)
-        nobody = [_nobody(MARK, -place, stamp) | {"subject": self._unforgotten.get(collection.name, MARK)}]
+        since = unforgotten if unforgotten is not None else self._unforgotten.get(collection.name, MARK)
+        nobody = [_nobody(MARK, -place, stamp) | {"subject": since}]
         if which is not None:
             nobody.append(_nobody(WITNESS - which, place, stamp))
         return self._milvus.call(lambda client: _upserted(client, collection.name, [*entries, *nobody]))
@@ -257,7 +270,7 @@ class Engine:
             told = client.query(
                 name,
                 filter=f"number <= {MARK}",
-                output_fields=["number", "subject", "stamp"],
+                output_fields=["number", "stamp"],
                 consistency_level="Strong",
                 timeout=_CALL_SECONDS,
                 limit=MOST_ROWS,
@@ -265,18 +278,17 @@ class Engine:
             stamps = {one["number"]: one["stamp"] for one in told}
             if MARK not in stamps:
                 raise _Incomplete(len(stamps))
-            since = next(one["subject"] for one in told if one["number"] == MARK)
-            if since != MARK:
-                self._unforgotten[name] = since
             witnesses = Witnesses(max(stamps.values()))
             _check_whole(witnesses.last, stamps.keys())
             return witnesses
 
+        # By itself: where Milvus lost the deletion of a former one, it tells one of the two.
+        marks = self._milvus.call(
+            functools.partial(_query, name, f"number == {MARK} and subject != {MARK}", ["subject"])
+        )
+        if marks:
+            self._unforgotten[name] = marks[0]["subject"]
         return self._milvus.call(query)
-
-    def fewest(self, collection: Collection) -> int:
-        """So many rows are told of each probe, however few are asked for."""
-        return len(self._witnesses[collection.name])
 
     def nearest(
         self,
@@ -288,14 +300,17 @@ class Engine:
         reach: float | None = None,
     ) -> Hits:
         """The `most` rows nearest to each probe float32 [q, D], by Milvus's distance, of those that the expression
-        `where` and the distance `reach` let through, or more of them; `since` is a time that write() returned."""
+        `where` and the distance `reach` let through; `since` is a time that write() returned.
+
+        Each probe is told as many rows as the witness's place is. Where that is more than `most`, the vectors of those
+        that count are asked for by themselves: the others' would take longer than that."""
         parameters: dict[str, Any] = {"metric_type": "L2", "params": {} if reach is None else {"radius": reach}}
         asked = [*probes, self._place_of_witness(collection.dimension)]
         witnesses = self._witnesses[collection.name]
 
         def search(client: Any) -> tuple[list[Any], int]:
             last, told = witnesses.told
-            limit = max(most, self.fewest(collection))
+            limit = max(most, len(witnesses))
             found: list[Any]
             *found, of_nobody = client.search(
                 collection.name,
@@ -304,32 +319,65 @@ class Engine:
                 limit=limit,
                 filter=where and f"({where}) or number <= {WITNESS}",
                 search_params=parameters,
-                output_fields=["number", "subject", "vector"],
+                output_fields=_ROW if limit == most else [],
                 consistency_level="Customized",
                 guarantee_timestamp=max(since, told),
                 timeout=_CALL_SECONDS,
             )
-            _check_whole(last, {one["entity"]["number"] for one in of_nobody})
+            _check_whole(last, set(of_nobody.ids))
             return found, limit
 
         found, limit = self._milvus.call(search)
-        widest = max((len(near) for near in found), default=0)
-        shape = (len(probes), widest)
+        told = [list(near.ids[:most]) for near in found]
+        if limit == most:
+            rows = {one["number"]: one for near in found for one in (hit["entity"] for hit in near)}
+        else:
+            rows = self._of_numbers(collection, sorted({number for near in told for number in near if number > MARK}), since)
+        shape = (len(probes), max(map(len, told), default=0))
         hits = Hits(
             np.full(shape, np.inf, np.float32),
             np.full(shape, MARK, np.int64),
             np.full(shape, MARK, np.int64),
             np.zeros((*shape, collection.dimension), np.float32),
-            np.array([len(near) < limit for near in found], np.bool_),
+            np.array([len(near) < limit and len(near) <= most for near in found], np.bool_),
         )
-        for i, near in enumerate(found):
-            if len(near):
-                rows = [one["entity"] for one in near]
-                hits.distances[i, : len(near)] = [one["distance"] for one in near]
-                hits.numbers[i, : len(near)] = [row["number"] for row in rows]
-                hits.subjects[i, : len(near)] = [row["subject"] for row in rows]
-                hits.vectors[i, : len(near)] = [row["vector"] for row in rows]
+        for i, (near, numbers) in enumerate(zip(found, told, strict=True)):
+            hits.distances[i, : len(numbers)] = near.distances[: len(numbers)]
+            there = [at for at, number in enumerate(numbers) if number > MARK and number in rows]
+            if there:
+                of_probe = [rows[numbers[at]] for at in there]
+                hits.numbers[i, there] = [row["number"] for row in of_probe]
+                hits.subjects[i, there] = [row["subject"] for row in of_probe]
+                hits.vectors[i, there] = [row["vector"] for row in of_probe]
         return hits
+
+    def _of_numbers(self, collection: Collection, numbers: Sequence[int], since: int) -> dict[int, dict[str, Any]]:
+        """The rows of these numbers that are there, of two of a number either."""
+        name, witnesses = collection.name, self._witnesses[collection.name]
+
+        def query(which: Sequence[int], whole: bool, client: Any) -> list[dict[str, Any]]:
+            last, told = witnesses.told
+            found: list[dict[str, Any]] = client.query(
+                name,
+                filter=f"number in {list(which)}" + f" or number <= {WITNESS}" * whole,
+                output_fields=_ROW,
+                consistency_level="Customized",
+                guarantee_timestamp=max(since, told),
+                timeout=_CALL_SECONDS,
+            )
+            if whole:
+                _check_whole(last, {one["number"] for one in found})
+            return found
+
+        rows: dict[int, dict[str, Any]] = {}
+        step = min(MOST_ROWS, _ANSWER_BYTES // (8 * collection.dimension)) // 2
+        for start in range(0, len(numbers), step):
+            which = numbers[start : start + step]
+            rows |= {one["number"]: one for one in self._milvus.call(functools.partial(query, which, False))}
+            lacking = [number for number in which if number not in rows]
+            if lacking:  # deleted meanwhile, or the answer isn't whole
+                rows |= {one["number"]: one for one in self._milvus.call(functools.partial(query, lacking, True))}
+        return rows
 
     def rows(self, collection: Collection, wanted: Mapping[int, int], since: int) -> Iterator[tuple[int, int, Vectors]]:
         """Number, subject and vector of rows of these numbers, by their stamps. A search doesn't do: it reads what it
@@ -359,6 +407,9 @@ class Engine:
         """Has Milvus make of the rows that came what it searches fastest; not where there are too many witnesses."""
         name, witnesses = collection.name, self._witnesses[collection.name]
         if len(witnesses) >= _most_witnesses(collection.dimension):
+            if name not in self._full:
+                self._full.add(name)
+                log.warning("%s seals nothing more of %s, which gets slow: a restart makes it anew", self.name, name)
             return False
         self._milvus.call(lambda client: client.flush(name, timeout=_EVERY_SECONDS))
         witnesses.all_are_sealed(self._sealed(name))
@@ -368,34 +419,52 @@ class Engine:
         """Since when files at Milvus may have rows that were deleted, by time.time(); None: there are none."""
         return self._unforgotten.get(collection.name)
 
-    def forget(self, collection: Collection, rows: int, go_on: Callable[[], bool]) -> bool:
-        """Has Milvus write anew the files that have deleted rows, while `go_on` says so; its garbage collection removes
-        the former ones later. Whether no file has more than the `rows` that there are. Nobody writes meanwhile.
+    def forget(self, collection: Collection, rows: int, go_on: Callable[[], bool]) -> None:
+        """Has Milvus write anew the files that have deleted rows, while `go_on` says so, until no file has more than
+        the `rows` that there are; its garbage collection removes the former ones later. Nobody writes meanwhile.
+        Raises NotForgotten.
 
         That it compacted tells nothing: it does so without deletions that it hasn't stored yet."""
-        name, asked = collection.name, -_COMPACT_EVERY_SECONDS
+        name, job, asked = collection.name, None, 0.0  # type: str, int | None, float
         if not self.seal(collection):
-            return False
-        while self._rows_in_files(name) != rows + len(self._witnesses[name]) + 1:
+            raise NotForgotten("nothing of it is sealed any more, until a restart")
+        wanted = rows + len(self._witnesses[name]) + 1
+        while (in_files := self._rows_in_files(name)) != wanted:
             if not go_on():
-                return False
-            if time.monotonic() - asked >= _COMPACT_EVERY_SECONDS:
-                self._compact(name)
-                asked = time.monotonic()
+                raise NotForgotten(f"files have {in_files} rows, not {wanted}, and no time is left")
+            if job is None or (time.monotonic() - asked >= _COMPACT_EVERY_SECONDS and self._is_compacted(job)):
+                job, asked = self._compact(name), time.monotonic()
             time.sleep(_FORGETTING_PAUSE_SECONDS)
         self._unforgotten.pop(name, None)
         self._mark(collection)
-        return True
+
+    def strays(self, collection: Collection, numbers: Integers, stamps: Integers) -> Iterator[Integers]:
+        """Numbers of rows that Milvus answers from beside these, in slices; `numbers` ascend."""
+        name = collection.name
+        for start in range(0, len(numbers) or 1, _ROWS_BY_STAMP):
+            end = start + _ROWS_BY_STAMP
+            first = 0 if start == 0 else int(numbers[start])
+            before = int(numbers[end]) if end < len(numbers) else _LARGEST
+            others = f"number >= {first} and number < {before} and stamp not in {stamps[start:end].tolist()}"
+            found = self._milvus.call(functools.partial(_query, name, others, ["number"]))
+            yield np.unique(np.array([one["number"] for one in found], np.int64))
 
     def compact(self, collection: Collection) -> None:
         """Has Milvus make larger files of smaller ones, without what it knows to be deleted. It costs witnesses, and
         half of them are kept for what comes yet."""
-        if collection.name in self._names() and 2 * self.fewest(collection) < _most_witnesses(collection.dimension):
+        if collection.name in self._names() and 2 * len(self._witnesses[collection.name]) < _most_witnesses(
+            collection.dimension
+        ):
             self.seal(collection)
             self._compact(collection.name)
 
-    def _compact(self, name: str) -> None:
-        self._milvus.call(lambda client: client.compact(name, timeout=_EVERY_SECONDS))
+    def _compact(self, name: str) -> int:
+        job: int = self._milvus.call(lambda client: client.compact(name, timeout=_EVERY_SECONDS))
+        return job
+
+    def _is_compacted(self, job: int) -> bool:
+        told = self._milvus.call(lambda client: client.get_compaction_state(job, timeout=_CALL_SECONDS))
+        return bool(told == "Completed")
 
     def _rows_in_files(self, name: str) -> int:
         told = self._milvus.call(lambda client: client.list_persistent_segments(name, timeout=_CALL_SECONDS))
@@ -460,6 +529,19 @@ class Engine:
             return [one for one in found if one["number"] >= 0]
         middle = (first + end) // 2
         return self._between(name, first, middle) + self._between(name, middle, end)
+
+
+def _query(name: str, which: str, fields: Sequence[str], client: Any) -> list[dict[str, Any]]:
+    """All that was written before is seen."""
+    found: list[dict[str, Any]] = client.query(
+        name,
+        filter=which,
+        output_fields=list(fields),
+        consistency_level="Strong",
+        timeout=_CALL_SECONDS,
+        limit=MOST_ROWS,
+    )
+    return found
 
 
 def _delete(name: str, which: str, client: Any) -> None:

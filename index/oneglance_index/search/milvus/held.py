@@ -58,6 +58,11 @@ class HeldRows:
                     found[number] = stamp
         return found
 
+    def all(self) -> tuple[Integers, Integers]:
+        """Numbers, ascending, and stamps: not to be changed."""
+        self._merge()
+        return self._numbers, self._stamps
+
     def __contains__(self, number: int) -> bool:
         if number in self._aside:
             return self._aside[number] is not None

@@ -10,8 +10,8 @@ When it is loaded, number and stamp of every row at Milvus are compared with the
 whatever was under way when either of them died comes out whole.
 
 What is deleted is in no answer from then on. Milvus's files have it until they are compacted, which Milvus does by
-itself once a fifth of one is deleted. So once a day, where something was deleted, nothing is written for some seconds,
-and Milvus is asked to compact until its files have as many rows as there are.
+itself once a fifth of one is deleted. So now and then, where something was deleted, nothing is written for some
+seconds, and Milvus is asked to compact until its files have as many rows as there are (writer.py says when).
 
 Not here, but in this process: number and stamp of each row; and once a search had a filter ids and labels of subjects,
 about 200 bytes each.
@@ -26,12 +26,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import numpy as np
 
-from oneglance_core.error_words import in_words
 from oneglance_index.approximation import Approximation
 from oneglance_index.errors import EngineUnavailable, EngineUnsupported, GalleryError
 from oneglance_index.records import (
@@ -50,10 +48,10 @@ from oneglance_index.search.arrivals import Arrivals
 from oneglance_index.search.exact import wanted_by
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.labelled import Directory, HeldSubjects, read_everybody
-from oneglance_index.search.milvus.engine import Collection, Engine, Hits, Known
+from oneglance_index.search.milvus.engine import Collection, Engine, Hits, Known, NotForgotten
 from oneglance_index.search.milvus.held import HeldRows
 from oneglance_index.search.milvus.nearest import Finder, Local
-from oneglance_index.threads import started
+from oneglance_index.search.milvus.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +62,8 @@ _ROOM_SECONDS = 30.0
 # up to four witnesses.
 _MANY_ROWS = 8192
 _MANY_OF = 8
-_RETRY_SECONDS = 0.5
-# So long after the first deletion Milvus's files are to forget it; so long it is waited for, at most, and so long until
-# the next try.
-_FORGET_SECONDS, _FORGETTING_SECONDS, _FORGET_AGAIN_SECONDS = 86_400.0, 300.0, 600.0
-_LOOK_SECONDS = 60.0
+# So long Milvus may take at most until its files have forgotten: it writes so many rows a second, or more.
+_FORGETTING_SECONDS, _FORGOTTEN_EACH_SECOND = 300.0, 10_000
 _NONE: Integers = np.empty(0, np.int64)
 
 
@@ -107,15 +102,15 @@ class MilvusIndex:
         self._unclaimed: Known | None = None  # while it is loaded
         self._claimed = np.empty(0, np.bool_)
         self._gone = 0
-        self._forgets = False  # something at Milvus is to be deleted or replaced by what is here
+        # Since when, by time.time(), something at Milvus is to be deleted or replaced by what is here; None: nothing.
+        self._to_forget: int | None = None
         self._held = HeldRows()
         # Guards everything above; held during a search.
         self._lock = threading.Lock()
-        # Rows written since Milvus was last asked to seal them, and how many are at Milvus; guarded by `_writing`.
-        self._unsealed, self._there = 0, 0
-        self._forget_at = 0.0  # of time.monotonic(): the next try
+        # Rows written since Milvus was last asked to seal them, and how many rows are there; guarded by `_writing`.
+        self._unsealed, self._rows_there = 0, 0
         # Held while rows of this generation are written to Milvus.
-        self._writing = writer.lock_of(collection.generation)
+        self._writing = writer.turn_of(collection.generation)
         lock = threading.Lock()
         self._arrivals = Arrivals(lock)
         self._waiting_rows = 0
@@ -133,9 +128,11 @@ class MilvusIndex:
         with self._writing:  # whoever had the collection before is retired, and has written
             self._engine.drop_others(self._collection)
             self._unclaimed = self._engine.known(self._collection)
-            if self._unclaimed is not None:
+            if self._unclaimed is None:
+                self._engine.drop(self._collection)
+            else:
                 nothing = self._rows_of({})
-                self._since = self._engine.write(self._collection, nothing.numbers, nothing, nothing.numbers, False)
+                self._since = self._engine.write(self._collection, nothing.numbers, nothing, nothing.numbers, None)
         self._made = self._unclaimed is not None
         self._writer.look_after(self)
         if self._unclaimed is not None:
@@ -163,18 +160,24 @@ class MilvusIndex:
         if known is None or not len(known.numbers):
             return rows
         at = np.minimum(np.searchsorted(known.numbers, rows.numbers), len(known.numbers) - 1)
-        same = (known.numbers[at] == rows.numbers) & (known.stamps[at] == stamps)
-        self._claimed[at[same]] = True
+        there = known.numbers[at] == rows.numbers
+        same = there & (known.stamps[at] == stamps)
+        self._claimed[at[there]] = True
+        if same.sum() < there.sum():
+            self._is_to_forget()
         return rows.at(~same)
+
+    def _is_to_forget(self) -> None:
+        self._to_forget = self._to_forget or int(time.time())
 
     def _settle(self) -> None:
         """It is loaded: what Milvus has besides is to go; the lock is held."""
         if self._unclaimed is not None:
             unclaimed = self._unclaimed.numbers[~self._claimed].tolist()
-            self._forgets |= bool(unclaimed)
+            if unclaimed:
+                self._is_to_forget()
             for number in unclaimed:
-                if number not in self._here:
-                    self._put(number, -1, None)
+                self._put(number, -1, None)
             self._unclaimed, self._claimed = None, np.empty(0, np.bool_)
         if self._here:
             self._writer.due(self)
@@ -226,7 +229,8 @@ class MilvusIndex:
             self._rows += len(change.added) - len(change.removed)
             self._total += int(change.added.sum()) - int(change.removed.sum())
             self._gone += len(change.removed)
-            self._forgets |= len(change.removed) > 0
+            if len(change.removed):
+                self._is_to_forget()
             if change.removed_subject is not None:
                 self._subjects.remove(change.removed_subject)
             self._revision = change.revision
@@ -258,12 +262,11 @@ class MilvusIndex:
         live = len(self._subjects) if through is None else through.count
         each = -(-self._rows // max(1, len(self._subjects)))
         probes = np.concatenate([one.probes for one in searches])
-        fewest = self._engine.fewest(self._collection) if self._made else 0
         while True:
             local = self._local_rows()
             ask = functools.partial(self._ask, local.masked)
             try:
-                finder = Finder(ask, self.dimension, local, through, live, each, fewest)
+                finder = Finder(ask, self.dimension, local, through, live, each)
                 ranked = iter(finder.nearest(probes, wanted_by(searches)))
                 break
             except _Strays:  # they are masked by now
@@ -311,7 +314,7 @@ class MilvusIndex:
 
     def _put_right(self, numbers: Integers) -> None:
         """Milvus has rows of these numbers that don't count; the lock is held."""
-        self._forgets = True
+        self._is_to_forget()
         for number, subject, vector in self._engine.rows(self._collection, self._held.those_of(numbers), self._since):
             self._put(number, subject, vector)
         for number in numbers.tolist():
@@ -343,24 +346,24 @@ class MilvusIndex:
         with self._lock:
             if self._unclaimed is None:
                 self._drain()
-            here, there, forgets = dict(self._here), self._rows, self._forgets
+            here, rows_there, to_forget = dict(self._here), self._rows, self._to_forget
             if here:
-                self._forgets = False
+                self._to_forget = None
         if not here:
-            self._there = there
+            self._rows_there = rows_there
             return False
-        rows = self._rows_of(here)
-        gone = np.array([number for number, row in here.items() if row.vector is None], np.int64)
-        if not self._made:
-            self._engine.make(self._collection)
         try:
-            since = self._engine.write(self._collection, gone, rows, stamps_of(rows), forgets)
+            rows = self._rows_of(here)
+            gone = np.array([number for number, row in here.items() if row.vector is None], np.int64)
+            if not self._made:
+                self._engine.make(self._collection)
+            since = self._engine.write(self._collection, gone, rows, stamps_of(rows), to_forget)
         except BaseException:
             with self._lock:
-                self._forgets |= forgets
+                self._to_forget = to_forget or self._to_forget
             raise
         self._unsealed += len(here)
-        self._there = there
+        self._rows_there = rows_there
         with self._lock:
             self._made, self._since = True, since
             for number, row in here.items():
@@ -382,46 +385,52 @@ class MilvusIndex:
                 self._unsealed = 0
 
     def unforgotten_since(self) -> int | None:
-        """As of Engine; None, too, before the next try."""
-        due = self._made and self._unclaimed is None and time.monotonic() >= self._forget_at
-        return self._engine.unforgotten_since(self._collection) if due else None
+        """As of Engine; None, too, while it isn't known."""
+        return self._engine.unforgotten_since(self._collection) if self._made and self._unclaimed is None else None
 
     def has_room(self) -> bool:
         """Whether nothing needs to be written soon."""
         return self._arrivals.retired or 8 * self.dimension * self._waiting_rows < _MOST_BYTES
 
-    def forget(self, go_on: Callable[[], bool]) -> bool:
-        """Has Milvus's files forget what was deleted, while `go_on` says so. Whether they have."""
-        until = time.monotonic() + _FORGETTING_SECONDS
-        self._forget_at = until + _FORGET_AGAIN_SECONDS
-
-        def may_go_on() -> bool:
-            return go_on() and not self._arrivals.retired and time.monotonic() < until
-
+    def forget(self, go_on: Callable[[], bool]) -> None:
+        """Has Milvus's files forget what was deleted, while `go_on` says so and nobody else wants to write; raises
+        NotForgotten where they haven't, and EngineUnavailable."""
         with self._writing:
             if self._arrivals.retired:
-                return True
+                return
             self._write()
             gone = self._gone
-            if self._engine.forget(self._collection, self._there, may_go_on):
-                with self._lock:
-                    self._gone -= gone
-                self._forget_at = 0.0
-                return True
-            self._find_strays()  # what Milvus didn't delete it doesn't forget
-            return False
+            until = time.monotonic() + max(_FORGETTING_SECONDS, self._rows_there / _FORGOTTEN_EACH_SECOND)
 
-    def _find_strays(self) -> None:
-        there = self._engine.rows_there(self._collection)
+            def may_go_on() -> bool:
+                return go_on() and not self._writing.wanted and not self._arrivals.retired
+
+            try:
+                self._engine.forget(
+                    self._collection, self._rows_there, lambda: may_go_on() and time.monotonic() < until
+                )
+            except NotForgotten:
+                if may_go_on():  # what Milvus didn't delete it doesn't forget
+                    self._find_strays(may_go_on)
+                raise
+            with self._lock:
+                self._gone -= gone
+
+    def _find_strays(self, go_on: Callable[[], bool]) -> None:
         with self._lock:
-            self._drain()
-            counts = self._held.count(there.numbers, there.stamps)
-            strays = np.array(
-                [number for number in there.numbers[~counts].tolist() if number not in self._here], np.int64
-            )
-            if len(strays):
-                self._put_right(strays)
-                self._forget_at = 0.0
+            numbers, stamps = self._held.all()
+        for strays in self._engine.strays(self._collection, numbers, stamps):
+            with self._lock:
+                self._drain()
+                strays = np.array([number for number in strays.tolist() if number not in self._here], np.int64)
+                if len(strays):
+                    self._put_right(strays)
+            if not go_on():
+                return
+
+    @property
+    def name(self) -> str:
+        return self._collection.name
 
     @property
     def retired(self) -> bool:
@@ -477,96 +486,6 @@ class MilvusIndex:
         self.write()  # once: there is always more while others write
         if self._made:
             self._engine.compact(self._collection)
-
-
-class Writer:
-    """The thread that brings changes of all indexes to Milvus, drops those of deleted galleries, and has Milvus forget.
-    `copy_seconds`: how long Milvus may have copies of what is deleted; 0: nobody said."""
-
-    def __init__(self, engine: Engine, copy_seconds: float = 0.0) -> None:
-        self._engine, self._copy_seconds = engine, copy_seconds
-        self._forget_seconds = min(_FORGET_SECONDS, copy_seconds / 2 or _FORGET_SECONDS)
-        self._indexes = set[MilvusIndex]()  # those that are looked after
-        self._due: dict[MilvusIndex, bool] = {}  # and whether it is to be dropped
-        self._told = threading.Condition()
-        self._locks: dict[int, threading.Lock] = {}  # by generation
-        self._closing = False
-        self._thread = started("milvus", self._loop)
-
-    def lock_of(self, generation: int) -> threading.Lock:
-        with self._told:
-            return self._locks.setdefault(generation, threading.Lock())
-
-    def look_after(self, index: MilvusIndex) -> None:
-        with self._told:
-            self._indexes.add(index)
-
-    def due(self, index: MilvusIndex) -> None:
-        with self._told:
-            self._indexes.add(index)
-            if self._due.setdefault(index, False) is False:
-                self._told.notify()
-
-    def drop(self, index: MilvusIndex) -> None:
-        with self._told:
-            self._due[index] = True
-            self._told.notify()
-
-    def close(self, seconds: float) -> None:
-        """Writes what waits, for so long at most: the next start does the rest."""
-        with self._told:
-            self._closing = True
-            self._told.notify()
-        self._thread.join(seconds)
-
-    def _loop(self) -> None:
-        while True:
-            with self._told:
-                if not self._due and not self._closing:
-                    self._told.wait(min(_LOOK_SECONDS, self._forget_seconds))
-                due, self._due = self._due, {}
-            if not due and self._closing:
-                return
-            for index, drop in due.items():
-                try:
-                    if drop:
-                        index.drop()
-                    elif index.write():
-                        self.due(index)
-                    else:
-                        index.seal()
-                except Exception as error:  # it is in the store: tried again, and at the next start
-                    log.debug("writing to %s failed: %s", self._engine.name, in_words(error))
-                    if self._closing:
-                        return
-                    (self.drop if drop else self.due)(index)
-                    time.sleep(_RETRY_SECONDS)
-            self._forget()
-
-    def _forget(self) -> None:
-        with self._told:
-            self._indexes = {one for one in self._indexes if not one.retired}
-            indexes = list(self._indexes)
-
-        def go_on() -> bool:
-            return not self._closing and all(one.has_room() for one in indexes)
-
-        for index in indexes:
-            since = index.unforgotten_since()
-            if since is None or time.time() < since + self._forget_seconds or not go_on():
-                continue
-            try:
-                why = "" if index.forget(go_on) else "it was not compacted in time"
-            except Exception as error:  # tried again
-                why = in_words(error)
-            if why and self._copy_seconds and time.time() > since + self._copy_seconds:
-                log.warning(
-                    "%s may have files with rows that were deleted since %s: %s", self._engine.name, _date(since), why
-                )
-
-
-def _date(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def stamps_of(rows: Rows) -> Integers:

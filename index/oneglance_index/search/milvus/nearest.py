@@ -50,12 +50,12 @@ class Local:
 
 class Finder:
     """Finds the nearest subjects of some that are `live` in number, in the mean with `rows_each` rows; `through`: only
-    of these. `ask` asks Milvus, which tells `fewest` rows at least."""
+    of these. `ask` asks Milvus."""
 
     def __init__(
-        self, ask: Ask, dimension: int, local: Local, through: LetThrough | None, live: int, rows_each: int, fewest: int
+        self, ask: Ask, dimension: int, local: Local, through: LetThrough | None, live: int, rows_each: int
     ) -> None:
-        self._ask, self._fewest = ask, fewest
+        self._ask = ask
         self._dimension, self._most = dimension, most_rows(dimension)
         self._through = through
         self._live, self._rows_each = live, rows_each
@@ -74,8 +74,7 @@ class Finder:
             return [(table, nobody)] * len(probes)
         wanted = wanted._replace(candidates=np.minimum(wanted.candidates, self._live))
         few = wanted.candidates * self._rows_each + SLACK_ROWS + len(self._local.masked)
-        needs = np.maximum(np.where(wanted.candidates > 0, few, FIRST_MATCH_ROWS), self._fewest)
-        needs = np.minimum(needs, self._most)
+        needs = np.minimum(np.where(wanted.candidates > 0, few, FIRST_MATCH_ROWS), self._most)
         waiting = np.arange(len(probes))
         while len(waiting):
             together = waiting[needs[waiting] <= GROWTH * needs[waiting].min()]

@@ -126,7 +126,7 @@ class FakeMilvus(Engine):
         del self.since[collection.name]
         self.forgotten.append(rows)
 
-    def strays(self, collection: Collection, numbers: Integers, stamps: Integers) -> Iterator[Integers]:
+    def strays(self, collection: Collection, numbers: Integers, stamps: Integers, since: int) -> Iterator[Integers]:
         held = dict(zip(numbers.tolist(), stamps.tolist(), strict=True))
         yield np.array([number for number, row in self._rows(collection) if held.get(number) != row[1]], np.int64)
 

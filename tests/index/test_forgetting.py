@@ -119,6 +119,54 @@ def test_what_is_to_be_forgotten_is_known_after_a_restart_whenever_the_process_d
         assert again.unforgotten_since(COLLECTION) is None
 
 
+def test_it_is_known_after_a_restart_while_answers_lack_the_row_that_says_so() -> None:
+    milvus, engine = filled(10)
+    write(engine, range(10, 20), np.array([3]))
+    engine.seal(COLLECTION)
+    milvus.hidden = {next(one for one, rows in milvus.segments.items() if MARK in rows)}
+    answers, query = itertools.count(1), milvus.query
+
+    def whole_from_the_third_on(*asked: Any, **how: Any) -> list[dict[str, Any]]:
+        if next(answers) == 3:
+            milvus.hidden = set()
+        return query(*asked, **how)
+
+    milvus.query = whole_from_the_third_on  # type: ignore[method-assign]
+    connection.PATIENCE_SECONDS = 60.0
+    restarted = SegmentedEngine(milvus)
+    assert restarted.known(COLLECTION) is not None
+    assert restarted.unforgotten_since(COLLECTION) == SINCE
+
+
+def test_nobody_seals_while_another_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Witnesses are counted by what was sealed meanwhile."""
+    fake = FakeMilvus.installed(monkeypatch)
+    writing = threading.Lock()
+    written = fake.write
+
+    def alone(act: Callable[..., Any]) -> Callable[..., Any]:
+        def locked(*what: Any) -> Any:
+            assert writing.acquire(blocking=False)
+            time.sleep(0.001)
+            try:
+                return act(*what)
+            finally:
+                writing.release()
+
+        return locked
+
+    compacted, sealed = fake.compact, fake.seal
+    monkeypatch.setattr(fake, "write", alone(written))
+    monkeypatch.setattr(fake, "compact", alone(compacted))
+    monkeypatch.setattr(fake, "seal", alone(sealed))
+    monkeypatch.setattr(index, "_MANY_ROWS", 2)
+    with LocalGalleries.open(tmp_path, device=URL) as galleries:
+        enrolled(galleries, 2)
+        for number in range(30):
+            galleries.enroll("g", f"t{number}", np.full((1, 4), number + 1, np.float32))
+            galleries.compact("g")
+
+
 def _refuse(*_: object, **__: object) -> None:
     raise ConnectionError("down")
 
@@ -153,15 +201,18 @@ def test_forgetting_ends_when_it_is_to_and_where_nothing_can_be_sealed(
 
 
 def test_strays_are_found_among_any_number_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "_ROWS_BY_STAMP", 4)
+    monkeypatch.setattr(engines, "_STRAYS_AMONG", 4)
     _, engine = filled(30)
     rows = np.array([number for number in range(30) if number not in (0, 7, 8, 29)], np.int64)
     vectors = np.array([[number, 0, 0, 0] for number in rows], np.float32)
     stamps = stamps_of(Rows(rows, rows, vectors))
     stamps[3] += 1
-    found = np.concatenate(list(engine.strays(COLLECTION, rows, stamps)))
-    assert found.tolist() == [0, rows[3], 7, 8, 29]
-    assert np.concatenate(list(engine.strays(COLLECTION, NONE, NONE))).tolist() == list(range(30))
+    stamps[20] = stamps_of(Rows(np.array([8]), np.array([8]), np.array([[8, 0, 0, 0]], np.float32)))[
+        0
+    ]  # a stray's, too
+    found = np.concatenate(list(engine.strays(COLLECTION, rows, stamps, 0)))
+    assert found.tolist() == [0, rows[3], 7, 8, rows[20], 29]
+    assert np.concatenate(list(engine.strays(COLLECTION, NONE, NONE, 0))).tolist() == list(range(30))
 
 
 # What galleries do.

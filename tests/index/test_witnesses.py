@@ -192,9 +192,12 @@ def test_the_end_of_what_came_does_not_vouch_for_one_segment_that_all_was_merged
     assert found(engine.nearest(COLLECTION, PROBE, 100, since)) == set(range(7))
 
 
-def test_where_witnesses_are_more_than_rows_that_are_asked_for_vectors_come_by_themselves() -> None:
+@pytest.mark.parametrize("apart", [False, True])
+def test_where_witnesses_are_many_vectors_come_by_themselves(apart: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of all rows that are told: one that was deleted meanwhile is none, and an answer that lacks one isn't
     taken."""
+    if apart:
+        monkeypatch.setattr(engines, "_MANY_VECTORS", 0)
     milvus = SegmentedMilvus()
     engine = SegmentedEngine(milvus, made=True)
     since = 0
@@ -210,7 +213,9 @@ def test_where_witnesses_are_more_than_rows_that_are_asked_for_vectors_come_by_t
     assert (hits.vectors[:, :, 0] == hits.numbers).all()
     assert (hits.subjects == hits.numbers).all()
     assert not hits.all.any()
-    assert len(milvus.queries) == 1
+    assert len(milvus.queries) == apart
+    if not apart:
+        return
     milvus.after_search = lambda: milvus.delete("", "number == 4")
     hits = engine.nearest(COLLECTION, probes, 3, since)
     assert found(hits) == {2, 3, 5}

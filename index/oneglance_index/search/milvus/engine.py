@@ -48,6 +48,8 @@ _ROW = ["number", "subject", "vector"]
 # Milvus compacts only what it has an index of already, which takes it some seconds: so often it is asked again.
 _COMPACT_EVERY_SECONDS = 10.0
 _FORGETTING_PAUSE_SECONDS = 0.2
+_MANY_VECTORS = 128  # take as long as another request
+_STRAYS_AMONG = 4096  # rows in one expression, by their numbers and stamps
 _ROWS_BY_STAMP = 256  # of up to 32,768 numbers each
 # Of an answer's vectors: Milvus sends 64 MB at most.
 _ANSWER_BYTES = 48 << 20
@@ -59,7 +61,7 @@ def most_rows(dimension: int) -> int:
 
 
 def _most_witnesses(dimension: int) -> int:
-    return min(_MOST_WITNESSES, most_rows(dimension) // 2)
+    return min(_MOST_WITNESSES, most_rows(dimension) // 4)
 
 
 class NotForgotten(Exception):
@@ -264,31 +266,30 @@ class Engine:
         return frozenset(one.segment_id for one in told)
 
     def _witnesses_of(self, name: str) -> Witnesses:
-        """Those that are at Milvus."""
+        """Those that are at Milvus. Learns since when there is something to forget, too."""
 
-        def query(client: Any) -> Witnesses:
-            told = client.query(
-                name,
-                filter=f"number <= {MARK}",
-                output_fields=["number", "stamp"],
-                consistency_level="Strong",
-                timeout=_CALL_SECONDS,
-                limit=MOST_ROWS,
-            )
+        def query(client: Any) -> tuple[Witnesses, int]:
+            told = _query(name, f"number <= {MARK}", ("number", "subject", "stamp"), client)
             stamps = {one["number"]: one["stamp"] for one in told}
             if MARK not in stamps:
                 raise _Incomplete(len(stamps))
             witnesses = Witnesses(max(stamps.values()))
             _check_whole(witnesses.last, stamps.keys())
-            return witnesses
+            return witnesses, max(one["subject"] for one in told)
 
-        # By itself: where Milvus lost the deletion of a former one, it tells one of the two.
-        marks = self._milvus.call(
-            functools.partial(_query, name, f"number == {MARK} and subject != {MARK}", ["subject"])
-        )
-        if marks:
-            self._unforgotten[name] = marks[0]["subject"]
-        return self._milvus.call(query)
+        witnesses, since = self._milvus.call(query)
+
+        def former(client: Any) -> int:
+            """Where Milvus lost the deletion of a former MARK, it told one of the two."""
+            which = f"(number == {MARK} and subject != {MARK}) or number <= {WITNESS}"
+            told = _query(name, which, ("number", "subject"), client)
+            _check_whole(witnesses.last, {one["number"] for one in told})
+            return max((one["subject"] for one in told), default=MARK)
+
+        since = max(since, self._milvus.call(former))
+        if since != MARK:
+            self._unforgotten[name] = since
+        return witnesses
 
     def nearest(
         self,
@@ -302,15 +303,16 @@ class Engine:
         """The `most` rows nearest to each probe float32 [q, D], by Milvus's distance, of those that the expression
         `where` and the distance `reach` let through; `since` is a time that write() returned.
 
-        Each probe is told as many rows as the witness's place is. Where that is more than `most`, the vectors of those
-        that count are asked for by themselves: the others' would take longer than that."""
+        Each probe is told as many rows as the witnesses' place is. Where those are many more than `most`, the vectors
+        of the first are asked for by themselves: the others' would take longer than that."""
         parameters: dict[str, Any] = {"metric_type": "L2", "params": {} if reach is None else {"radius": reach}}
         asked = [*probes, self._place_of_witness(collection.dimension)]
         witnesses = self._witnesses[collection.name]
 
-        def search(client: Any) -> tuple[list[Any], int]:
+        def search(client: Any) -> tuple[list[Any], int, bool]:
             last, told = witnesses.told
             limit = max(most, len(witnesses))
+            apart = (limit - most) * len(asked) > _MANY_VECTORS
             found: list[Any]
             *found, of_nobody = client.search(
                 collection.name,
@@ -319,20 +321,22 @@ class Engine:
                 limit=limit,
                 filter=where and f"({where}) or number <= {WITNESS}",
                 search_params=parameters,
-                output_fields=_ROW if limit == most else [],
+                output_fields=[] if apart else _ROW,
                 consistency_level="Customized",
                 guarantee_timestamp=max(since, told),
                 timeout=_CALL_SECONDS,
             )
             _check_whole(last, set(of_nobody.ids))
-            return found, limit
+            return found, limit, apart
 
-        found, limit = self._milvus.call(search)
+        found, limit, apart = self._milvus.call(search)
         told = [list(near.ids[:most]) for near in found]
-        if limit == most:
-            rows = {one["number"]: one for near in found for one in (hit["entity"] for hit in near)}
+        if apart:
+            numbers = sorted({number for near in told for number in near if number > MARK})
+            rows = self._of_numbers(collection, numbers, since)
         else:
-            rows = self._of_numbers(collection, sorted({number for near in told for number in near if number > MARK}), since)
+            first = [near[at]["entity"] for near, ids in zip(found, told, strict=True) for at in range(len(ids))]
+            rows = {row["number"]: row for row in first}
         shape = (len(probes), max(map(len, told), default=0))
         hits = Hits(
             np.full(shape, np.inf, np.float32),
@@ -438,15 +442,17 @@ class Engine:
         self._unforgotten.pop(name, None)
         self._mark(collection)
 
-    def strays(self, collection: Collection, numbers: Integers, stamps: Integers) -> Iterator[Integers]:
-        """Numbers of rows that Milvus answers from beside these, in slices; `numbers` ascend."""
+    def strays(self, collection: Collection, numbers: Integers, stamps: Integers, since: int) -> Iterator[Integers]:
+        """Numbers of rows that Milvus answers from beside these, in slices; `numbers` ascend; `since` as of
+        nearest()."""
         name = collection.name
-        for start in range(0, len(numbers) or 1, _ROWS_BY_STAMP):
-            end = start + _ROWS_BY_STAMP
+        for start in range(0, len(numbers) or 1, _STRAYS_AMONG):
+            end = start + _STRAYS_AMONG
             first = 0 if start == 0 else int(numbers[start])
             before = int(numbers[end]) if end < len(numbers) else _LARGEST
-            others = f"number >= {first} and number < {before} and stamp not in {stamps[start:end].tolist()}"
-            found = self._milvus.call(functools.partial(_query, name, others, ["number"]))
+            others = f"number not in {numbers[start:end].tolist()} or stamp not in {stamps[start:end].tolist()}"
+            within = f"number >= {first} and number < {before} and ({others})"
+            found = self._milvus.call(functools.partial(_query, name, within, ("number",), since=since))
             yield np.unique(np.array([one["number"] for one in found], np.int64))
 
     def compact(self, collection: Collection) -> None:
@@ -531,15 +537,13 @@ class Engine:
         return self._between(name, first, middle) + self._between(name, middle, end)
 
 
-def _query(name: str, which: str, fields: Sequence[str], client: Any) -> list[dict[str, Any]]:
-    """All that was written before is seen."""
+def _query(name: str, which: str, fields: Sequence[str], client: Any, since: int | None = None) -> list[dict[str, Any]]:
+    """All that was written up to `since` is seen, or all that was before this."""
+    seen: dict[str, Any] = {"consistency_level": "Strong"}
+    if since is not None:
+        seen = {"consistency_level": "Customized", "guarantee_timestamp": since}
     found: list[dict[str, Any]] = client.query(
-        name,
-        filter=which,
-        output_fields=list(fields),
-        consistency_level="Strong",
-        timeout=_CALL_SECONDS,
-        limit=MOST_ROWS,
+        name, filter=which, output_fields=list(fields), timeout=_CALL_SECONDS, limit=MOST_ROWS, **seen
     )
     return found
 

@@ -113,8 +113,8 @@ class MilvusIndex:
         self._writing = writer.turn_of(collection.generation)
         lock = threading.Lock()
         self._arrivals = Arrivals(lock)
-        self._waiting_rows = 0
-        # Guards the two above; told when there is more room.
+        self._waiting_rows, self._wait_for_room = 0, 0
+        # Guards those above; told when there is more room.
         self._room = threading.Condition(lock)
 
     @property
@@ -191,10 +191,16 @@ class MilvusIndex:
         most = max(1, _MOST_BYTES // (4 * self.dimension))
         until = time.monotonic() + _ROOM_SECONDS
         with self._room:
-            while self._waiting_rows and self._waiting_rows + encodings > most:
-                trouble = self._engine.trouble()
-                if trouble or (not self._room.wait(min(1.0, until - time.monotonic())) and time.monotonic() >= until):
-                    raise EngineUnavailable(self.device, trouble or "more is enrolled than it takes")
+            self._wait_for_room += 1
+            try:
+                while self._waiting_rows and self._waiting_rows + encodings > most:
+                    trouble = self._engine.trouble()
+                    if trouble or (
+                        not self._room.wait(min(1.0, until - time.monotonic())) and time.monotonic() >= until
+                    ):
+                        raise EngineUnavailable(self.device, trouble or "more is enrolled than it takes")
+            finally:
+                self._wait_for_room -= 1
 
     def checksum(self) -> Checksum:
         with self._lock:
@@ -390,7 +396,8 @@ class MilvusIndex:
 
     def has_room(self) -> bool:
         """Whether nothing needs to be written soon."""
-        return self._arrivals.retired or 8 * self.dimension * self._waiting_rows < _MOST_BYTES
+        waiting = 4 * self.dimension * self._waiting_rows
+        return self._arrivals.retired or (not self._wait_for_room and waiting < _MOST_BYTES // 2)
 
     def forget(self, go_on: Callable[[], bool]) -> None:
         """Has Milvus's files forget what was deleted, while `go_on` says so and nobody else wants to write; raises
@@ -419,7 +426,7 @@ class MilvusIndex:
     def _find_strays(self, go_on: Callable[[], bool]) -> None:
         with self._lock:
             numbers, stamps = self._held.all()
-        for strays in self._engine.strays(self._collection, numbers, stamps):
+        for strays in self._engine.strays(self._collection, numbers, stamps, self._since):
             with self._lock:
                 self._drain()
                 strays = np.array([number for number in strays.tolist() if number not in self._here], np.int64)
@@ -484,8 +491,9 @@ class MilvusIndex:
 
     def compact(self) -> None:
         self.write()  # once: there is always more while others write
-        if self._made:
-            self._engine.compact(self._collection)
+        with self._writing:
+            if self._made and not self._arrivals.retired:
+                self._engine.compact(self._collection)
 
 
 def stamps_of(rows: Rows) -> Integers:

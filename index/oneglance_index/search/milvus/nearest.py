@@ -170,8 +170,8 @@ class Finder:
         hits = self._ask(probe, self._most, where, reach)
         if hits.all[0]:
             return [hits]
-        middle = int(np.median(hits.numbers[0]))
-        least = int(hits.numbers[0].min())
+        numbers = hits.numbers[0][hits.numbers[0] > MARK]
+        middle, least = int(np.median(numbers)), int(numbers.min())
         middle = middle if middle > least else least + 1
         halves = f"number < {middle}", f"number >= {middle}"
         return [

@@ -79,11 +79,11 @@ def test_where_one_machine_has_to_be_large_several_are_planned() -> None:
 def test_where_one_machine_wants_much_memory_a_milvus_is_planned() -> None:
     assert not any(one.nodes for one in options(load(1e6, 500)))
     vectors = 4 * 1e9 * 128
-    at_ease, pressed = (options(load(1e9, per_second, within=2))[-1] for per_second in (0.1, 20))
+    at_ease, pressed = (options(load(1e9, per_second, within=3))[-1] for per_second in (0.1, 20))
     assert at_ease.nodes == np.ceil(vectors / NODE_BYTES)
     assert at_ease.cores == at_ease.nodes * NODE_CORES
     assert pressed.nodes > at_ease.nodes
-    assert pressed.does(2)
+    assert pressed.does(3)
     assert [MILVUS.scan_seconds(n, 128e6) for n in MILVUS.probes] == pytest.approx(MILVUS.seconds)
 
 

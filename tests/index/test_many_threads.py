@@ -27,7 +27,7 @@ from oneglance_index import (
     SubjectFilter,
 )
 from oneglance_index.search import flat, rows, upkeep
-from oneglance_index.search.milvus import index
+from oneglance_index.search.milvus import writer as milvus_writer
 from oneglance_index.search.milvus.engine import MARK
 from oneglance_index.search.milvus.index import MilvusIndex
 from tests.index import asking
@@ -96,9 +96,10 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> Failures:
 
     for kind in (flat.ExactIndex, MilvusIndex):
         monkeypatch.setattr(kind, "apply", applying(kind.apply))
-    for name in ("drop_others", "known", "make", "write", "nearest", "drop"):
+    for name in ("drop_others", "known", "make", "write", "nearest", "drop", "forget", "strays"):
         monkeypatch.setattr(FakeMilvus, name, answering(getattr(FakeMilvus, name)))
-    monkeypatch.setattr(index, "_RETRY_SECONDS", 0.001)
+    for name in ("_RETRY_SECONDS", "_FORGET_AGAIN_SECONDS", "_FORGET_AGAIN_AT_MOST"):
+        monkeypatch.setattr(milvus_writer, name, 0.001)
     monkeypatch.setattr(rows.RowArrays, "empty", made)
     monkeypatch.setattr(rows.RowArrays, "move_up", moved)
     monkeypatch.setattr(flat, "squared_norms", measured)
@@ -148,7 +149,7 @@ def test_every_answer_is_exact_whatever_fails(
     tmp_path: Path, failures: Failures, monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
     milvus = FakeMilvus.installed(monkeypatch)
-    settings = IndexSettings(snapshot_every_encodings=50)
+    settings = IndexSettings(snapshot_every_encodings=50, engine_copy_seconds=0.01)
     with LocalGalleries.open(tmp_path, device=device, settings=settings) as galleries:
         failures.on = False
         galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
@@ -172,6 +173,8 @@ def test_every_answer_is_exact_whatever_fails(
         until(lambda: galleries.trouble() is None and not galleries._upkeep._repairs)
         held: Held = {subject: encodings for one in written for subject, encodings in one.items()}
         check(galleries, held)
+        until(lambda: milvus.forgotten and not milvus.since if device == URL else True)
+        assert not any(milvus.lost.values())
     with LocalGalleries.open(tmp_path, device=device) as again:
         check(again, held)
     assert [set(rows) - {MARK} for rows in milvus.collections.values()] == (

@@ -10,6 +10,13 @@ import numpy as np
 import pytest
 
 from oneglance_index import Found, LocalGalleries, Search
+from oneglance_index.records import Rows
+from oneglance_index.search.milvus.access import Access
+from oneglance_index.search.milvus.address import parse_address
+from oneglance_index.search.milvus.connection import Connection
+from oneglance_index.search.milvus.engine import Collection
+from oneglance_index.search.milvus.engine import Engine as Connected
+from oneglance_index.search.milvus.index import stamps_of
 from tests.index.milvus.engine import Engine
 from tests.waiting import until
 
@@ -53,3 +60,29 @@ def test_a_row_that_should_be_gone_hides_nobody_and_goes(tmp_path: Path, empty: 
         answers_right()
         until(put_right)
     client.close()
+
+
+def test_rows_that_should_be_gone_are_found_among_all(empty: Engine) -> None:
+    engine = Connected(Connection(parse_address(empty.url()), Access()), replicas=1)
+    engine.belongs_to("store")
+    collection = Collection(1, "encodings", 8)
+    engine.make(collection)
+    numbers = np.arange(5_000)
+    rows = Rows(numbers, numbers, np.random.default_rng(0).standard_normal((len(numbers), 8), np.float32))
+    stamps = stamps_of(rows)
+    since = engine.write(collection, np.empty(0, np.int64), rows, stamps, None)
+
+    def found(kept: np.ndarray) -> list[int]:
+        strays = engine.strays(collection, numbers[kept], stamps[kept], since)
+        return [int(number) for some in strays for number in some]
+
+    assert found(np.ones(len(numbers), np.bool_)) == []
+    kept = ~np.isin(numbers, [0, 7, 4_999])
+    stamps[4_500] += 1
+    assert found(kept) == [0, 7, 4_500, 4_999]
+    stamps[4_500] -= 1
+    few = numbers < 30
+    assert len(found(few)) == len(numbers) - 30
+    assert len(found(numbers < 0)) == len(numbers)
+    engine.drop(collection)
+    engine.close()

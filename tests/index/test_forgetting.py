@@ -119,7 +119,7 @@ def test_what_is_to_be_forgotten_is_known_after_a_restart_whenever_the_process_d
         assert again.unforgotten_since(COLLECTION) is None
 
 
-def test_it_is_known_after_a_restart_while_answers_lack_the_row_that_says_so() -> None:
+def test_it_is_known_after_a_restart_while_answers_lack_the_row_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     milvus, engine = filled(10)
     write(engine, range(10, 20), np.array([3]))
     engine.seal(COLLECTION)
@@ -132,7 +132,7 @@ def test_it_is_known_after_a_restart_while_answers_lack_the_row_that_says_so() -
         return query(*asked, **how)
 
     milvus.query = whole_from_the_third_on  # type: ignore[method-assign]
-    connection.PATIENCE_SECONDS = 60.0
+    monkeypatch.setattr(connection, "PATIENCE_SECONDS", 60.0)
     restarted = SegmentedEngine(milvus)
     assert restarted.known(COLLECTION) is not None
     assert restarted.unforgotten_since(COLLECTION) == SINCE

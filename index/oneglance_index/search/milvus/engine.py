@@ -44,7 +44,7 @@ _CALL_SECONDS = 10.0
 _EVERY_SECONDS = 60.0
 _VALUES_AT_ONCE = 1 << 20  # of an upsert: 4 MB, below the size of a message
 _LARGEST = 1 << 62
-_ROW = ["number", "subject", "vector"]
+_ROW = ("number", "subject", "vector")
 # Milvus compacts only what it has an index of already, which takes it some seconds: so often it is asked again.
 _COMPACT_EVERY_SECONDS = 10.0
 _FORGETTING_PAUSE_SECONDS = 0.2
@@ -178,6 +178,7 @@ class Engine:
         """Writes that there are no witnesses yet, and no deleted rows."""
         self._witnesses[collection.name] = Witnesses()
         self._unforgotten.pop(collection.name, None)
+        self._full.discard(collection.name)
         self._mark(collection)
 
     def drop(self, collection: Collection) -> None:
@@ -222,16 +223,7 @@ class Engine:
         at = 0 if entries else self._mark(collection)
         for start in range(0, len(entries), step):
             at = self._append(collection, entries[start : start + step])
-        self._milvus.call(
-            lambda client: client.query(
-                name,
-                filter=f"number == {MARK}",
-                output_fields=["number"],
-                consistency_level="Customized",
-                guarantee_timestamp=at,
-                timeout=_CALL_SECONDS,
-            )
-        )
+        self._milvus.call(functools.partial(_query, name, f"number == {MARK}", ("number",), since=at))
         witnesses = self._witnesses[name]
         witnesses.told = witnesses.last, at
         return at
@@ -321,7 +313,7 @@ class Engine:
                 limit=limit,
                 filter=where and f"({where}) or number <= {WITNESS}",
                 search_params=parameters,
-                output_fields=[] if apart else _ROW,
+                output_fields=[] if apart else list(_ROW),
                 consistency_level="Customized",
                 guarantee_timestamp=max(since, told),
                 timeout=_CALL_SECONDS,
@@ -361,14 +353,8 @@ class Engine:
 
         def query(which: Sequence[int], whole: bool, client: Any) -> list[dict[str, Any]]:
             last, told = witnesses.told
-            found: list[dict[str, Any]] = client.query(
-                name,
-                filter=f"number in {list(which)}" + f" or number <= {WITNESS}" * whole,
-                output_fields=_ROW,
-                consistency_level="Customized",
-                guarantee_timestamp=max(since, told),
-                timeout=_CALL_SECONDS,
-            )
+            asked = f"number in {list(which)}" + f" or number <= {WITNESS}" * whole
+            found = _query(name, asked, _ROW, client, since=max(since, told))
             if whole:
                 _check_whole(last, {one["number"] for one in found})
             return found
@@ -391,14 +377,8 @@ class Engine:
         def query(some: Sequence[int], client: Any) -> list[dict[str, Any]]:
             last, told = witnesses.told
             stamps = [wanted[number] for number in some]
-            found: list[dict[str, Any]] = client.query(
-                collection.name,
-                filter=f"(number in {list(some)} and stamp in {stamps}) or number <= {WITNESS}",
-                output_fields=["number", "subject", "stamp", "vector"],
-                consistency_level="Customized",
-                guarantee_timestamp=max(since, told),
-                timeout=_CALL_SECONDS,
-            )
+            asked = f"(number in {list(some)} and stamp in {stamps}) or number <= {WITNESS}"
+            found = _query(collection.name, asked, (*_ROW, "stamp"), client, since=max(since, told))
             _check_whole(last, {one["number"] for one in found})
             return found
 
@@ -518,17 +498,11 @@ class Engine:
         witnesses = self._witnesses[name]
 
         def query(client: Any) -> list[dict[str, Any]]:
-            told = client.query(
-                name,
-                filter=f"(number >= {first} and number < {end}) or number <= {WITNESS}",
-                output_fields=["number", "stamp"],
-                consistency_level="Strong",
-                timeout=_CALL_SECONDS,
-                limit=MOST_ROWS,
-            )
+            asked = f"(number >= {first} and number < {end}) or number <= {WITNESS}"
+            told = _query(name, asked, ("number", "stamp"), client)
             if len(told) < MOST_ROWS:
                 _check_whole(witnesses.last, {one["number"] for one in told})
-            return list(told)
+            return told
 
         found = self._milvus.call(query)
         if len(found) < MOST_ROWS:

@@ -141,30 +141,43 @@ def test_it_is_known_after_a_restart_while_answers_lack_the_row_that_says_so(mon
 def test_nobody_seals_while_another_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Witnesses are counted by what was sealed meanwhile."""
     fake = FakeMilvus.installed(monkeypatch)
-    writing = threading.Lock()
-    written = fake.write
+    busy, together = threading.Lock(), list[str]()
 
-    def alone(act: Callable[..., Any]) -> Callable[..., Any]:
-        def locked(*what: Any) -> Any:
-            assert writing.acquire(blocking=False)
-            time.sleep(0.001)
+    def alone(name: str) -> Callable[..., Any]:
+        act = getattr(fake, name)
+
+        def watched(*what: Any) -> Any:
+            if not busy.acquire(blocking=False):
+                together.append(name)
+                return act(*what)
             try:
+                time.sleep(0.002)
                 return act(*what)
             finally:
-                writing.release()
+                busy.release()
 
-        return locked
+        return watched
 
-    compacted, sealed = fake.compact, fake.seal
-    monkeypatch.setattr(fake, "write", alone(written))
-    monkeypatch.setattr(fake, "compact", alone(compacted))
-    monkeypatch.setattr(fake, "seal", alone(sealed))
+    for name in ("write", "compact", "seal"):
+        monkeypatch.setattr(fake, name, alone(name))
     monkeypatch.setattr(index, "_MANY_ROWS", 2)
     with LocalGalleries.open(tmp_path, device=URL) as galleries:
         enrolled(galleries, 2)
-        for number in range(30):
-            galleries.enroll("g", f"t{number}", np.full((1, 4), number + 1, np.float32))
+        ended = threading.Event()
+
+        def enroll_on() -> None:
+            for number in itertools.count():
+                if ended.is_set():
+                    return
+                galleries.enroll("g", f"t{number}", np.full((1, 4), number + 1, np.float32)).result()
+
+        others = threading.Thread(target=enroll_on)
+        others.start()
+        for _ in range(30):
             galleries.compact("g")
+        ended.set()
+        others.join()
+    assert together == []
 
 
 def _refuse(*_: object, **__: object) -> None:
@@ -207,11 +220,10 @@ def test_strays_are_found_among_any_number_of_rows(monkeypatch: pytest.MonkeyPat
     vectors = np.array([[number, 0, 0, 0] for number in rows], np.float32)
     stamps = stamps_of(Rows(rows, rows, vectors))
     stamps[3] += 1
-    stamps[20] = stamps_of(Rows(np.array([8]), np.array([8]), np.array([[8, 0, 0, 0]], np.float32)))[
-        0
-    ]  # a stray's, too
+    stray = np.array([8])
+    stamps[6] = stamps_of(Rows(stray, stray, np.array([[8, 0, 0, 0]], np.float32)))[0]  # of one beside it, too
     found = np.concatenate(list(engine.strays(COLLECTION, rows, stamps, 0)))
-    assert found.tolist() == [0, rows[3], 7, 8, rows[20], 29]
+    assert found.tolist() == [0, rows[3], 7, 8, rows[6], 29]
     assert np.concatenate(list(engine.strays(COLLECTION, NONE, NONE, 0))).tolist() == list(range(30))
 
 
@@ -286,11 +298,12 @@ def test_a_pass_gives_way_to_whoever_waits(tmp_path: Path, monkeypatch: pytest.M
     """Also to a gallery that was made meanwhile."""
     monkeypatch.setattr(index, "_MOST_BYTES", 16 * 40)
     fake = FakeMilvus.installed(monkeypatch)
-    passing = threading.Event()
+    passing, gave_way = threading.Event(), threading.Event()
 
     def forget(_: Collection, __: int, go_on: Callable[[], bool]) -> None:
         passing.set()
         until(lambda: not go_on())
+        gave_way.set()
         raise NotForgotten("others wanted to")
 
     monkeypatch.setattr(fake, "forget", forget)
@@ -305,6 +318,7 @@ def test_a_pass_gives_way_to_whoever_waits(tmp_path: Path, monkeypatch: pytest.M
             galleries.create_gallery("h", encoder_digest="e", dimension=4).result()
             for number in range(100):
                 galleries.enroll("h", f"s{number}", np.full((1, 4), number + 1, np.float32)).result()
+    assert gave_way.is_set()
 
 
 def test_deletions_are_not_forgotten_by_a_want_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
